@@ -4,7 +4,8 @@
 
 # %% ../../nbs/07_ledger/00_database.ipynb #fe88fcbc
 from __future__ import annotations
-import os, sqlite3
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,11 +57,11 @@ def file_of(url: str) -> Path | None:
     return Path(a.database) if a.get_backend_name() == 'sqlite' and a.database and a.database != ':memory:' else None
 
 # %% ../../nbs/07_ledger/00_database.ipynb #ba5d31b2
-def _sqlite(url: str, write: bool, durable: bool, busy_ms: int) -> sa.Engine:
+def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool) -> sa.Engine:
     path = file_of(url)
     def connect() -> sqlite3.Connection:
         if write and path and not path.parent.is_dir(): raise BadInput('no such directory for a ledger', expected=str(path.parent), found='nothing')
-        target = f'{path.absolute().as_uri()}?mode={"rwc" if write else "ro"}' if path else ':memory:'
+        target = f'{path.absolute().as_uri()}?mode={"ro" if not write else "rwc" if create else "rw"}' if path else ':memory:'
         c = sqlite3.connect(target, timeout=busy_ms / 1000, isolation_level=None, check_same_thread=False, uri=bool(path))
         c.text_factory = lambda b: b.decode('utf-8', 'surrogateescape')
         if write:
@@ -74,10 +75,10 @@ def _sqlite(url: str, write: bool, durable: bool, busy_ms: int) -> sa.Engine:
 def _to_json(x: Any) -> str: return str(msgspec.json.encode(x, order='deterministic'), 'utf-8')
 
 # %% ../../nbs/07_ledger/00_database.ipynb #e68213f6
-def engine(url: str, *, write: bool = False, durable: bool = True, busy_ms: int = 2000) -> sa.Engine:
-    "An engine for readers, or for a writer. `durable`: a commit that returned survives a power cut. `busy_ms`: how long to wait for another writer."
+def engine(url: str, *, write: bool = False, durable: bool = True, busy_ms: int = 2000, create: bool = True) -> sa.Engine:
+    "An engine for readers, or for a writer. `durable`: a commit that returned survives a power cut. `busy_ms`: how long to wait for another writer. `create`: make a missing file."
     at = address(url)
-    if at.get_backend_name() == 'sqlite': return _sqlite(url, write, durable, busy_ms)
+    if at.get_backend_name() == 'sqlite': return _sqlite(url, write, durable, busy_ms, create)
     try: return sa.create_engine(at, json_serializer=_to_json, json_deserializer=msgspec.json.decode)
     except (NoSuchModuleError, ImportError) as e: raise BadInput('no driver for this database', expected='sqlite, or an installed driver', found=f'{at.get_backend_name()} ({e})') from None
 
@@ -96,7 +97,7 @@ def check_version(c: sa.Connection) -> None:
     if found is None or found > VERSION: raise BadInput('a ledger from a newer gekko' if found else 'a ledger without a schema version', expected=f'schema {VERSION} or older', found=found)
 
 # %% ../../nbs/07_ledger/00_database.ipynb #6a527826
-_FAULTS = {'BUSY': 'locked', 'LOCKED': 'locked', 'FULL': 'full', 'READONLY': 'read-only', 'CORRUPT': 'corrupt', 'NOTADB': 'corrupt'}
+_FAULTS = {'BUSY': 'locked', 'LOCKED': 'locked', 'FULL': 'full', 'READONLY': 'read-only', 'CORRUPT': 'corrupt', 'NOTADB': 'corrupt', 'CONSTRAINT': 'corrupt'}
 
 def fault(e: BaseException) -> str:
     "What is wrong with the database, as the operator would say it: locked, full, read-only, corrupt or gone."
