@@ -57,13 +57,13 @@ def file_of(url: str) -> Path | None:
     return Path(a.database) if a.get_backend_name() == 'sqlite' and a.database and a.database != ':memory:' else None
 
 # %% ../../nbs/07_ledger/00_database.ipynb #ba5d31b2
-def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool) -> sa.Engine:
+def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool, raw: bool) -> sa.Engine:
     path = file_of(url)
     def connect() -> sqlite3.Connection:
         if write and path and not path.parent.is_dir(): raise BadInput('no such directory for a ledger', expected=str(path.parent), found='nothing')
         target = f'{path.absolute().as_uri()}?mode={"ro" if not write else "rwc" if create else "rw"}' if path else ':memory:'
         c = sqlite3.connect(target, timeout=busy_ms / 1000, isolation_level=None, check_same_thread=False, uri=bool(path))
-        c.text_factory = lambda b: b.decode('utf-8', 'surrogateescape')
+        if raw: c.text_factory = lambda b: b.decode('utf-8', 'surrogateescape')
         if write:
             c.execute('PRAGMA journal_mode=WAL')
             c.execute(f'PRAGMA synchronous={"FULL" if durable else "OFF"}')
@@ -75,10 +75,11 @@ def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool) ->
 def _to_json(x: Any) -> str: return str(msgspec.json.encode(x, order='deterministic'), 'utf-8')
 
 # %% ../../nbs/07_ledger/00_database.ipynb #e68213f6
-def engine(url: str, *, write: bool = False, durable: bool = True, busy_ms: int = 2000, create: bool = True) -> sa.Engine:
-    "An engine for readers, or for a writer. `durable`: a commit that returned survives a power cut. `busy_ms`: how long to wait for another writer. `create`: make a missing file."
+def engine(url: str, *, write: bool = False, durable: bool = True, busy_ms: int = 2000, create: bool = True, raw: bool = False) -> sa.Engine:
+    """An engine for readers, or for a writer. `durable`: a commit that returned survives a power cut. `busy_ms`: how long to wait for another writer.
+    `create`: make a missing file. `raw`: let text through that is not UTF-8."""
     at = address(url)
-    if at.get_backend_name() == 'sqlite': return _sqlite(url, write, durable, busy_ms, create)
+    if at.get_backend_name() == 'sqlite': return _sqlite(url, write, durable, busy_ms, create, raw)
     try: return sa.create_engine(at, json_serializer=_to_json, json_deserializer=msgspec.json.decode)
     except (NoSuchModuleError, ImportError) as e: raise BadInput('no driver for this database', expected='sqlite, or an installed driver', found=f'{at.get_backend_name()} ({e})') from None
 
@@ -102,16 +103,17 @@ _FAULTS = {'BUSY': 'locked', 'LOCKED': 'locked', 'FULL': 'full', 'READONLY': 're
 def fault(e: BaseException) -> str:
     "What is wrong with the database, as the operator would say it: locked, full, read-only, corrupt or gone."
     orig = e.orig if isinstance(e, DBAPIError) and e.orig is not None else e
+    if 'decode to UTF-8' in str(orig): return 'corrupt'
     name = str(getattr(orig, 'sqlite_errorname', '')).removeprefix('SQLITE_')
     return _FAULTS.get(name.split('_')[0], 'gone')
 
 # %% ../../nbs/07_ledger/00_database.ipynb #022f91dd
 @contextmanager
-def reading(url: str) -> Iterator[sa.Connection]:
+def reading(url: str, raw: bool = False) -> Iterator[sa.Connection]:
     "A connection on a snapshot of the ledger, for readers: it blocks no writer. BadInput when there is no ledger to read."
     if (p := file_of(url)) and not p.exists(): raise BadInput('no such ledger', expected='a file', found=str(p))
     try:
-        with engine(url).begin() as c:
+        with engine(url, raw=raw).begin() as c:
             check_version(c)
             yield c
     except SQLAlchemyError as e: raise BadInput(f'the ledger cannot be read: {fault(e)}', expected='a ledger', found=str(file_of(url) or address(url))) from e

@@ -104,7 +104,7 @@ def _page(c: sa.Connection, account: str, since: int, kinds: Collection[str], ru
     q = sa.select(*(entries.c[f] for f in _FIELDS)).where(entries.c.account == account, entries.c.seq > since)
     if kinds: q = q.where(entries.c.kind.in_(sorted(kinds)))
     if run: q = q.where(entries.c.run == run)
-    return [Entry(*row) for row in c.execute(q.order_by(entries.c.seq).limit(limit))]
+    return [Entry(*row) for row in c.execute(q.order_by(entries.c.seq).limit(limit)).all()]
 
 def read_entries(url: str, account: str, since: int = 0, kinds: Collection[str] = (), run: str = '') -> Iterator[Entry]:
     "Committed entries with seq > `since`, in order. It never waits for the writer, and the writer never for it."
@@ -115,9 +115,11 @@ def read_entries(url: str, account: str, since: int = 0, kinds: Collection[str] 
         since = page[-1].seq
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #1c5f67f7
+def _accounts(c: sa.Connection) -> list[str]: return sorted(str(a) for a in c.execute(sa.union(sa.select(entries.c.account), sa.select(heads.c.account))).scalars())
+
 def accounts(url: str) -> list[str]:
     "The accounts that have a journal in this ledger, in order of name."
-    with reading(url) as c: return sorted(set(c.execute(sa.union(sa.select(entries.c.account), sa.select(heads.c.account))).scalars()))
+    with reading(url) as c: return _accounts(c)
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #a8196f59
 _GROUP = 5_000   # a journal that is not durable writes once so many entries wait
@@ -229,8 +231,8 @@ def verify(url: str, account: str | None = None, head: str = '') -> VerifyReport
     if head and not account: raise BadInput('a noted head without its account', expected='an account', found='none')
     checked, names = 0, [account] if account else []
     try:
-        names = names or accounts(url)
-        with reading(url) as c:
+        with reading(url, raw=True) as c:
+            names = names or _accounts(c)
             for name in names:
                 n, bad, why = _walk(c, name, head)
                 checked += n
