@@ -27,20 +27,21 @@ VERSION = 1
 metadata = sa.MetaData()
 def _key(name: str) -> sa.Column[str]: return sa.Column(name, sa.String(64), primary_key=True)
 def _text(name: str, size: int = 64) -> sa.Column[str]: return sa.Column(name, sa.String(size), nullable=False)
+def _long(name: str) -> sa.Column[str]: return sa.Column(name, sa.Text, nullable=False)
 def _int(name: str) -> sa.Column[int]: return sa.Column(name, sa.BigInteger, nullable=False)
 def _json(name: str) -> sa.Column[Any]: return sa.Column(name, sa.JSON, nullable=False)
 
 schema = sa.Table('schema', metadata, sa.Column('version', sa.Integer, primary_key=True, autoincrement=False))
 entries = sa.Table('entries', metadata, _key('account'), sa.Column('seq', sa.BigInteger, primary_key=True, autoincrement=False), _int('ts'), _int('epoch'),
-                   _text('kind', 32), _text('run'), sa.Column('body', sa.Text, nullable=False), _text('prev'), _text('hash'), sqlite_with_rowid=False)
+                   _text('kind', 32), _text('run'), _long('body'), _text('prev'), _text('hash'), sqlite_with_rowid=False)
 
 # %% ../../nbs/07_ledger/00_database.ipynb #b8de6b7b
 heads = sa.Table('heads', metadata, _key('account'), _int('seq'), _int('epoch'), _text('hash'))
 leases = sa.Table('leases', metadata, _key('account'), _text('holder', 128), _int('epoch'), _int('taken'), _int('expires'))
-runs = sa.Table('runs', metadata, _key('run_id'), _text('lineage'), _text('notebook', 256), _text('mode', 16), _text('account'), _text('state', 16),
+runs = sa.Table('runs', metadata, _key('run_id'), _text('lineage'), _long('notebook'), _text('mode', 16), _text('account'), _text('state', 16),
                 _json('params'), _text('commit'), _text('notebook_hash'), _text('lock_hash'), _text('data_version'), _int('seed'), _json('model_digests'),
-                _int('desk_epoch'), _json('metrics'), _text('exit_reason', 1024), _int('created'), _int('started'), _int('ended'), _text('executed', 1024),
-                _text('journal_url', 1024), _text('journal_head'), _json('spec'))
+                _int('desk_epoch'), _json('metrics'), _long('exit_reason'), _int('created'), _int('started'), _int('ended'), _long('executed'),
+                _long('journal_url'), _text('journal_head'), _json('spec'))
 
 # %% ../../nbs/07_ledger/00_database.ipynb #42a28f4e
 def address(url: str) -> sa.URL:
@@ -120,10 +121,11 @@ def reading(url: str, raw: bool = False) -> Iterator[sa.Connection]:
 
 # %% ../../nbs/07_ledger/00_database.ipynb #9842627a
 @contextmanager
-def writing(url: str, what: str, busy_ms: int = 2000) -> Iterator[sa.Connection]:
+def writing(url: str, what: str, busy_ms: int = 2000, create: bool = True) -> Iterator[sa.Connection]:
     "A short durable transaction, for leases and run records. Halt with `reason` when the database won't take it; nothing is written then."
+    if str(address(url)).startswith('sqlite') and not file_of(url): raise BadInput(f'{what} must outlive this process', expected='a ledger in a file', found=url)
     try:
-        with engine(url, write=True, busy_ms=busy_ms).begin() as c:
+        with engine(url, write=True, busy_ms=busy_ms, create=create).begin() as c:
             prepare(c)
             yield c
     except SQLAlchemyError as e: raise Halt(f'{what} cannot be written: the ledger is {fault(e)}', reason=fault(e)) from e
