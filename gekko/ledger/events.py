@@ -19,7 +19,7 @@ from ..domain.time import Nanos, iso
 
 # %% auto #0
 __all__ = ['KINDS', 'IntentRecorded', 'BreachRecorded', 'Deposited', 'Marked', 'RunOpened', 'RunClosed', 'PolicyTaken', 'Halted',
-           'Resumed', 'LeaseTaken', 'Note', 'body', 'encode', 'decode', 'describe', 'Entry', 'chained']
+           'Resumed', 'LeaseTaken', 'Note', 'canonical', 'body', 'encode', 'decode', 'describe', 'Entry', 'chained']
 
 # %% ../../nbs/07_ledger/00_events.ipynb #879a93e3
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,12 @@ def _plain(x: Any) -> Any:
     raise TypeError(type(x).__name__)
 
 _encoder = msgspec.json.Encoder(order='deterministic', enc_hook=_plain)
+
+def canonical(x: Any) -> bytes:
+    "JSON whose bytes are the same for equal values. TypeError or ValueError for what JSON cannot say."
+    return _encoder.encode(x)
+
+# %% ../../nbs/07_ledger/00_events.ipynb #e6fc535d
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {}
 
 def body(obj: object) -> tuple[str, str]:

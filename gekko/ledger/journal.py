@@ -205,17 +205,20 @@ class VerifyReport:
     why: str = ''
 
     def __str__(self) -> str:
-        n = f'{self.entries:,} {"entry" if self.entries == 1 else "entries"} of {", ".join(self.accounts) or "no account"}'
-        return f'sound: {n}' if self.ok else f'broken at {self.account or "the database"} #{self.first_bad}: {self.why} ({n} checked)'
+        n = f'{self.entries:,} {"entry" if self.entries == 1 else "entries"} of {", ".join(map(_safe, self.accounts)) or "no account"}'
+        return f'sound: {n}' if self.ok else f'broken at {_safe(self.account) or "the database"} #{self.first_bad}: {self.why} ({n} checked)'
     __repr__ = __str__
     def _repr_html_(self) -> str:
         colour = '#1a7f37' if self.ok else '#cf222e'
         return f'<code style="border-left: 4px solid {colour}; padding-left: 8px">{escape(str(self))}</code>'
 
+def _safe(name: str) -> str: return name.encode('ascii', 'backslashreplace').decode()
+
 # %% ../../nbs/07_ledger/01_journal.ipynb #d97a68f6
 def _walk(c: sa.Connection, account: str, noted: str) -> tuple[int, int | None, str]:
     "Walk one chain: how many entries are sound, then the first bad sequence and why."
     seq, prev, epoch = 0, '', 0
+    if not account.isprintable(): return 0, 0, 'its name is damaged'
     for row in c.execution_options(yield_per=2_000).execute(sa.select(*(entries.c[f] for f in _FIELDS)).where(entries.c.account == account).order_by(entries.c.seq)):
         if why := _wrong(row, seq + 1, prev): return seq, seq + 1, why
         seq, prev, epoch, noted = row.seq, row.hash, row.epoch, '' if row.hash == noted else noted

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from ..domain.errors import BadInput
 from ..domain.time import SECOND, Clock, Nanos, iso
+from .events import canonical
 from .database import reading, runs, writing
 
 # %% auto #0
@@ -76,7 +77,7 @@ def _checked(changes: dict[str, Any], before: RunRecord | None) -> dict[str, Any
     if (state := changes.get('state', 'starting')) not in STATES: raise BadInput('not a state of a run', expected=', '.join(STATES), found=state)
     if before and state != before.state and 'state' in changes and state not in STATES[before.state]:
         raise BadInput(f'{before.run_id} is {before.state}', expected=' or '.join(STATES[before.state]) or 'no further state', found=state)
-    try: return dict(msgspec.json.decode(msgspec.json.encode(changes)))
+    try: return dict(msgspec.json.decode(canonical(changes)))
     except (TypeError, ValueError) as e: raise BadInput('a run record that cannot be written', expected='JSON values', found=str(e)) from None
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #221cdbf4
@@ -121,7 +122,7 @@ class Runs:
 # %% ../../nbs/07_ledger/04_runs.ipynb #28bb243c
 def _html(r: RunRecord) -> str:
     def said(n: str, v: Any) -> str: return iso(v) if n in ('created', 'started', 'ended') else ', '.join(f'{k} {x}' for k, x in v.items()) if isinstance(v, dict) else str(v)
-    rows = ''.join(f'<tr><th style="text-align:left">{n}</th><td style="text-align:left">{escape(said(n, v))}</td></tr>' for n, v in asdict(r).items() if v not in ('', 0, {}) and n != 'spec')
+    rows = ''.join(f'<tr><th style="text-align:left">{n}</th><td style="text-align:left">{escape(said(n, v))}</td></tr>' for n, v in asdict(r).items() if n == 'seed' or v not in ('', 0, {}) and n != 'spec')
     return f'<table>{rows}</table>'
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #e7b1be1a
@@ -155,7 +156,7 @@ def _inputs(r: RunRecord) -> dict[str, Any]:
     facts = {**asdict(r), 'limits': r.spec.get('limits') or {}, 'spec': {k: v for k, v in r.spec.items() if k not in _NOT_INPUTS}}
     flat: dict[str, Any] = {}
     for n in _INPUTS: flat |= {f'{n}.{k}': v for k, v in facts[n].items()} if isinstance(facts[n], dict) else {n: facts[n]}
-    return dict(msgspec.to_builtins(flat))
+    return dict(msgspec.json.decode(canonical(flat)))
 
 def diff(a: RunRecord, b: RunRecord) -> RunDiff:
     "Which inputs differ: notebook, commit, lock, data, seed, parameters, models, limits and what else is in the spec. An absent one shows as None."
