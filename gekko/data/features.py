@@ -6,6 +6,7 @@
 from __future__ import annotations
 import math
 from collections.abc import Callable
+from functools import lru_cache
 import numpy as np
 from .bars import Floats
 from ..domain.errors import BadInput
@@ -123,13 +124,18 @@ def momentum(close: Floats, lookback: int) -> Floats:
     return _padded(None if r is None else r - 1.0, c)
 
 # %% ../../nbs/01_data/03_features.ipynb #ec424129
+@lru_cache(maxsize=64)
+def _mass(fade: float, n: int) -> float:
+    # the sum of the weights; kept, because adding up n powers would cost a live bar more than the mean itself
+    return math.fsum(fade**k for k in range(n))
+
 def ewm_mean(x: Floats, span: float, n: int) -> Floats:
     "Exponentially weighted mean of the last n rows, weights (1 - 2/(span+1))**age made to sum to one. x (T,) or (T, N); looks back n rows."
     if not span >= 1: raise BadInput('span of an exponential mean', expected='1 or more', found=span)
     x, fade = _rows(x, n), 1.0 - 2.0 / (span + 1.0)
     def join(a: _Parts, b: _Parts, na: int, nb: int) -> _Parts: return (b[0] + a[0] * fade**nb,)
     s = _windows(x, n, (x,), join)
-    return _padded(s[0] / math.fsum(fade**k for k in range(n)) if s else None, x)
+    return _padded(s[0] / _mass(fade, n) if s else None, x)
 
 # %% ../../nbs/01_data/03_features.ipynb #32f9fa1f
 def ewm_vol(returns: Floats, span: float, n: int, periods_per_year: float) -> Floats:
