@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
+from ..data.features import ewm_mean
 from ..domain.errors import BadInput
-from .decay import decayed_sum
 
 Floats = NDArray[np.float64]
 
@@ -69,15 +69,21 @@ def kalman_path(y: Floats, x: Floats, discount: float, prior: Belief = Belief())
     return Hedge(*rows), b
 
 # %% ../../nbs/04_portfolio/04_kalman.ipynb #f7973543
+def _rows(discount: float, memory: int) -> float:
+    # the weight of all remembered rows together
+    return (1 - discount ** memory) / (1 - discount) if discount < 1 else float(memory)
+
 def _moments(y: Floats, x: Floats, discount: float, memory: int, prior: Belief) -> tuple[Floats, ...]:
     # precision (aa, ab, bb), precision times estimate (a, b), and the sum of squares, the prior's share in each
-    sums = decayed_sum(np.stack([np.ones_like(x), x, x * x, y, x * y, y * y], axis=1), discount, memory)
+    span = (1 + discount) / (1 - discount) if discount < 1 else float('inf')
+    means = ewm_mean(np.stack([np.ones_like(x), x, x * x, y, x * y, y * y], axis=1), span, memory)
     det = prior.p_aa * prior.p_bb - prior.p_ab ** 2
     old = discount ** memory
     aa, ab, bb = old * prior.p_bb / det, -old * prior.p_ab / det, old * prior.p_aa / det
     a, b = aa * prior.alpha + ab * prior.beta, ab * prior.alpha + bb * prior.beta
     yy = prior.alpha * a + prior.beta * b + old * prior.rss
-    return tuple(sums[:, i] + extra for i, extra in enumerate((aa, ab, bb, a, b, yy)))
+    rows = _rows(discount, memory)
+    return tuple(means[:, i] * rows + extra for i, extra in enumerate((aa, ab, bb, a, b, yy)))
 
 # %% ../../nbs/04_portfolio/04_kalman.ipynb #f3364856
 def kalman_window(
@@ -88,14 +94,14 @@ def kalman_window(
     prior: Belief = Belief(),
 ) -> Hedge:
     "The filter started from `prior` afresh for every row, `memory` rows back. alpha and beta of row t depend on rows t-memory+1 to t, spread and z on one more; NaN until they are there."
+    if not 0 < discount <= 1: raise BadInput('discount', expected='above 0, at most 1', found=discount)
     if memory < 2: raise BadInput('memory', expected='two rows or more', found=memory)
     if y.shape != x.shape or y.ndim != 1: raise BadInput('two series of one length', expected=f'({len(y)},)', found=f'{y.shape} and {x.shape}')
     aa, ab, bb, a, b, yy = _moments(y, x, discount, memory, prior)
     det = aa * bb - ab * ab
     det = np.where(det > 1e-12 * aa * bb, det, np.nan)
     alpha, beta = (bb * a - ab * b) / det, (aa * b - ab * a) / det
-    rows = (1 - discount ** memory) / (1 - discount) if discount < 1 else float(memory)
-    noise = np.sqrt(np.maximum(yy - alpha * a - beta * b, 0.0) / (rows + discount ** memory * prior.weight))
+    noise = np.sqrt(np.maximum(yy - alpha * a - beta * b, 0.0) / (_rows(discount, memory) + discount ** memory * prior.weight))
     spread, z = (np.full(len(y), np.nan) for _ in range(2))
     spread[1:] = y[1:] - alpha[:-1] - beta[:-1] * x[1:]
     q = 1 + (bb[:-1] - 2 * ab[:-1] * x[1:] + aa[:-1] * x[1:] * x[1:]) / (det[:-1] * discount)
