@@ -147,7 +147,7 @@ def _to_append(table: DeltaTable | None, symbol: str, bar: str, new: pd.DataFram
     import pyarrow as pa
     held = _current(_scan(table, symbol, bar, int(new.index[0]), int(new.index[-1]))) if table is not None else new.iloc[:0].assign(rev=0, known=0)
     rows, differs = _against(new, held)
-    if differs and not revise: raise BadInput(f'{symbol}: {len(differs)} rows differ from the stored ones', expected='equal rows, or revise=True', found=_difference(differs[0], new, held))
+    if differs and not revise: raise BadInput(f'{symbol}: {len(differs):,} of {len(new):,} rows differ from the stored ones', expected='equal rows, or revise=True', found=_difference(differs[0], new, held))
     if differs and held.loc[differs, 'known'].max() > known: raise BadInput(f'{symbol}: a revision known before what it revises', expected=f'after {iso(int(held.loc[differs, "known"].max()) * 1000)}', found=iso(known * 1000))
     if not len(rows): return None
     schema = _schema(c for c in new.columns if c not in FIELDS)
