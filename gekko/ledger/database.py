@@ -69,6 +69,7 @@ def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool, ra
         if write:
             c.execute('PRAGMA journal_mode=WAL')
             c.execute(f'PRAGMA synchronous={"FULL" if durable else "OFF"}')
+            c.execute(f'PRAGMA fullfsync={int(durable)}')      # macOS: fsync alone stops at the drive's own cache
         return c
     engine = sa.create_engine('sqlite://', creator=connect, poolclass=NullPool, json_serializer=_to_json, json_deserializer=msgspec.json.decode)
     event.listen(engine, 'begin', lambda c: c.exec_driver_sql('BEGIN IMMEDIATE' if write else 'BEGIN'))

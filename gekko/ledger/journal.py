@@ -57,9 +57,11 @@ def store(c: sa.Connection, batch: list[Entry], after: tuple[int, str]) -> None:
     account, last = batch[0].account, batch[-1]
     with c.begin():
         seq, hash, held = _end(c, account)
-        if held > last.epoch: raise Halt(f'the journal of {account} has a newer writer', expected=f'epoch {last.epoch}', found=f'epoch {held}', reason='fenced')
+        if held > last.epoch: raise Halt(f'the journal of {account} has a newer writer', expected=f'epoch {last.epoch}', found=f'epoch {held}', reason='fenced', pending=len(batch))
+        where = f'#{seq} {hash[:8]}'
         done = 0 if (seq, hash) == after else next((i for i, e in enumerate(batch, 1) if (e.seq, e.hash) == (seq, hash)), None)
-        if done is None: raise Halt(f'the journal of {account} is not as it was left', expected=f'an end at #{after[0]} {after[1][:8]}', found=f'#{seq} {hash[:8]}', reason='forked')
+        if done is None:
+            raise Halt(f'the journal of {account} is not as it was left', expected=f'an end at #{after[0]} {after[1][:8]}', found=where, reason='forked', pending=len(batch))
         if done == len(batch): return
         c.execute(entries.insert(), [dict(zip(_FIELDS, _values(e))) for e in batch[done:]])
         now = dict(seq=last.seq, hash=last.hash, epoch=last.epoch)
@@ -73,14 +75,15 @@ class Table:
         self.url, self._how, self._file = url, dict(write=True, durable=durable, busy_ms=busy_ms), file_of(url)
         self._open: sa.Connection | None = None
         self._inode: tuple[int, int] | None = None
+        self._known = False
 
     def connection(self) -> sa.Connection:
         if self._open is None:
-            c = engine(self.url, **self._how, create=self._inode is None).connect()  # type: ignore[arg-type]
+            c = engine(self.url, **self._how, create=not self._known).connect()  # type: ignore[arg-type]
             try:
                 with c.begin(): prepare(c)
             except BaseException: c.close(); raise
-            self._open, self._inode = c, self._inode or identity(self._file)
+            self._open, self._inode, self._known = c, identity(self._file), True
         return self._open
 
     def write(self, batch: list[Entry], after: tuple[int, str]) -> None:
@@ -212,7 +215,7 @@ class VerifyReport:
         colour = '#1a7f37' if self.ok else '#cf222e'
         return f'<code style="border-left: 4px solid {colour}; padding-left: 8px">{escape(str(self))}</code>'
 
-def _safe(name: str) -> str: return name.encode('ascii', 'backslashreplace').decode()
+def _safe(text: object) -> str: return ascii(str(text))[1:-1]     # damaged text must not damage the terminal
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #d97a68f6
 def _walk(c: sa.Connection, account: str, noted: str) -> tuple[int, int | None, str]:
@@ -226,7 +229,7 @@ def _walk(c: sa.Connection, account: str, noted: str) -> tuple[int, int | None, 
     if head is None: return seq, seq, 'the account has no head'
     if tuple(head) == (seq, prev, epoch): return (seq, None, '') if not noted else (seq, seq, f'a head noted elsewhere, {noted[:8]}, is not in the chain')
     if isinstance(head[0], int) and head[0] > seq: return seq, seq + 1, f'cut off: the head says {head[0]} entries'
-    return seq, seq, f'the head says #{head[0]} {str(head[1])[:8]} of epoch {head[2]}, the chain ends at #{seq} {prev[:8]} of epoch {epoch}'
+    return seq, seq, f'the head says #{head[0]} {_safe(head[1])[:8]} of epoch {head[2]}, the chain ends at #{seq} {prev[:8]} of epoch {epoch}'
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #7aa5a2f9
 def verify(url: str, account: str | None = None, head: str = '') -> VerifyReport:

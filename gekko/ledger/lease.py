@@ -61,7 +61,8 @@ def acquire(url: str, account: str, holder: str, ttl_s: float, clock: Clock, mar
 def _take(c: sa.Connection, lease: Lease, now: Nanos) -> int:
     "Write the lease if nobody has it at `now`, and say its epoch."
     held = c.execute(sa.select(leases.c.holder, leases.c.epoch, leases.c.expires).where(leases.c.account == lease.account).with_for_update()).first()
-    if held and held[0] and held[2] > now: raise Reject(f'{lease.account} is held by {held[0]}', expected='a free account', found=f'held until {iso(held[2])}', holder=held[0], epoch=held[1], expires=held[2])
+    if held and held[0] and held[2] > now:
+        raise Reject(f'{lease.account} is held by {held[0]}', expected='a free account', found=f'held until {iso(held[2])}', holder=held[0], epoch=held[1], expires=held[2])
     written = c.execute(sa.select(heads.c.epoch).where(heads.c.account == lease.account)).scalar() or 0
     new = dict(holder=lease.holder, epoch=max(written, held[1] if held else 0) + 1, taken=now, expires=lease._expires)
     c.execute(leases.update().where(leases.c.account == lease.account).values(new) if held else leases.insert().values(account=lease.account, **new))

@@ -122,8 +122,8 @@ class Runs:
 # %% ../../nbs/07_ledger/04_runs.ipynb #28bb243c
 def _html(r: RunRecord) -> str:
     def said(n: str, v: Any) -> str: return iso(v) if n in ('created', 'started', 'ended') else ', '.join(f'{k} {x}' for k, x in v.items()) if isinstance(v, dict) else str(v)
-    rows = ''.join(f'<tr><th style="text-align:left">{n}</th><td style="text-align:left">{escape(said(n, v))}</td></tr>' for n, v in asdict(r).items() if n == 'seed' or v not in ('', 0, {}) and n != 'spec')
-    return f'<table>{rows}</table>'
+    shown = ((n, v) for n, v in asdict(r).items() if n == 'seed' or v not in ('', 0, {}) and n != 'spec')
+    return '<table>' + ''.join(f'<tr><th style="text-align:left">{n}</th><td style="text-align:left">{escape(said(n, v))}</td></tr>' for n, v in shown) + '</table>'
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #e7b1be1a
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _inputs(r: RunRecord) -> dict[str, Any]:
     facts = {**asdict(r), 'limits': r.spec.get('limits') or {}, 'spec': {k: v for k, v in r.spec.items() if k not in _NOT_INPUTS}}
     flat: dict[str, Any] = {}
     for n in _INPUTS: flat |= {f'{n}.{k}': v for k, v in facts[n].items()} if isinstance(facts[n], dict) else {n: facts[n]}
-    return dict(msgspec.json.decode(canonical(flat)))
+    return {k: msgspec.json.decode(canonical(v)) for k, v in flat.items()}
 
 def diff(a: RunRecord, b: RunRecord) -> RunDiff:
     "Which inputs differ: notebook, commit, lock, data, seed, parameters, models, limits and what else is in the spec. An absent one shows as None."
