@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from ..domain.time import DAY, HOUR, MINUTE, SECOND, Nanos, iso
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['Ints', 'Floats', 'FIELDS', 'nanos', 'datetimes', 'Bars', 'bar_text', 'describe', 'as_html', 'from_frames', 'digest',
+__all__ = ['Ints', 'Floats', 'FIELDS', 'nanos', 'datetimes', 'bar_text', 'describe', 'as_html', 'Bars', 'from_frames', 'digest',
            'stamp', 'between', 'select', 'frame', 'row_of', 'BarWindow']
 
 # %% ../../nbs/01_data/00_bars.ipynb #3705a0e4
@@ -44,6 +45,45 @@ def datetimes(ts: Ints) -> pd.DatetimeIndex:
     return pd.to_datetime(ts, unit='ns', utc=True).as_unit('ns')
 
 # %% ../../nbs/01_data/00_bars.ipynb #6d204b8b
+_UNITS = (('d', DAY), ('h', HOUR), ('m', MINUTE), ('s', SECOND))
+
+def bar_text(length: Nanos) -> str:
+    "A bar's length as `domain.time.duration` reads it: 1d, 5m."
+    if length == 7 * DAY: return '1w'
+    for unit, ns in _UNITS:
+        if length % ns == 0: return f'{length // ns}{unit}'
+    return f'{length}ns'
+
+# %% ../../nbs/01_data/00_bars.ipynb #c0a93d50
+def _check_shapes(b: Bars) -> None:
+    t, n = len(b.end), len(b.symbols)
+    if b.start.shape != (t,) or b.end.shape != (t,): raise BadInput('bars of uneven times', expected=f'({t},)', found=f'{b.start.shape} {b.end.shape}')
+    if not (b.open.shape == b.high.shape == b.low.shape == b.close.shape == b.volume.shape == (t, n)):
+        raise BadInput('bars of uneven shape', expected=f'({t}, {n}) in every field', found={f: getattr(b, f).shape for f in FIELDS})
+
+# %% ../../nbs/01_data/00_bars.ipynb #0d8452f4
+def describe(b: Bars) -> str:
+    "One line: symbols, rows, span."
+    names = ' '.join(b.symbols[:6]) + (f' and {len(b.symbols) - 6} more' if len(b.symbols) > 6 else '')
+    if not len(b): return f'Bars({names}: no rows)'
+    return f'Bars({names}: {len(b):,} rows of {bar_text(int(b.end[0] - b.start[0]))}, {iso(int(b.start[0]))} to {iso(int(b.end[-1]))})'
+
+# %% ../../nbs/01_data/00_bars.ipynb #3fe7c583
+def _html_row(b: Bars, j: int) -> str:
+    held = np.flatnonzero(~np.isnan(b.close[:, j]))
+    if not len(held): return f'<tr><th>{escape(b.symbols[j])}</th><td>0</td><td colspan="7"></td></tr>'
+    i, k = int(held[0]), int(held[-1])
+    cells = [f'{len(held):,}', f'{len(b) - len(held):,}', iso(int(b.start[i]))[:10], iso(int(b.start[k]))[:10]]
+    cells += [f'{v:,.6g}' for v in (b.close[i, j], b.close[k, j], np.nanmin(b.low[:, j]), np.nanmax(b.high[:, j]))]
+    return f'<tr><th>{escape(b.symbols[j])}</th>' + ''.join(f'<td>{c}</td>' for c in cells) + '</tr>'
+
+def as_html(b: Bars) -> str:
+    "The table a notebook shows: span, gaps and range of the first 30 symbols."
+    head = ''.join(f'<th>{c}</th>' for c in ('', 'bars', 'missing', 'first', 'last', 'first close', 'last close', 'low', 'high'))
+    body = ''.join(_html_row(b, j) for j in range(min(len(b.symbols), 30)))
+    return f'<table><caption>{escape(describe(b)[5:-1])}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+# %% ../../nbs/01_data/00_bars.ipynb #03bc52a9
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bars:
     "Closed bars of N symbols over T rows, oldest first: times (T,) int64 ns UTC, prices and volume (T, N) float64. A symbol without a bar in a row is NaN there, volume 0."
@@ -68,45 +108,6 @@ class Bars:
     def frame(self, field: str = 'close') -> pd.DataFrame: return frame(self, field)
     def __repr__(self) -> str: return describe(self)
     def _repr_html_(self) -> str: return as_html(self)
-
-# %% ../../nbs/01_data/00_bars.ipynb #c0a93d50
-def _check_shapes(b: Bars) -> None:
-    t, n = len(b.end), len(b.symbols)
-    if b.start.shape != (t,) or b.end.shape != (t,): raise BadInput('bars of uneven times', expected=f'({t},)', found=f'{b.start.shape} {b.end.shape}')
-    if not (b.open.shape == b.high.shape == b.low.shape == b.close.shape == b.volume.shape == (t, n)):
-        raise BadInput('bars of uneven shape', expected=f'({t}, {n}) in every field', found={f: getattr(b, f).shape for f in FIELDS})
-
-# %% ../../nbs/01_data/00_bars.ipynb #8bd35aa9
-_UNITS = (('w', 7 * DAY), ('d', DAY), ('h', HOUR), ('m', MINUTE), ('s', SECOND))
-
-def bar_text(length: Nanos) -> str:
-    "A bar's length as `domain.time.duration` reads it: 1d, 5m."
-    if length == 7 * DAY: return '1w'
-    for unit, ns in _UNITS[1:]:
-        if length % ns == 0: return f'{length // ns}{unit}'
-    return f'{length}ns'
-
-# %% ../../nbs/01_data/00_bars.ipynb #0d8452f4
-def describe(b: Bars) -> str:
-    "One line: symbols, rows, span."
-    names = ' '.join(b.symbols[:6]) + (f' and {len(b.symbols) - 6} more' if len(b.symbols) > 6 else '')
-    if not len(b): return f'Bars({names}: no rows)'
-    return f'Bars({names}: {len(b):,} rows of {bar_text(int(b.end[0] - b.start[0]))}, {iso(int(b.start[0]))} to {iso(int(b.end[-1]))})'
-
-# %% ../../nbs/01_data/00_bars.ipynb #3fe7c583
-def _html_row(b: Bars, j: int) -> str:
-    held = np.flatnonzero(~np.isnan(b.close[:, j]))
-    if not len(held): return f'<tr><th>{b.symbols[j]}</th><td>0</td><td colspan="6"></td></tr>'
-    i, k = int(held[0]), int(held[-1])
-    cells = [f'{len(held):,}', f'{len(b) - len(held):,}', iso(int(b.start[i]))[:10], iso(int(b.start[k]))[:10]]
-    cells += [f'{v:,.6g}' for v in (b.close[i, j], b.close[k, j], np.nanmin(b.low[:, j]), np.nanmax(b.high[:, j]))]
-    return f'<tr><th>{b.symbols[j]}</th>' + ''.join(f'<td>{c}</td>' for c in cells) + '</tr>'
-
-def as_html(b: Bars) -> str:
-    "The table a notebook shows: each symbol's span, gaps and range."
-    head = ''.join(f'<th>{c}</th>' for c in ('', 'bars', 'missing', 'first', 'last', 'first close', 'last close', 'low', 'high'))
-    body = ''.join(_html_row(b, j) for j in range(len(b.symbols)))
-    return f'<table><caption>{describe(b)[5:-1]}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 # %% ../../nbs/01_data/00_bars.ipynb #a6d001f9
 def _columns(symbol: str, f: pd.DataFrame) -> tuple[Ints, Floats]:

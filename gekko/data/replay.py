@@ -24,9 +24,10 @@ __all__ = ['to_ticks', 'on_grid', 'ReplayFeed', 'QuoteReplay']
 def to_ticks(prices: Floats, tick: Decimal) -> Ints:
     "Prices (any shape, finite) as whole ticks, int64, each the same as `domain.money.from_float` gives."
     q = prices / float(tick)
+    if not (np.abs(q) < 2.0**62).all(): raise BadInput('a price that is no count of ticks', expected=f'finite, below 2**62 ticks of {tick}', found=float(prices[~(np.abs(q) < 2.0**62)][0]))
     k = np.rint(q)
-    # the quotient errs by a few units in its last place: doubt is a half-tick within that, or a count beyond exact floats
-    unsure = (np.abs(np.abs(q - k) - 0.5) <= 1e-15 * np.abs(q) * 4 + 1e-12) | (np.abs(q) >= 2.0**51)
+    # the quotient errs by a few units in its last place: doubt is a half-tick within that, which takes in every count too large for an exact float
+    unsure = np.abs(np.abs(q - k) - 0.5) <= 4e-15 * np.abs(q) + 1e-12
     out = np.where(unsure, 0.0, k).astype(np.int64)
     for i in np.argwhere(unsure): out[tuple(i)] = whole_steps(from_float(float(prices[tuple(i)]), tick), tick)
     return out
@@ -53,7 +54,9 @@ def on_grid(b: Bars, instruments: Mapping[str, Instrument]) -> Bars:
     x = {f: getattr(b, f).copy() for f in FIELDS[:4]}
     for j, ticks in enumerate(_grid(b, instruments)):
         tick, held = instruments[b.symbols[j]].tick, ~np.isnan(b.close[:, j])
-        for f, k in zip(FIELDS[:4], ticks): x[f][held, j] = [float(EXACT.multiply(Decimal(i), tick)) for i in k[held].tolist()]
+        for f, k in zip(FIELDS[:4], ticks):
+            unique, at = np.unique(k[held], return_inverse=True)
+            x[f][held, j] = np.array([float(EXACT.multiply(Decimal(i), tick)) for i in unique.tolist()])[at]
     return stamp(replace(b, **x))
 
 # %% ../../nbs/01_data/02_replay.ipynb #23b0a2df
