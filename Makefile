@@ -1,0 +1,60 @@
+# make demo    sets everything up and runs the main job          make lab         JupyterLab, with the kernel ready
+# make test    sets everything up and passes every test          make dashboards  the desk in a browser, live
+# make check   what a change must pass before it is merged       make bench       figures, with the hardware they were taken on
+# make export  notebooks to modules     make docs  the documentation, as HTML     make clean  what can be made again
+SHELL := /bin/bash
+export PYTHON TORCH_INDEX CHROMIUM
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Two libraries report their use unless they are told not to, before they are imported.
+export ORT_DISABLE_TELEMETRY := 1
+export RAY_USAGE_STATS_ENABLED := 0
+
+BENCH ?= jobs
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help setup demo test lab dashboards check bench export docs clean
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	@.venv/bin/gekko run strategies/trend.ipynb --mode paper
+
+test: setup
+	@scripts/chromium.sh >/dev/null
+	@echo "Notebooks: every example runs"
+	@nbdev_test --n_workers 4
+	@echo "Tests"
+	@CHROMIUM="$$(scripts/chromium.sh)" pytest
+
+lab: setup
+	@jupyter lab $(ROOT) $(LAB) strategies/trend.ipynb
+
+dashboards: setup
+	@voila $(VOILA) dashboards/desk.ipynb
+
+check: setup
+	nbdev_export
+	nbdev_clean
+	git diff --exit-code --stat -- gekko nbs   # the modules are what the notebooks say, and the notebooks are clean
+	pytest -q tests/repo
+	ruff check
+	mypy
+	scripts/actionlint.sh
+
+bench: setup
+	@for b in $(BENCH); do .venv/bin/gekko bench $$b --json; done
+
+export: setup
+	nbdev_export
+	nbdev_clean
+	@for f in strategies/*.ipynb dashboards/*.ipynb; do [ ! -e $$f ] || jupyter nbconvert --log-level=WARN --clear-output --inplace $$f; done
+
+docs: setup
+	@python docs/build.py
+
+clean:
+	rm -rf _docs _proc build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find gekko tests nbs scripts docs -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -1,0 +1,13 @@
+"""Sphinx, reading the pages that docs/build.py lays out. Nothing is executed: the outputs shown are the ones that were tested and committed."""
+project = 'gekko'
+author = 'The gekko founders'
+copyright = '2026 onwards, The gekko founders'
+extensions = ['myst_nb']
+nb_execution_mode = 'off'
+myst_enable_extensions = ['dollarmath']
+myst_heading_anchors = 3
+suppress_warnings = ['myst.header', 'mystnb.unknown_mime_type', 'misc.highlighting_failure']
+html_theme = 'alabaster'
+html_title = 'gekko'
+html_theme_options = {'description': 'The notebook is the strategy, the production job and the record of what it did.', 'fixed_sidebar': True, 'page_width': '1100px'}
+html_show_sourcelink = False
