@@ -83,8 +83,8 @@ def _commit(at: Place, table: DeltaTable, series: str, rows: Any) -> int:
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError, DeltaError
     counted = CommitProperties(app_transactions=[Transaction(series, (table.transaction_version(series) or 0) + 1)])
-    wider = set(rows.schema.names) - {f.name for f in table.schema().fields}
-    try: write_deltalake(table, rows, mode='append', schema_mode='merge' if wider else None, commit_properties=counted)
+    differs = set(rows.schema.names) != {f.name for f in table.schema().fields}
+    try: write_deltalake(table, rows, mode='append', schema_mode='merge' if differs else None, commit_properties=counted)
     except CommitFailedError: raise
     except (OSError, DeltaError) as e: raise refusal(at, 'written', e) from e
     return int(rows.num_rows)

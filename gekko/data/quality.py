@@ -150,7 +150,7 @@ def wick_score(o: Floats, h: Floats, l: Floats, c: Floats) -> tuple[Floats, Floa
     "How far the high and the low reach beyond the body of their bar, in usual bar ranges: two (T,) arrays."
     import pandas as pd
     o, h, l, c = (np.log(np.where(v > 0, v, np.nan)) for v in (o, h, l, c))
-    usual = np.asarray(_local(pd.Series(h - l)))
+    usual = np.fmax(_local(pd.Series(h - l)), _local(pd.Series(c).diff().abs()) * 1.4826).to_numpy()
     return np.nan_to_num((h - np.fmax(o, c)) / usual), np.nan_to_num((np.fmin(o, c) - l) / usual)
 
 def _spikes(t: Ints, x: dict[str, Floats], rows: Ints) -> Iterator[Flag]:

@@ -205,10 +205,10 @@ def _time_column(f: pd.DataFrame, name: str, given: Mapping[str, str] | None) ->
     typed = [c for c in f.columns if pd.api.types.is_datetime64_any_dtype(f[c])]
     first = str(f.columns[0])
     if not named and len(typed) == 1: named = str(typed[0])
-    if not named and first.startswith('Unnamed') and f[first].astype(str).str.match(r'\d{4}[-/.]|\d{8}').all(): named = first
+    if not named and first.startswith('Unnamed') and f[first].head(50).astype(str).str.match(r'\d{4}[-/.]|\d{8}').all(): named = first
     if not named: raise BadInput(f'{name}: no time column', expected='a column named timestamp, time, date, datetime or open_time', found='columns ' + ', '.join(map(str, f.columns)))
     column = f[named]
-    clock, date = (next((c for c in f.columns if plain_name(c) in names and f[c].astype(str).head(50).str.strip().str.fullmatch(p).all()), None) for names, p in (_CLOCKS, _DATES))
+    clock, date = (next((c for c in f.columns if plain_name(c) in names and f[c].head(50).astype(str).str.strip().str.fullmatch(p).all()), None) for names, p in (_CLOCKS, _DATES))
     if named in (clock, date) and clock is not None and date is not None: return f[date].astype(str).str.strip() + ' ' + _padded(f[clock].astype(str).str.strip()), [date, clock]
     return column, [named]
 
