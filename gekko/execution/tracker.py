@@ -6,23 +6,35 @@
 from __future__ import annotations
 from decimal import Decimal
 from ..domain.errors import BadInput
-from ..domain.money import EXACT, ZERO
-from ..domain.order import Order, OrderEvent, OrderState, apply
+from ..domain.money import EXACT
+from ..domain.order import Order, OrderEvent, OrderState, OrderType, Side, apply
+from ..risk.gate import Reserved
 
 # %% auto #0
-__all__ = ['Tracker']
+__all__ = ['reserve', 'Tracker']
 
 # %% ../../nbs/06_execution/02_tracker.ipynb #00dc2774
-def _reserved(order: Order) -> Decimal:
-    return EXACT.multiply(order.open_qty, Decimal(order.side.sign))
+_NONE = Reserved()
 
-# %% ../../nbs/06_execution/02_tracker.ipynb #1c86d1d3
+def reserve(order: Order) -> Reserved:
+    "What one order may still do, as the gate counts it: market orders will trade, the others and the Unknown may."
+    if not (qty := order.open_qty): return _NONE
+    sure, buys = order.intent.type is OrderType.MARKET and order.state is not OrderState.UNKNOWN, order.side is Side.BUY
+    if sure: return Reserved(market_buys=qty) if buys else Reserved(market_sells=qty)
+    return Reserved(buys=qty) if buys else Reserved(sells=qty)
+
+# %% ../../nbs/06_execution/02_tracker.ipynb #a768e20a
+def _moved(total: Reserved, was: Reserved, now: Reserved) -> Reserved:
+    "`total` with one order's part exchanged."
+    return Reserved(*(EXACT.add(EXACT.subtract(t, w), n) for t, w, n in zip(total, was, now)))
+
+# %% ../../nbs/06_execution/02_tracker.ipynb #432ae134
 class Tracker:
     "The orders of one account. It learns only from `add` and `on`; nothing in it asks a clock or a venue."
     def __init__(self) -> None:
         self._orders: dict[str, Order] = {}
         self._open: dict[str, Order] = {}            # the working ones apart: a long run has many finished orders
-        self._working: dict[str, Decimal] = {}       # signed open size by symbol, kept up to date so that asking is a look-up
+        self._reserved: dict[str, Reserved] = {}     # by symbol, kept up to date so that the gate's question is a look-up
         self._conflicts: set[str] = set()
         self.strays: list[OrderEvent] = []
 
@@ -32,7 +44,7 @@ class Tracker:
     def add(self, order: Order) -> None:
         "Take on an order, in whatever state it is. A name that is known already is refused."
         if order.client_id in self._orders: raise BadInput('an order with this name is tracked already', expected='a new client id', found=order.client_id)
-        self._put(order, ZERO)
+        self._put(order, _NONE)
 
     def on(self, event: OrderEvent) -> Order | None:
         "The order after `event`; None when the event names an order that is not tracked, and then it is kept in `strays`."
@@ -41,24 +53,28 @@ class Tracker:
             self.strays.append(event)
             return None
         after = apply(before, event)
-        if after is not before: self._put(after, _reserved(before))
+        if after is not before: self._put(after, reserve(before))
         return after
 
-    def _put(self, order: Order, was: Decimal) -> None:
+    def _put(self, order: Order, was: Reserved) -> None:
         self._orders[order.client_id] = order
         if order.state.terminal: self._open.pop(order.client_id, None)
         else: self._open[order.client_id] = order
         if order.conflict: self._conflicts.add(order.client_id)
-        now = _reserved(order)
-        if now != was: self._working[order.symbol] = EXACT.add(self._working.get(order.symbol, ZERO), EXACT.subtract(now, was))
+        now = reserve(order)
+        if now != was: self._reserved[order.symbol] = _moved(self._reserved.get(order.symbol, _NONE), was, now)
 
     def get(self, client_id: str) -> Order:
         "The order of that name, finished or not."
         if client_id not in self._orders: raise BadInput('no such order', expected='a client id that was added', found=client_id)
         return self._orders[client_id]
+    def reserved(self, symbol: str) -> Reserved:
+        "Size that may still trade, buys and sells apart: every order that is not over, the Unknown ones too."
+        return self._reserved.get(symbol, _NONE)
     def working(self, symbol: str) -> Decimal:
-        "Signed size that may still trade: every order that is not over, the Unknown ones too."
-        return self._working.get(symbol, ZERO)
+        "The same netted into one signed size: where the position is heading if everything fills."
+        r = self.reserved(symbol)
+        return EXACT.subtract(EXACT.add(r.market_buys, r.buys), EXACT.add(r.market_sells, r.sells))
     def open(self) -> list[Order]:
         "Orders that are not over, oldest first."
         return list(self._open.values())

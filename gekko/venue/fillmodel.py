@@ -56,7 +56,7 @@ def slipped(price: Decimal, side: Side, bps: Decimal, instrument: Instrument) ->
 def fee(model: FillModel, instrument: Instrument, qty: Decimal, price: Decimal, maker: bool = False) -> Decimal:
     "What the venue charges, booked in the quote currency's minor unit, half-even. Negative is a rebate."
     bps = model.fee_bps if not maker or model.maker_fee_bps is None else model.maker_fee_bps
-    return to_minor(EXACT.divide(EXACT.multiply(abs(instrument.notional(qty, price)), bps), _BPS), instrument.quote)
+    return to_minor(EXACT.divide(EXACT.multiply(instrument.notional(qty, price), bps), _BPS), instrument.quote)
 
 # %% ../../nbs/08_venue/00_fillmodel.ipynb #89382792
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,7 +94,7 @@ def meet(intent: Intent, price: Decimal, instrument: Instrument, model: FillMode
     if intent.stop is not None and not (triggered or fires): return WAIT
     off = triggered or fires
     if not _reached(intent, price): return Deal(triggered=off)
-    if rested and not fires and intent.limit is not None:
+    if rested and intent.limit is not None:
         return Deal(price if model.fill == 'open' else intent.limit, maker=True, triggered=off)
     if intent.post_only: return Deal(triggered=off, refused=f'post-only: would take at {price}')
     return Deal(_taken(intent, price, instrument, model), triggered=off)

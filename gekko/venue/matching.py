@@ -9,13 +9,13 @@ from decimal import Decimal
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO
-from ..domain.order import Cancelled, Expired, Fill, Filled, Intent, Order, OrderEvent, OrderState, Side, TimeInForce
+from ..domain.order import Cancelled, CancelRejected, Expired, Fill, Filled, Intent, Order, OrderEvent, OrderState, Side, TimeInForce
 from ..domain.time import DAY, Nanos
 from .fillmodel import Deal, FillModel, fee, inside, meet, share
 
 # %% auto #0
-__all__ = ['Held', 'view', 'Floor', 'enter', 'finish', 'cancel', 'reducible', 'book', 'strike', 'expire', 'at_open', 'through',
-           'at_quote']
+__all__ = ['Held', 'view', 'Floor', 'enter', 'finish', 'cancel', 'reducible', 'book', 'strike', 'expire', 'request_cancel',
+           'depart', 'at_open', 'through', 'at_quote']
 
 # %% ../../nbs/08_venue/01_matching.ipynb #34f50893
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ class Floor:
     said: list[OrderEvent] = field(default_factory=list)
     last: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)     # bid and ask, or one price twice
     opened: dict[str, Nanos] = field(default_factory=dict)                     # start of the bar that is open now
+    leaving: list[Held] = field(default_factory=list)                          # orders whose cancel is under way
 
 # %% ../../nbs/08_venue/01_matching.ipynb #16400fb4
 def enter(floor: Floor, held: Held) -> None:
@@ -145,6 +146,23 @@ def expire(floor: Floor, held: Held, ts: Nanos) -> None:
     "Its day is over."
     finish(floor, held, OrderState.EXPIRED)
     floor.said.append(Expired(held.client_id, ts))
+
+# %% ../../nbs/08_venue/01_matching.ipynb #5bac2c9a
+def request_cancel(floor: Floor, held: Held, now: Nanos) -> None:
+    "A cancel is sent; it arrives after the latency. Asking twice does not delay the first."
+    if held.state.terminal: floor.said.append(CancelRejected(held.client_id, f'already {held.state.value}', now))
+    elif held.leaves is None:
+        held.leaves = now + floor.model.latency_ns
+        floor.leaving.append(held)
+        depart(floor, now)
+
+def depart(floor: Floor, now: Nanos) -> None:
+    "Cancels that have arrived take effect; one that finds its order filled meanwhile is refused."
+    due = [h for h in floor.leaving if h.leaves is not None and h.leaves <= now]
+    floor.leaving = [h for h in floor.leaving if h.leaves is None or h.leaves > now]
+    for h in due:
+        if not h.state.terminal: cancel(floor, h, 'by request', now)
+        elif h.state is not OrderState.CANCELLED: floor.said.append(CancelRejected(h.client_id, f'already {h.state.value}', now))
 
 # %% ../../nbs/08_venue/01_matching.ipynb #412685c4
 def at_open(floor: Floor, symbol: str, ts: Nanos, price: Decimal) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gekko.domain.errors import BadInput
 from gekko.domain.order import (
-    Accepted, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderEvent, OrderState, Rejected, Side, Submitted, apply,
+    Accepted, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderEvent, OrderState, OrderType, Rejected, Side, Submitted, apply,
 )
 from gekko.execution.tracker import Tracker
 
@@ -16,7 +16,8 @@ SYMBOLS, NAMES = ('AAA', 'BBB'), tuple(f'g-{n}' for n in range(6))
 
 def order(name: str) -> Order:
     n = NAMES.index(name)
-    return Order(name, Intent(SYMBOLS[n % 2], Side.BUY if n % 3 else Side.SELL, Decimal(n + 1) / 2))
+    kind = {'type': OrderType.LIMIT, 'limit': Decimal(90)} if n > 2 else {}
+    return Order(name, Intent(SYMBOLS[n % 2], Side.BUY if n % 3 else Side.SELL, Decimal(n + 1) / 2, **kind))  # type: ignore[arg-type]
 
 
 def _event(name: str, kind: int, fill_no: int, qty: int) -> OrderEvent:
@@ -43,6 +44,9 @@ def test_working_is_the_sum_of_what_is_open(heard: list[OrderEvent]) -> None:
             assert after is None
             strays.append(e)
         for s in SYMBOLS: assert tracker.working(s) == sum((o.open_qty * o.side.sign for o in plain.values() if o.symbol == s), Decimal(0))
+        for s in SYMBOLS:
+            kinds = [(o.intent.type is OrderType.MARKET and o.state is not OrderState.UNKNOWN, o.side, o.open_qty) for o in plain.values() if o.symbol == s]
+            assert tuple(tracker.reserved(s)) == tuple(sum((q for m, d, q in kinds if (m, d) == k), Decimal(0)) for k in ((True, Side.BUY), (True, Side.SELL), (False, Side.BUY), (False, Side.SELL)))
     assert tracker.strays == strays
     assert tracker.open() == [o for o in plain.values() if not o.state.terminal]
     assert tracker.unknown() == [o for o in plain.values() if o.state is OrderState.UNKNOWN]
