@@ -213,14 +213,15 @@ def test_a_removed_ledger_halts_and_no_empty_one_takes_its_place(tmp_path: Path)
     assert refused(j) == 'forked'          # another ledger at the same place is not this one
 
 
-def test_an_answer_lost_after_the_commit_is_not_written_twice(url: str) -> None:
+@pytest.mark.parametrize('more', [False, True])
+def test_an_answer_lost_after_the_commit_is_not_written_twice(url: str, more: bool) -> None:
     "The commit happened, and the writer did not hear of it: as when the connection breaks between the two."
     j = Journal.open(url, 'paper')
     batch = [j.append(Note(str(i)), i) for i in range(3)]
     j._table.write(batch, (0, ''))
-    j.append(Note('3'), 3)
+    if more: j.append(Note('3'), 3)
     j.commit(); j.close()
-    assert texts(read_entries(url, 'paper')) == ['0', '1', '2', '3'] and verify(url).ok
+    assert texts(read_entries(url, 'paper')) == ['0', '1', '2', '3'][:3 + more] and verify(url).ok
 
 
 # one writer ---------------------------------------------------------------------------------------------------------------

@@ -76,6 +76,41 @@ def test_a_renewal_that_fails_leaves_the_old_deadline(url: str, tmp_path: Path) 
     assert not lease.alive()
 
 
+def test_a_twin_of_the_same_name_is_someone_else(url: str) -> None:
+    clock = SimClock(10**18)
+    first = acquire(url, 'paper', 'desk', 10, clock)
+    with pytest.raises(Reject, match='held by desk'): acquire(url, 'paper', 'desk', 10, clock)
+    clock.advance(10 * SECOND)
+    twin = acquire(url, 'paper', 'desk', 10, clock)
+    for late in (first.renew, first.release):
+        with pytest.raises(Halt, match='is lost'): late()
+    assert twin.alive() and holdings(url)[0].epoch == twin.epoch
+
+
+class TwoClocks:
+    "A wall clock and a monotonic one that need not agree."
+    wall, mono = 10**18, 0
+    def now(self) -> int: return self.wall
+    def monotonic(self) -> int: return self.mono
+
+
+def test_either_clock_ends_a_lease(url: str) -> None:
+    clock = TwoClocks()
+    lease = acquire(url, 'paper', 'desk', 10, clock, margin_s=2)
+    assert lease.alive()
+    clock.wall += 8 * SECOND                     # suspended: the monotonic clock stood still
+    assert not lease.alive()
+    clock.wall -= 60 * SECOND; clock.mono += 8 * SECOND - 1
+    assert lease.alive() and not lease.alive(clock.mono + 1)
+    clock.mono += 1                              # set back: the monotonic clock went on
+    assert not lease.alive()
+
+
+def test_an_epoch_is_past_every_entry(url: str) -> None:
+    with Journal.open(url, 'paper', epoch=4) as j: j.append(Note('written without a lease'), 0)
+    assert acquire(url, 'paper', 'desk', 10, SimClock(1)).epoch == 5
+
+
 def test_bad_leases_change_nothing(url: str) -> None:
     for account, holder, ttl, margin in (('', 'd', 10, None), ('a', '', 10, None), ('a', 'd', 0, None), ('a', 'd', -1, None), ('a', 'd', 10, 10), ('a', 'd', float('nan'), None)):
         with pytest.raises(BadInput): acquire(url, account, holder, ttl, SimClock(), margin)

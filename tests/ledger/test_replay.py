@@ -133,4 +133,6 @@ def test_entries_that_do_not_follow_are_refused() -> None:
     for wrong in ([b], [a, c], [a, a], [b, a]):
         with pytest.raises(BadInput, match='does not follow'): replay(wrong)
     with pytest.raises(BadInput, match='does not follow'): replay([a], Book(Account('other')))
+    with Journal.open(':memory:', 'paper', durable=False) as j: other = [j.append(Halted(str(n)), n + 1) for n in range(4)]
+    with pytest.raises(BadInput, match='does not follow'): replay([a, other[1]])
     assert replay([a, b, c, d]).last_seq == 4 and replay([]).last_seq == 0

@@ -14,7 +14,7 @@ from gekko.domain.errors import BadInput
 from gekko.domain.order import Fill, Filled, Intent, Side, Submitted
 from gekko.ledger.database import entries as entries_table
 from gekko.ledger.database import heads as heads_table
-from gekko.ledger.events import Deposited, IntentRecorded, Marked
+from gekko.ledger.events import Deposited, IntentRecorded, Marked, chained
 from gekko.ledger.journal import Journal, VerifyReport, read_entries, verify
 
 PER_COLUMN = 40
@@ -118,6 +118,31 @@ def test_rows_removed_swapped_cut_and_added_are_found(ledger: str, db: sqlite3.C
     damaged(42, "INSERT INTO entries SELECT account, 42, ts, epoch, kind, run, body, prev, hash FROM entries WHERE account = 'paper' AND seq = 41")
     damaged(n, f"UPDATE entries SET (body, hash) = (SELECT body, hash FROM entries WHERE account = 'paper' AND seq = {n - 1}) {here} = {n}")
     assert verify(ledger).ok
+
+
+def rehash(db: sqlite3.Connection, first: int, link: bool) -> None:
+    "Give the rows of 'paper' from `first` on hashes that fit what they contain; `link`: and link each to the one before, up to the head."
+    rows = db.execute("SELECT account, seq, ts, epoch, kind, run, body, prev, hash FROM entries WHERE account = 'paper' ORDER BY seq").fetchall()
+    for before, row in zip([None, *rows], rows):
+        if row[1] < first or (not link and row[1] > first): continue
+        text = [x.decode() if isinstance(x, bytes) else x for x in row]
+        prev = db.execute("SELECT hash FROM entries WHERE account = 'paper' AND seq = ?", (before[1],)).fetchone()[0].decode() if link and before else text[7]
+        new = chained(prev, *text[:7])
+        db.execute("UPDATE entries SET prev = ?, hash = ? WHERE account = 'paper' AND seq = ?", (prev, new, row[1]))
+        if link: db.execute("UPDATE heads SET hash = ? WHERE account = 'paper'", (new,))
+
+
+def test_a_row_with_a_hash_of_its_own_making_breaks_the_next_link(ledger: str, db: sqlite3.Connection) -> None:
+    db.execute("UPDATE entries SET ts = ts + 1 WHERE account = 'paper' AND seq = 9")
+    assert verify(ledger).first_bad == 9
+    rehash(db, 9, link=False)
+    assert (verify(ledger).first_bad, verify(ledger).why) == (10, 'it does not follow the entry before it')
+
+
+def test_a_row_removed_and_the_chain_linked_anew_leaves_a_gap(ledger: str, db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM entries WHERE account = 'paper' AND seq = 9")
+    rehash(db, 10, link=True)
+    assert (verify(ledger).first_bad, verify(ledger).why) == (9, 'entry #9 is missing')
 
 
 def test_a_whole_journal_lost_is_found(ledger: str, db: sqlite3.Connection) -> None:
