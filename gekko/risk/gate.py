@@ -117,34 +117,39 @@ class RiskView(Protocol):
 # %% ../../nbs/05_risk/01_gate.ipynb #f5b37791
 @dataclass(slots=True)
 class Case:
-    "An order and everything the rules compare it with. `unit` is the value of one unit at the mark in the account's currency, zero when it cannot be valued."
+    "An order and everything the rules compare it with. `unit` is the value of one unit at the mark in the account's currency, zero when it cannot be valued; `before` and `after` are spans, `grows` by how much the worst position does."
     order: Order
     intent: Intent
     instrument: Instrument
     limits: Limits
     view: RiskView
     ts: Nanos
+    halt: str
     qty: Decimal
     reserved: Reserved
     mark: Decimal | None
     rate: Decimal | None
     unit: Decimal
+    equity: Decimal
     before: tuple[Decimal, Decimal]
     after: tuple[Decimal, Decimal]
+    worst: Decimal
+    grows: Decimal
 
 # %% ../../nbs/05_risk/01_gate.ipynb #13e318fc
 _ONE = Decimal(1)
 
-def _case(order: Order, instrument: Instrument, limits: Limits, view: RiskView, ts: Nanos) -> Case:
+def _case(order: Order, instrument: Instrument, limits: Limits, view: RiskView, ts: Nanos, halt: str = '') -> Case:
     i, account, symbol = order.intent, view.account, instrument.symbol
     qty, reserved, mark = account.qty(symbol), view.reserved(symbol), view.marks.get(symbol)
     rate = _ONE if instrument.quote == account.currency else view.rates.get(instrument.quote)
     unit = ZERO if mark is None or rate is None else EXACT.multiply(EXACT.multiply(mark, instrument.multiplier), rate)
-    low, high = before = span(qty, reserved)
-    buys, market = i.side is Side.BUY, i.type is OrderType.MARKET
+    low, high = before = span(qty, reserved) if any(reserved) else (qty, qty)
+    was, buys, market = worst(low, high), i.side is Side.BUY, i.type is OrderType.MARKET
     if buys or market: high = EXACT.add(high, i.qty) if buys else EXACT.subtract(high, i.qty)
     if market or not buys: low = EXACT.add(low, i.qty) if buys else EXACT.subtract(low, i.qty)
-    return Case(order, i, instrument, limits, view, ts, qty, reserved, mark, rate, unit, before, (low, high))
+    then = worst(low, high)
+    return Case(order, i, instrument, limits, view, ts, view.halted or halt, qty, reserved, mark, rate, unit, view.equity, before, (low, high), then, EXACT.subtract(then, was))
 
 # %% ../../nbs/05_risk/01_gate.ipynb #9526fbdb
 def _breach(c: Case, limit: str, allowed: str, found: str, message: str) -> Breach:
@@ -182,7 +187,7 @@ def near_mark(c: Case) -> Breach | None:
     bps, p, m = c.limits.collar_bps, c.intent.limit, c.mark
     if bps is None or p is None or m is None: return None
     buys = c.intent.side is Side.BUY
-    edge = EXACT.multiply(m, EXACT.add(_WHOLE, bps if buys else bps.copy_negate()).scaleb(-4, EXACT))
+    edge = EXACT.multiply(m, EXACT.add(_WHOLE, bps) if buys else EXACT.subtract(_WHOLE, bps)).scaleb(-4, EXACT)
     if (p <= edge) if buys else (p >= edge): return None
     return _breach(c, 'collar_bps', plain(edge), plain(p), f"{c.intent.side.value} limit {shown(p)} is {'over' if buys else 'under'} {shown(edge)}: "
                    f"the mark {shown(m)} {'plus' if buys else 'less'} collar_bps {shown(bps)}")
@@ -191,15 +196,15 @@ _WHOLE = Decimal(10_000)    # basis points in one
 
 # %% ../../nbs/05_risk/01_gate.ipynb #531f9051
 def not_halted(c: Case) -> Breach | None:
-    "No halt is in force."
-    why = c.view.halted
-    return _breach(c, 'halt', 'no halt', why, f'trading is halted: {why}') if why else None
+    "No halt is in force, and the kill switch is off."
+    return _breach(c, 'halt', 'no halt', c.halt, f'trading is halted: {c.halt}') if c.halt else None
 
 # %% ../../nbs/05_risk/01_gate.ipynb #ac9d9000
 def _loss(c: Case, limit: str, share: Decimal | None, start: Decimal, since: str) -> Breach | None:
     if share is None: return None
-    lost, most = EXACT.subtract(start, c.view.equity), EXACT.multiply(start, share)
-    if lost <= 0 or lost < most: return None
+    if (equity := c.equity) >= start: return None
+    lost, most = EXACT.subtract(start, equity), EXACT.multiply(start, share)
+    if lost < most: return None
     return _breach(c, limit, plain(most), plain(lost), f'loss of {shown(lost)} {_currency(c)} {since} {shown(start)} is at or over {limit} {percent(share)}, which is {shown(most)}')
 
 def not_losing(c: Case) -> Breach | None:
@@ -256,8 +261,8 @@ def order_size(c: Case) -> Breach | None:
 # %% ../../nbs/05_risk/01_gate.ipynb #d5d03fef
 def position_size(c: Case) -> Breach | None:
     "Value of the position that this symbol's orders can lead to."
-    then, most = worst(*c.after), c.limits.max_position_notional
-    if most is None or then <= worst(*c.before) or (worth := EXACT.multiply(then, c.unit)) <= most: return None
+    most = c.limits.max_position_notional
+    if most is None or c.grows <= 0 or (worth := EXACT.multiply(c.worst, c.unit)) <= most: return None
     return _breach(c, 'max_position_notional', plain(most), plain(worth), f'position of {c.intent.symbol} could reach {shown(worth)} {_currency(c)}, over max_position_notional {shown(most)}')
 
 def position_count(c: Case) -> Breach | None:
@@ -269,10 +274,9 @@ def position_count(c: Case) -> Breach | None:
 # %% ../../nbs/05_risk/01_gate.ipynb #bdfdc65a
 def gross_exposure(c: Case) -> Breach | None:
     "Longs and shorts added up, each at its worst, against equity."
-    times, v = c.limits.max_gross, c.view
-    if times is None: return None
-    more = EXACT.subtract(worst(*c.after), worst(*c.before))
-    return _over(c, 'max_gross', times, EXACT.add(v.gross, EXACT.multiply(more, c.unit)), 'gross') if more > 0 else None
+    times = c.limits.max_gross
+    if times is None or c.grows <= 0: return None
+    return _over(c, 'max_gross', times, EXACT.add(c.view.gross, EXACT.multiply(c.grows, c.unit)), 'gross')
 
 def net_exposure(c: Case) -> Breach | None:
     "Longs less shorts, on the side that this order moves, against equity."
@@ -283,9 +287,9 @@ def net_exposure(c: Case) -> Breach | None:
     return _over(c, 'max_net', times, EXACT.subtract(EXACT.multiply(down, c.unit), v.net_low), 'net short')
 
 def _over(c: Case, limit: str, times: Decimal, found: Decimal, what: str) -> Breach | None:
-    most = EXACT.multiply(times, c.view.equity)
+    most = EXACT.multiply(times, c.equity)
     if found <= most: return None
-    return _breach(c, limit, plain(most), plain(found), f'{what} exposure would be {shown(found)} {_currency(c)}, over {shown(most)}: {limit} {shown(times)} x equity {shown(c.view.equity)}')
+    return _breach(c, limit, plain(most), plain(found), f'{what} exposure would be {shown(found)} {_currency(c)}, over {shown(most)}: {limit} {shown(times)} x equity {shown(c.equity)}')
 
 # %% ../../nbs/05_risk/01_gate.ipynb #34319576
 Rule = Callable[[Case], Breach | None]
@@ -312,10 +316,10 @@ def _known(order: Order, instruments: Mapping[str, Instrument], ts: Nanos) -> In
 
 # %% ../../nbs/05_risk/01_gate.ipynb #923e27bb
 class Gate:
-    "Checks orders against `limits`. Its only memory is when it last let orders through, for the rate."
+    "Checks orders against `limits`. `kill` says why nothing may add risk, '' when it may. Its only memory is when it let orders through, for the rate."
 
-    def __init__(self, limits: Limits, instruments: Mapping[str, Instrument], clock: Clock) -> None:
-        self.instruments, self.clock = instruments, clock
+    def __init__(self, limits: Limits, instruments: Mapping[str, Instrument], clock: Clock, kill: Callable[[], str] = lambda: '') -> None:
+        self.instruments, self.clock, self.kill = instruments, clock, kill
         self._sent: tuple[deque[Nanos], deque[Nanos]] = (deque(), deque())    # opening and reducing, monotonic times
         self._use(limits)
 
@@ -339,7 +343,8 @@ class Gate:
     def _case(self, order: Order, view: RiskView) -> Case | Breach:
         ts = self.clock.now()
         i = _known(order, self.instruments, ts)
-        return i if isinstance(i, Breach) else _case(order, i, self._of.get(i.symbol, self.limits), view, ts)
+        if isinstance(i, Breach): return i
+        return _case(order, i, self._of.get(i.symbol, self.limits), view, ts, '' if order.intent.reduce_only else self.kill())
     def _late(self, c: Case) -> Breach | None: return _rate(c, self.limits.max_orders_per_minute, self._sent[c.intent.reduce_only], self.clock.monotonic())
 
 # %% ../../nbs/05_risk/01_gate.ipynb #38dac42a
