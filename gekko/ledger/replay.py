@@ -173,10 +173,19 @@ def _rows(book: Book) -> list[tuple[str, ...]]:
     return head + [_position(book, s) for s in sorted(book.account.positions)] + cash + [('equity', *blank[1:], _worth(book), '', '', '')]
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #70c8b9c1
+_RED, _GREEN = '#cf222e', '#1a7f37'
+
+def _row(cells: tuple[str, ...], tag: str = 'td', style: str = '') -> str:
+    "A table row: the name to the left, numbers to the right with digits of one width, P&L (columns 5 and 6) in its colour."
+    def look(i: int, c: str) -> str:
+        colour = f';color:{_RED if c.startswith("-") else _GREEN}' if i in (5, 6) and tag == 'td' and any('1' <= d <= '9' for d in c) else ''
+        return f'padding:2px 10px;font-variant-numeric:tabular-nums;text-align:{"right" if i else "left"}{colour}{style}'
+    return '<tr>' + ''.join(f'<{tag} style="{look(i, c)}">{escape(c)}</{tag}>' for i, c in enumerate(cells)) + '</tr>'
+
 def _html(book: Book) -> str:
-    state = f'halted: {book.halted}' if book.halted else f'{len(book.open_orders)} orders open, {len(book.unknown)} unknown, {len(book.fills)} fills, {len(book.breaches)} breaches'
-    title = f'<caption><b>{escape(book.account.name)}</b> at #{book.last_seq} {iso(book.last_ts)}: {escape(state)}</caption>'
-    def row(cells: tuple[str, ...], tag: str = 'td') -> str: return '<tr>' + ''.join(f'<{tag} style="text-align:right">{escape(c)}</{tag}>' for c in cells) + '</tr>'
-    head, *rest = _rows(book)
-    faults = ''.join(f'<tr><td colspan="8" style="color:#cf222e;text-align:left">{escape(str(f))}</td></tr>' for f in book.faults[:10])
-    return f'<table>{title}<thead>{row(head, "th")}</thead><tbody>{"".join(map(row, rest))}{faults}</tbody></table>'
+    counts = f'{len(book.open_orders)} orders open, {len(book.unknown)} unknown, {len(book.fills)} fills, {len(book.breaches)} breaches'
+    state = f'<b style="color:{_RED}">halted: {escape(book.halted)}</b>' if book.halted else counts
+    title = f'<caption style="white-space:nowrap;text-align:left"><b>{escape(book.account.name)}</b> at #{book.last_seq} {iso(book.last_ts)} · {state}</caption>'
+    head, *rest, total = _rows(book)
+    faults = ''.join(f'<tr><td colspan="8" style="color:{_RED};text-align:left;padding:2px 10px">{escape(str(f))}</td></tr>' for f in book.faults[:10])
+    return f'<table style="border-collapse:collapse">{title}<thead>{_row(head, "th")}</thead><tbody>{"".join(map(_row, rest))}{_row(total, style=";font-weight:bold;border-top:1px solid")}{faults}</tbody></table>'
