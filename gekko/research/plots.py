@@ -98,7 +98,7 @@ def headline(r: Result) -> tuple[str, str]:
     years = f'{p.years:.1f} years' if p.years >= 1 else f'{p.years * 365.25:.0f} days'
     risk = f'{percent(p.cagr)} a year, ' if p.years >= 0.5 else ''
     return (f'{r.strategy}: {r.cash:,.0f} {r.currency} became {r.final_equity:,.0f} in {years}',
-            f'{risk}volatility {percent(p.volatility)}, Sharpe {p.sharpe:.2f} ± {p.sharpe_error:.2f}, worst fall {percent(p.max_drawdown)}, net of {r.fees:,.0f} in fees'.replace('nan', '–'))
+            f'{risk}volatility {percent(p.volatility)}, Sharpe {number(p.sharpe)} ± {number(p.sharpe_error)}, worst fall {percent(p.max_drawdown)}, net of {r.fees:,.0f} in fees')
 
 # %% ../../nbs/10_research/01_plots.ipynb #936014f5
 def _equity_panel(ax: Axes, r: Result, x: Floats) -> None:
@@ -133,7 +133,8 @@ def equity_figure(r: Result) -> Figure:
         if falls:
             d = min(falls, key=lambda f: f.depth)
             for ax in (top, low): ax.axvspan(when(np.array([d.peak]))[0], when(np.array([d.recovered or r.times[-1]]))[0], color=PALE, alpha=0.55, lw=0, zorder=0)
-            low.annotate(f'{percent(d.depth)} on {day(d.trough)}', (when(np.array([d.trough]))[0], d.depth), (6, -2), textcoords='offset points', fontsize=7, color=RUST, va='center')
+            late = d.trough - r.times[0] > 0.75 * (r.times[-1] - r.times[0])
+            low.annotate(f'{percent(d.depth)} on {day(d.trough)}', (when(np.array([d.trough]))[0], d.depth), (-6 if late else 6, -2), textcoords='offset points', fontsize=7, color=RUST, va='center', ha='right' if late else 'left')
         _title(top, *headline(r))
         _time_axis(low, r.times)
     return fig
@@ -185,6 +186,7 @@ def _price_panel(ax: Axes, r: Result, symbol: str, most: int) -> None:
         mine = [m for m in drawn if m.qty * sign > 0]
         ax.scatter(np.array([m.ts for m in mine], dtype=np.int64).astype('datetime64[ns]'), [m.price for m in mine], marker=shape, color=colour, edgecolors='white', linewidths=0.5, zorder=3,
                    s=[12 + 30 * abs(m.qty) * m.price / largest for m in mine])
+    ax.yaxis.set_major_formatter('{x:,.6g}')
     each = '' if len(drawn) == len(fills) else f', drawn net in {len(drawn)} marks'
     _title(ax, symbol, '')
     ax.annotate(f'{sum(f.side.sign > 0 for f in fills):,} bought, {sum(f.side.sign < 0 for f in fills):,} sold{each}', (1, 1), (0, 6), xycoords='axes fraction', textcoords='offset points', ha='right', fontsize=7.5, color=GREY)
@@ -207,7 +209,7 @@ def fills_figure(r: Result, symbols: Sequence[str] = (), most: int = 70) -> Figu
     shown = list(symbols) or sorted(sorted(traded, key=lambda s: -traded[s])[:4], key=r.symbols.index)
     with matplotlib.rc_context(_STYLE):
         # the third row of each symbol is air for the next one's title
-        fig, axes = _panels(2.3 * len(shown), ([3, 1, 0.95] * len(shown))[:-1], 0.06)
+        fig, axes = _panels(2.35 * len(shown), ([3, 1, 1.1] * len(shown))[:-1], 0.06)
         for k, s in enumerate(shown):
             _price_panel(axes[3 * k], r, s, most)
             _weight_panel(axes[3 * k + 1], r, s)

@@ -19,7 +19,7 @@ Equity = Sequence[Decimal] | Sequence[float] | Floats
 
 # %% auto #0
 __all__ = ['Floats', 'Ints', 'Equity', 'as_floats', 'returns', 'periods_per_year', 'volatility', 'sharpe', 'sharpe_error',
-           'sortino', 'drawdown', 'Decline', 'declines', 'Performance', 'moments', 'hit_rate', 'growth', 'performance',
+           'sortino', 'drawdown', 'Decline', 'declines', 'moments', 'hit_rate', 'growth', 'Performance', 'performance',
            'by_period', 'turnover']
 
 # %% ../../nbs/10_research/00_stats.ipynb #8b921370
@@ -97,27 +97,6 @@ def declines(times: Ints, equity: Equity) -> list[Decline]:
         out.append(Decline(float(dd[low]), peak, int(times[low]), last if over else None, (last - peak) / DAY))
     return out
 
-# %% ../../nbs/10_research/00_stats.ipynb #70bfd9ae
-@dataclass(frozen=True, slots=True)
-class Performance:
-    "A run in numbers. Fractions, not percent; a year is 365.25 days; ratios are annualised over a risk-free rate of zero."
-    rows: int
-    years: float
-    total_return: float
-    cagr: float
-    volatility: float
-    sharpe: float
-    sharpe_error: float
-    sortino: float
-    max_drawdown: float
-    calmar: float
-    longest_drawdown_days: float
-    hit_rate: float
-    best: float
-    worst: float
-    skew: float
-    kurtosis: float
-
 # %% ../../nbs/10_research/00_stats.ipynb #7b71fc13
 def moments(r: Floats) -> tuple[float, float]:
     "Skew and excess kurtosis: mean(d**3)/s**3 and mean(d**4)/s**4 - 3, with the population deviation s."
@@ -138,6 +117,27 @@ def growth(equity: Equity, years: float) -> float:
     if x[-1] <= 0: return -1.0
     # minutes annualised can be more than a float holds
     with np.errstate(over='ignore'): return float(np.exp(np.log(x[-1] / x[0]) / years) - 1)
+
+# %% ../../nbs/10_research/00_stats.ipynb #253cd11c
+@dataclass(frozen=True, slots=True)
+class Performance:
+    "A run in numbers. Fractions, not percent; a year is 365.25 days; ratios are annualised over a risk-free rate of zero."
+    rows: int
+    years: float
+    total_return: float
+    cagr: float
+    volatility: float
+    sharpe: float
+    sharpe_error: float
+    sortino: float
+    max_drawdown: float
+    calmar: float
+    longest_drawdown_days: float
+    hit_rate: float
+    best: float
+    worst: float
+    skew: float
+    kurtosis: float
 
 # %% ../../nbs/10_research/00_stats.ipynb #aa2c3cf3
 def performance(
