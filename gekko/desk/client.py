@@ -4,7 +4,8 @@
 
 # %% ../../nbs/09_desk/07_client.ipynb #5b5ed90f
 from __future__ import annotations
-import itertools, os, threading
+import itertools, os, threading, time
+from collections.abc import Callable
 from pathlib import Path
 import zmq
 from .protocol import AskStatus, Beat, BeatReply, Refused, Reply, Request, StatusReply, pack, raise_refusal, unpack_reply
@@ -39,9 +40,9 @@ def dial(address: str, desk_key: str = '', keys: Path | None = None) -> zmq.Sock
 
 # %% ../../nbs/09_desk/07_client.ipynb #1c668449
 class Line:
-    "A question-and-answer line to a desk. `timeout_s` is how long an answer may take before the desk counts as gone."
-    def __init__(self, address: str, *, desk_key: str = '', keys: Path | None = None, timeout_s: float = 30.0) -> None:
-        self.address, self.timeout_s = address, timeout_s
+    "A question-and-answer line to a desk. It counts as gone when an answer takes longer than `timeout_s`, or when `gone` says so."
+    def __init__(self, address: str, *, desk_key: str = '', keys: Path | None = None, timeout_s: float = 30.0, gone: Callable[[], bool] = lambda: False) -> None:
+        self.address, self.timeout_s, self.gone = address, timeout_s, gone
         self._socket = dial(address, desk_key, keys)
         self._count = itertools.count(1)
 
@@ -49,23 +50,25 @@ class Line:
         "The desk's answer. A refusal raises its error; silence raises Retry."
         number = next(self._count).to_bytes(8, 'big')
         self._socket.send_multipart([number, pack(request)])
-        wait = round(1000 * (self.timeout_s if timeout_s is None else timeout_s))
-        while self._socket.poll(wait):
+        wait = self.timeout_s if timeout_s is None else timeout_s
+        until = time.monotonic() + wait
+        while (left := until - time.monotonic()) > 0 and not self.gone():
+            if not self._socket.poll(min(250, 1 + int(1000 * left))): continue
             answered, frame = self._socket.recv_multipart()
             if answered != number: continue
             reply = unpack_reply(frame)
             if isinstance(reply, Refused): raise_refusal(reply)
             return reply
-        raise Retry('the desk does not answer', expected=f'an answer within {wait/1000:g} s', found=f'silence at {self.address}')
+        raise Retry('the desk does not answer', expected=f'an answer within {wait:g} s', found=f'silence at {self.address}')
 
     def close(self) -> None: self._socket.close()
 
 # %% ../../nbs/09_desk/07_client.ipynb #ffe8082e
 class Pulse:
-    "Beats for a run until closed. `state` is what the desk last said of the run; `silent_s` how long it has said nothing."
+    "Beats for a run until closed. `state` is what the desk last said of the run; `gone` when it has not answered for five heartbeats."
     def __init__(self, address: str, run_id: str, every_s: float, *, desk_key: str = '', keys: Path | None = None) -> None:
         self.state, self._line, self._every = '', Line(address, desk_key=desk_key, keys=keys, timeout_s=every_s), every_s / 3
-        self._stop, self._run_id = threading.Event(), run_id
+        self._stop, self._run_id, self._heard, self._patience = threading.Event(), run_id, time.monotonic(), max(5 * every_s, 5.0)
         self._thread = threading.Thread(target=self._beat, name='gekko-pulse', daemon=True)
         self._thread.start()
 
@@ -73,11 +76,13 @@ class Pulse:
         while not self._stop.wait(self._every):
             try:
                 reply = self._line.ask(Beat(self._run_id))
+                self._heard = time.monotonic()
                 if isinstance(reply, BeatReply): self.state = reply.state
             except Exception:  # a missed answer is the main line's to report; the pulse only has to go on
                 continue
         self._line.close()
 
+    def gone(self) -> bool: return time.monotonic() - self._heard > self._patience
     def close(self) -> None:
         self._stop.set()
         self._thread.join(timeout=5)

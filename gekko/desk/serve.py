@@ -15,7 +15,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from .client import Line
 from .config import Settings, load_settings
 from .protocol import MAX_FRAME, AskStatus, StatusReply, pack, refusal, socket_folder, unpack_request
-from .server import Desk, handle, stop, tick
+from .server import Desk, handle, look_after, stop
 from ..domain.errors import BadInput, GekkoError, Retry
 from ..domain.time import SystemClock
 
@@ -43,7 +43,7 @@ def desk_keys(folder: Path) -> tuple[bytes, bytes]:
 # %% ../../nbs/09_desk/08_serve.ipynb #ceb2bbc8
 def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], ThreadAuthenticator | None, str]:
     "A bound ROUTER socket, its authenticator (network only), and the desk's public key (network only)."
-    context = zmq.Context.instance()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     s: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
     s.setsockopt(zmq.LINGER, 200)
     s.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
@@ -77,7 +77,7 @@ def answer_all(desk: Desk, s: zmq.Socket[bytes], wait_ms: int) -> int:
 def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool = False, leave_when_done: bool = False, linger_s: float = 30.0) -> None:
     "Serve until SIGTERM or SIGINT; with `leave_when_done`, also until a run has ended and nobody has asked for `linger_s`."
     s, guard, public = listen(address, keys)
-    address = s.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip('\0')  # type: ignore[union-attr]
+    address = str(s.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip('\0')
     told: list[str] = []
     for n in (signal.SIGTERM, signal.SIGINT): signal.signal(n, lambda number, _: told.append(signal.Signals(number).name))
     card = {'desk': address, 'name': desk.name, 'pid': os.getpid(), 'key': public}
@@ -88,7 +88,7 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     try:
         while not told:
             if answer_all(desk, s, wait): quiet = time.monotonic()
-            tick(desk)
+            look_after(desk)
             if leave_when_done and desk.state != 'trading' and time.monotonic() - quiet > linger_s: break
         stop(desk, told[0] if told else 'nobody needs it any more')
         answer_all(desk, s, 50)

@@ -4,9 +4,7 @@
 
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
-import os
-from dataclasses import dataclass
-from pathlib import Path
+import os, sys, traceback
 import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
@@ -27,7 +25,7 @@ from ..ledger.runs import Runs
 from ..risk.kill import KillSwitch
 
 # %% auto #0
-__all__ = ['FLUSH', 'Desk', 'columns', 'status', 'stop_risk', 'handle', 'end_run', 'tick', 'stop']
+__all__ = ['FLUSH', 'Desk', 'columns', 'status', 'stop_risk', 'handle', 'end_run', 'tick', 'look_after', 'stop']
 
 # %% ../../nbs/09_desk/06_server.ipynb #8fd75289
 FLUSH: Nanos = SECOND // 5
@@ -158,6 +156,15 @@ def handle(desk: Desk, request: Request) -> Reply:
             case AskFlatten(): return _on_flatten(desk, request.reason, request.who)
             case AskStatus(): return status(desk)
     except GekkoError as e: return refusal(e)
+    except Exception as e: return refusal(_fault(desk, e))
+
+def _fault(desk: Desk, e: Exception) -> Halt:
+    "A bug must not take the positions' only guardian with it: it is written down, trading halts, and the desk goes on answering."
+    reason = f'a fault in the desk: {type(e).__name__}: {e}'
+    if desk.halted != reason: traceback.print_exc()     # once, though a broken tick comes back many times a second
+    try: stop_risk(desk, reason, 'desk')
+    except GekkoError as more: print(f'gekko: the halt could not be recorded: {more}', file=sys.stderr)
+    return Halt(reason)
 
 # %% ../../nbs/09_desk/06_server.ipynb #990022e2
 def end_run(desk: Desk, reason: str, policy: str = '') -> None:
@@ -183,6 +190,12 @@ def tick(desk: Desk) -> None:
         desk.flushed = now
         try: journal.commit()
         except Halt as e: halt(desk.run.trader, e.message, 'desk')
+
+# %% ../../nbs/09_desk/06_server.ipynb #71c6e6f0
+def look_after(desk: Desk) -> None:
+    "`tick`, of which a fault halts the desk and never ends it."
+    try: tick(desk)
+    except Exception as e: _fault(desk, e)
 
 # %% ../../nbs/09_desk/06_server.ipynb #18548402
 def _renew(desk: Desk, now: Nanos) -> None:

@@ -69,15 +69,15 @@ def check_parameters(wanted: Mapping[str, Any], names: Mapping[str, Any]) -> Non
 def _namespace() -> Mapping[str, Any]:
     "The notebook's own names; empty outside of one."
     if 'IPython' not in sys.modules: return {}
-    from IPython import get_ipython  # type: ignore[attr-defined]
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    from IPython import get_ipython
+    shell = get_ipython()
     return shell.user_ns if shell is not None else {}
 
 def current_cell() -> str:
     "The cell that runs now: its id where the front end tells it, else its number."
     if 'IPython' not in sys.modules: return ''
-    from IPython import get_ipython  # type: ignore[attr-defined]
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    from IPython import get_ipython
+    shell = get_ipython()
     if shell is None: return ''
     parent = shell.get_parent() if hasattr(shell, 'get_parent') else {}
     return str((parent or {}).get('metadata', {}).get('cellId') or f'In[{shell.execution_count}]')
@@ -165,6 +165,7 @@ class DeskRun:
         self._window = BarWindow(spec.symbols, spec.window)
         self._window.extend(rows_of(opened.history, spec.symbols))
         self._pulse = Pulse(address, who.run_id, spec.heartbeat_s, desk_key=desk_key, keys=keys)
+        self._line.gone = self._pulse.gone
         self._report = Reporter(who.folder, opened.total, who.strategy)
         self._row, self._answer = -1, Decide(who.run_id, -1)
         self._result: Result | None = None

@@ -35,9 +35,9 @@ def setting(name: str, x: object, low: str | None = None, high: str | None = Non
 # %% ../../nbs/09_desk/01_spec.ipynb #10bf945a
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional."
+    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have."
     symbols: tuple[str, ...]
-    bar: str = '1d'
+    bar: str = ''
     start: str = ''
     end: str = ''
     window: int = 300
@@ -58,7 +58,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         if not self.symbols: raise BadInput('symbols', expected='at least one symbol', found='none')
         if len(set(self.symbols)) < len(self.symbols): raise BadInput('symbols', expected='each symbol once', found=list(self.symbols))
-        duration(self.bar)
+        if self.bar: duration(self.bar)
         lo, hi = self.first, self.last
         if lo is not None and hi is not None and lo >= hi: raise BadInput('start and end', expected='start before end', found=f'{self.start} and {self.end}')
         if self.window < 1: raise BadInput('window', expected='at least 1 bar', found=self.window)

@@ -67,7 +67,7 @@ def _heard(t: Trader) -> int:
             t.view.fill(event.fill)
             t.fills.append(event.fill)
             new += 1
-        t.view.work(after.symbol, t.tracker.working(after.symbol))
+        t.view.track(after)
         if after.conflict: halt(t, f'{after.client_id}: {after.conflict}', 'desk')
     return new
 
@@ -85,6 +85,7 @@ def on_step(t: Trader, step: Step) -> int:
         if isinstance(event, Bar):
             t.view.mark(event.symbol, event.close, event.end)
             closes[t.spec.symbols.index(event.symbol)] = float(event.close)
+    t.view.observe(step.ts)
     t.times.append(step.ts); t.closes.append(closes); t.equity.append(t.view.equity)
     t._record(Marked({e.symbol: e.close for e in step.events if isinstance(e, Bar)}, t.view.equity))
     return new
@@ -113,7 +114,7 @@ def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
 def _said(t: Trader, event: OrderEvent) -> None:
     order = t.tracker.on(event)
     t._record(event)
-    if order is not None: t.view.work(order.symbol, t.tracker.working(order.symbol))
+    if order is not None: t.view.track(order)
 
 def _refused(t: Trader, b: Breach, order: Order) -> None:
     t._record(BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent))
@@ -134,7 +135,7 @@ def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping
     "Trade toward the positions wanted; the orders that left. A symbol without a price yet is left alone. `band` is the run's unless given."
     marks = t.view.marks
     wanted = Targets(t.clock.now(), {s: w for s, w in (weights or {}).items() if s in marks}, {s: q for s, q in (units or {}).items() if s in marks}, t.lineage, cell)
-    held = {s: EXACT.add(t.view.account.qty(s), t.tracker.working(s)) for s in (*wanted.weights, *wanted.units)}
+    held = {s: t.view.held(s) for s in (*wanted.weights, *wanted.units)}
     intents = to_intents(wanted, held=held, marks=marks, equity=t.view.equity, instruments=t.instruments, band=t.spec.band if band is None else band)
     if not intents: return []
     t._record(wanted)

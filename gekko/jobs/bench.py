@@ -4,18 +4,15 @@
 
 # %% ../../nbs/11_jobs/03_bench.ipynb #b84758ad
 from __future__ import annotations
-import os, platform, subprocess, sys, tempfile, time
-from collections.abc import Callable
+import json, os, platform, subprocess, sys, tempfile, time
 from pathlib import Path
 from typing import Any
 import numpy as np
 from ..data.bars import from_frames
-from ..data.store import Store
-from ..desk.config import load_settings
 from ..desk.run import Market, Run
 from ..desk.session import targets_of
 from ..desk.spec import RunSpec
-from ..domain.time import MINUTE, utc
+from ..domain.time import MINUTE
 from ..ledger.journal import Journal
 
 # %% auto #0
@@ -37,10 +34,9 @@ _TRIVIAL = ("n = 3", "total = sum(range(n))\ntotal")
 
 def trivial_notebook(path: Path) -> Path:
     "A notebook with a `parameters` cell and nothing to wait for."
-    import nbformat
-    from nbformat.v4 import new_code_cell, new_notebook
-    cells = [new_code_cell(_TRIVIAL[0], metadata={'tags': ['parameters']}), new_code_cell(_TRIVIAL[1])]
-    nbformat.write(new_notebook(cells=cells, metadata={'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}), path)
+    cells = [{'cell_type': 'code', 'id': f'c{i}', 'metadata': {'tags': ['parameters']} if i == 0 else {}, 'execution_count': None, 'outputs': [], 'source': s} for i, s in enumerate(_TRIVIAL)]
+    kernel = {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
+    path.write_text(json.dumps({'nbformat': 4, 'nbformat_minor': 5, 'metadata': {'kernelspec': kernel}, 'cells': cells}))
     return path
 
 def seconds(command: list[str], env: dict[str, str], times: int) -> list[float]:
@@ -71,7 +67,7 @@ def walk(rows: int, seed: int = 0) -> Market:
     close = 100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 2e-4, rows)))
     opened = np.concatenate([[100.0], close[:-1]])
     frame = pd.DataFrame({'timestamp': pd.date_range('2020-01-01', periods=rows, freq='min', tz='UTC'), 'open': opened, 'high': np.maximum(opened, close), 'low': np.minimum(opened, close), 'close': close, 'volume': 1.0}).round(2)
-    return Market(RunSpec(('WALK',), bar='1m', band=RunSpec(('WALK',)).band), from_frames({'WALK': frame}, MINUTE), {'WALK': _instrument()}, 0)
+    return Market(RunSpec(('WALK',), bar='1m'), from_frames({'WALK': frame}, MINUTE), {'WALK': _instrument()}, 0)
 
 def _instrument() -> Any:
     from decimal import Decimal

@@ -168,7 +168,7 @@ _REFUSALS = {'BadInput': BadInput, 'Halt': Halt, 'Reject': GekkoError, 'Retry': 
 def why(e: BaseException) -> tuple[str, str, type[GekkoError]]:
     "State, reason in one line, and the error's class, of whatever ended an execution early."
     name, said = getattr(e, 'ename', type(e).__name__), str(getattr(e, 'evalue', e)) or type(e).__name__
-    cell = f' (cell {e.exec_count})' if getattr(e, 'exec_count', None) else ''
+    cell = f' (cell {n})' if (n := getattr(e, 'exec_count', None)) else ''
     if isinstance(e, Stopped): return 'killed', f'stopped by {e}', GekkoError
     if isinstance(e, KeyboardInterrupt): return 'killed', 'interrupted', GekkoError
     if name == 'DeadKernelError': return 'killed', 'the kernel died', GekkoError
@@ -193,7 +193,7 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
     journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else settings.ledger
     return Runs(settings.ledger).put(RunRecord(
         run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account='backtest' if job.mode == 'backtest' else f'paper-{run_id}', params=job.params, commit=commit_of(job.notebook.parent),
-        notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given, 'pid': os.getpid()}))
+        notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given}))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #1e7d8859
 def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] | None = None, clock: Clock = SystemClock(), source: Path | None = None) -> Done:
