@@ -6,9 +6,16 @@ cd "$(dirname "$0")/.."
 
 mkdir -p .venv/etc/jupyter
 cat >.venv/etc/jupyter/jupyter_server_config.py <<'PY'
+from contextlib import suppress
+
 from nbdev.clean import clean_jupyter
 
-c.ContentsManager.pre_save_hook = lambda **kw: clean_jupyter(**kw)  # noqa: F821
+
+def clean(**kw):
+    with suppress(FileNotFoundError): clean_jupyter(**kw)   # a new file has no signature to renew
+
+
+c.FileContentsManager.pre_save_hook = clean
 PY
 
 [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$PWD" ] || exit 0   # an archive, or a copy inside another repository

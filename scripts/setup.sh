@@ -33,7 +33,7 @@ pip() {   # quiet on the terminal, complete in the log
 count() {   # pip's lines, as a count: one line that moves on a terminal, a line for every hundred packages elsewhere
     awk -v all="$1" -v tty="$([ -t 1 ] && echo 1 || echo 0)" '
         { print >> "'"$log"'" }
-        /^(Collecting|Requirement already satisfied: [^ ]+==)/ { n++; if (tty) { printf "\r      found %d of %d", n, all; fflush() } else if (n % 100 == 0) { printf "      found %d of %d\n", n, all; fflush() } }
+        /^(Collecting|Processing|Requirement already satisfied: [^ ]+==)/ { n++; if (tty) { printf "\r      found %d of %d", n, all; fflush() } else if (n % 100 == 0) { printf "      found %d of %d\n", n, all; fflush() } }
         /^Installing collected packages/ { if (tty) printf "\r"; print "      unpacking (a minute or two)"; fflush() }'
 }
 
@@ -55,7 +55,7 @@ if [ "$(cat .venv/.packages 2>/dev/null)" != "$packages" ]; then
     : >"$log"
     torch=$(grep -E '^torch==' requirements.lock)
     from=$(torch_from "$torch")
-    say "2/4   $torch ${from:+from ${from#--index-url }}"
+    say "2/4   $torch${from:+ from ${from#--index-url }}"
     pip install --no-deps $from "$torch"   # $from: two words, or none
     total=$(grep -cE '^[A-Za-z]' requirements.lock)
     say "3/4   $total packages, at the versions of requirements.lock"

@@ -5,7 +5,7 @@ import sys
 
 from tree import ROOT, texts
 
-LEFT = re.compile(r'^(?:<{7}|>{7}|\|{7})(?: |$)', re.M)
+LEFT = re.compile(r'^`?(?:<{7}|>{7}|\|{7})(?: |`|$)', re.M)
 PLACES = re.compile(r'(?<![\w.:/])/(?:home|Users|root|work|tmp|private|var/folders)/(?=[\w.])|(?<!\w)[A-Z]:\\\\?Users\\')
 SECRETS = re.compile('|'.join([
     r'-----BEGIN [A-Z ]*PRIVATE KEY-----\s*\\?n?[A-Za-z0-9+/=]{16}', r'\bAKIA[0-9A-Z]{16}\b', r'\bgh[pousr]_[A-Za-z0-9]{36}\b', r'\bxox[abprs]-[A-Za-z0-9-]{10,}',

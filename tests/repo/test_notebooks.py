@@ -8,7 +8,7 @@ from nbdev.clean import clean_nb
 from tree import notebooks, source, texts
 
 Cell = dict[str, Any]
-MARK = re.compile(r'^(?:<{7}|>{7}|\|{7})(?: |$)', re.M)
+MARK = re.compile(r'^`?(?:<{7}|>{7}|\|{7})(?: |`|$)', re.M)   # in backticks as nbdev's merge leaves them
 
 
 def test_no_conflict_is_left_in_a_cell() -> None:
