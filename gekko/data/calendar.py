@@ -156,8 +156,8 @@ def _per_year(name: str, bar: Nanos) -> float:
     sessions = float(round(ten.sum() / 10))
     if bar >= WEEK: return 365 * DAY / bar
     if bar >= DAY: return sessions * DAY / bar
-    open_for = np.diff(np.append(np.searchsorted(h.windows.opens, h.dates[ten]), np.searchsorted(h.windows.opens, utc('2020-01-01'))))
-    length = float(np.median(h.windows.closes - h.windows.opens)) * float(np.median(open_for))
+    first = np.searchsorted(h.windows.opens, h.dates[ten])
+    length = float(np.median(np.add.reduceat((h.windows.closes - h.windows.opens)[:first[-1] + 2], first)))
     return sessions * float(np.ceil(length / bar))
 
 # %% ../../nbs/01_data/06_calendar.ipynb #2cd78186
