@@ -5,55 +5,91 @@
 # %% ../../nbs/04_portfolio/02_rebalance.ipynb #27c30523
 from __future__ import annotations
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import TypeVar
+from decimal import Decimal, DecimalException
+from typing import NamedTuple
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.money import EXACT, ZERO
 from ..domain.order import Intent, Side
 from ..domain.target import Targets
 
-T = TypeVar('T')
-
 # %% auto #0
-__all__ = ['T', 'units_for', 'worth_trading', 'to_intents']
+__all__ = ['whole_lots', 'units_for', 'Step', 'step', 'worth_trading', 'to_intents']
+
+# %% ../../nbs/04_portfolio/02_rebalance.ipynb #b5a93eaa
+def whole_lots(value: Decimal, price: Decimal, lot: Decimal) -> Decimal:
+    "The largest multiple of `lot`, toward zero, that `value` buys at `price` a unit; never worth more than `value`."
+    try: return EXACT.add(EXACT.multiply(EXACT.divide_int(value, EXACT.multiply(price, lot)), lot), ZERO)    # no -0
+    except DecimalException: raise BadInput('a size beyond any market', expected='up to 50 digits of lots', found=f'{value} at {price}') from None
 
 # %% ../../nbs/04_portfolio/02_rebalance.ipynb #33ec14b8
-def units_for(weight: float, equity: Decimal, mark: Decimal, instrument: Instrument) -> Decimal:
-    "The size, on the lot grid and toward zero, whose value at `mark` is `weight` of `equity`; zero when there is no equity to size on."
+def units_for(weight: float, equity: Decimal, mark: Decimal, instrument: Instrument, rate: Decimal = Decimal(1)) -> Decimal:
+    "The size, on the lot grid and toward zero, worth `weight` of `equity` at `mark`; zero when there is no equity. `rate` is the price of the quote currency in that of `equity`."
     if equity <= 0: return ZERO
     value = EXACT.multiply(equity, Decimal(repr(round(weight, 9))))
-    return instrument.size(EXACT.divide(value, EXACT.multiply(mark, instrument.multiplier)))
+    return whole_lots(value, EXACT.multiply(EXACT.multiply(mark, instrument.multiplier), rate), instrument.lot)
+
+# %% ../../nbs/04_portfolio/02_rebalance.ipynb #5a278022
+class Step(NamedTuple):
+    "The way from `held` to `want` in one symbol: `qty` signed whole lots. `unit` is the value of one unit in the account's currency, None when nobody knows."
+    instrument: Instrument
+    held: Decimal
+    want: Decimal
+    qty: Decimal
+    unit: Decimal | None
+
+    @property
+    def closes(self) -> bool: return not self.want
+    @property
+    def reduces(self) -> bool:
+        "Toward zero and not beyond it."
+        return bool(self.held) and (not self.want or (self.want > 0) == (self.held > 0)) and self.want.copy_abs() < self.held.copy_abs()
+
+def step(instrument: Instrument, held: Decimal, want: Decimal, unit: Decimal | None) -> Step:
+    "The step from `held` to `want`, cut to whole lots toward zero."
+    return Step(instrument, held, want, whole_lots(EXACT.subtract(want, held), _ONE, instrument.lot), unit)
+
+_ONE = Decimal(1)
 
 # %% ../../nbs/04_portfolio/02_rebalance.ipynb #130511b5
-def worth_trading(target: Decimal, held: Decimal, mark: Decimal, equity: Decimal, band: Decimal, instrument: Instrument) -> bool:
-    "Whether the step from `held` to `target` is outside the band, and large enough for the venue unless it closes the position."
-    if target == held: return False
-    if not target: return True
-    value = abs(instrument.notional(EXACT.subtract(target, held), mark))
-    return value >= EXACT.multiply(band, max(equity, ZERO)) and value >= instrument.min_notional
+def worth_trading(step: Step, equity: Decimal, band: Decimal) -> bool:
+    "Whether `step` is at least a lot and, unless it closes the position, worth `band` of `equity` and the instrument's minimum."
+    if not step.qty or step.closes: return bool(step.qty)
+    i, qty = step.instrument, step.qty.copy_abs()
+    if step.unit is None: raise BadInput(f'{i.symbol}: a price is missing', expected='a mark', found='none')
+    value = EXACT.multiply(qty, step.unit)
+    return value >= EXACT.multiply(band, max(equity, ZERO)) and value >= i.min_notional
 
 # %% ../../nbs/04_portfolio/02_rebalance.ipynb #842a49b2
-def to_intents(targets: Targets, *, held: Mapping[str, Decimal], marks: Mapping[str, Decimal], equity: Decimal, instruments: Mapping[str, Instrument], band: Decimal = ZERO) -> list[Intent]:
-    "Market intents that take `held` (working orders counted) to `targets`. A target for a symbol without instrument or mark is refused."
-    wanted = dict(targets.units)
-    for s, w in targets.weights.items(): wanted[s] = units_for(w, equity, _known(s, marks, 'a price'), _known(s, instruments, 'an instrument'))
-    steps = []
-    for s in sorted(wanted):
-        i, mark, have, want = _known(s, instruments, 'an instrument'), _known(s, marks, 'a price'), held.get(s, ZERO), wanted[s]
-        if worth_trading(want, have, mark, equity, band, i): steps.append((s, have, want))
-    steps.sort(key=lambda x: not _reduces(x[1], x[2]))
-    return [_intent(s, have, want, targets) for s, have, want in steps]
+def to_intents(targets: Targets, *, held: Mapping[str, Decimal], marks: Mapping[str, Decimal], equity: Decimal, instruments: Mapping[str, Instrument], band: Decimal = ZERO,
+               positions: Mapping[str, Decimal] | None = None, currency: str = '', rates: Mapping[str, Decimal] | None = None) -> list[Intent]:
+    """Market intents that take `held` (signed units, working orders counted) to `targets`, for an account worth `equity` of `currency`.
+
+    A target inside `band` (a share of equity) is left alone. `positions` are the sizes really held, where they differ from `held`: only they can be
+    reduced. An instrument quoted in another `currency` needs its rate in `rates`; without `currency` all are taken to be in the account's.
+    A symbol without instrument, mark or rate raises BadInput, but closing needs neither mark nor rate."""
+    if not 0 <= band <= 1: raise BadInput('no-trade band', expected='a share of equity, 0 to 1', found=band)
+    steps = [_step(s, targets, held, marks, equity, instruments, currency, rates or {}) for s in sorted(targets.weights.keys() | targets.units.keys())]
+    todo = [s for s in steps if worth_trading(s, equity, band)]
+    todo.sort(key=lambda s: 0 if s.reduces else 1 if s.qty < 0 else 2)
+    return [_intent(s, targets, positions) for s in todo]
 
 # %% ../../nbs/04_portfolio/02_rebalance.ipynb #de21195c
-def _known(symbol: str, where: Mapping[str, T], what: str) -> T:
-    if symbol not in where: raise BadInput(f'{symbol}: {what} is missing', expected=' '.join(sorted(where)) or 'at least one', found='none')
-    return where[symbol]
+def _step(symbol: str, targets: Targets, held: Mapping[str, Decimal], marks: Mapping[str, Decimal], equity: Decimal, instruments: Mapping[str, Instrument],
+          currency: str, rates: Mapping[str, Decimal]) -> Step:
+    if symbol not in instruments: raise BadInput(f'{symbol}: an instrument is missing', expected=' '.join(sorted(instruments)) or 'at least one', found='none')
+    i, mark, have = instruments[symbol], marks.get(symbol), held.get(symbol, ZERO)
+    rate = _ONE if currency in ('', i.quote) else rates.get(i.quote)
+    unit = None if mark is None or rate is None else EXACT.multiply(EXACT.multiply(mark, i.multiplier), rate)
+    if symbol in targets.units: return step(i, have, whole_lots(targets.units[symbol], _ONE, i.lot), unit)
+    weight = targets.weights[symbol]
+    if weight and mark is None: raise BadInput(f'{symbol}: a price is missing', expected=' '.join(sorted(marks)) or 'at least one', found='none')
+    if weight and rate is None: raise BadInput(f'{symbol}: a rate is missing', expected=f'{i.quote}/{currency}', found=' '.join(sorted(rates)) or 'none')
+    return step(i, have, units_for(weight, equity, mark or _ONE, i, rate or _ONE), unit)
 
-def _reduces(have: Decimal, want: Decimal) -> bool:
-    "Toward zero and not beyond it."
-    return abs(want) < abs(have) and (want == 0 or (want > 0) == (have > 0))
-
-def _intent(symbol: str, have: Decimal, want: Decimal, targets: Targets) -> Intent:
-    step = EXACT.subtract(want, have)
-    return Intent(symbol, Side.BUY if step > 0 else Side.SELL, abs(step), reduce_only=_reduces(have, want), run=targets.run, cell=targets.cell, reason='target', ts=targets.ts)
+# %% ../../nbs/04_portfolio/02_rebalance.ipynb #22082b08
+def _intent(step: Step, targets: Targets, positions: Mapping[str, Decimal] | None) -> Intent:
+    symbol, qty = step.instrument.symbol, step.qty
+    real = step.held if positions is None else positions.get(symbol, ZERO)
+    only = step.reduces and (real > 0) == (qty < 0) and qty.copy_abs() <= real.copy_abs()    # orders that only work cannot be reduced
+    return Intent(symbol, Side.BUY if qty > 0 else Side.SELL, qty.copy_abs(), reduce_only=only, run=targets.run, cell=targets.cell, reason='target', ts=targets.ts)
