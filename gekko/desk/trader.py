@@ -29,7 +29,7 @@ from ..risk.view import BookView
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['Trader', 'on_step', 'send', 'decide', 'halt', 'resume', 'cancel_working', 'carry_out', 'open_run', 'close_run',
+__all__ = ['Trader', 'open_run', 'on_step', 'send', 'decide', 'halt', 'resume', 'cancel_working', 'carry_out', 'close_run',
            'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
@@ -53,6 +53,14 @@ class Trader:
         self.closed = ''
 
     def _record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
+
+# %% ../../nbs/09_desk/03_trader.ipynb #ab0c1c16
+def open_run(t: Trader) -> None:
+    "Begin the journal: instruments, deposit, run."
+    for i in t.instruments.values(): t._record(i)
+    t._record(Deposited(t.spec.cash, t.spec.currency, 'start of the run'))
+    t._record(RunOpened(t.run_id if t.mode != 'backtest' else t.lineage, t.lineage, t.strategy, to_json(t.spec)))
+    t.journal.commit()
 
 # %% ../../nbs/09_desk/03_trader.ipynb #9442df85
 def _heard(t: Trader) -> int:
@@ -141,7 +149,7 @@ def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping
     t._record(wanted)
     return send(t, intents, cell)
 
-# %% ../../nbs/09_desk/03_trader.ipynb #6db293ac
+# %% ../../nbs/09_desk/03_trader.ipynb #2e4a17b8
 def halt(t: Trader, reason: str, who: str) -> None:
     "No new risk from now on; recorded once."
     if t.view.halted: return
@@ -176,13 +184,6 @@ def carry_out(t: Trader, policy: str, reason: str) -> list[Order]:
     return decide(t, units=wanted, band=ZERO)    # to the unit: the no-trade band is the strategy's, not the policy's
 
 # %% ../../nbs/09_desk/03_trader.ipynb #58fda3b7
-def open_run(t: Trader) -> None:
-    "Begin the journal: instruments, deposit, run."
-    for i in t.instruments.values(): t._record(i)
-    t._record(Deposited(t.spec.cash, t.spec.currency, 'start of the run'))
-    t._record(RunOpened(t.run_id if t.mode != 'backtest' else t.lineage, t.lineage, t.strategy, to_json(t.spec)))
-    t.journal.commit()
-
 def close_run(t: Trader, reason: str) -> Result:
     "End the run: cancel what works, write the last line, and answer with the outcome. A second close changes nothing."
     if not t.closed:
