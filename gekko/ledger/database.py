@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 import msgspec
@@ -59,6 +60,7 @@ def file_of(url: str) -> Path | None:
     return Path(a.database) if a.get_backend_name() == 'sqlite' and a.database and a.database != ':memory:' else None
 
 # %% ../../nbs/07_ledger/01_database.ipynb #ba5d31b2
+@lru_cache(maxsize=64)      # an engine holds nothing open, and keeps the statements that were compiled for it
 def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool, raw: bool) -> sa.Engine:
     path = file_of(url)
     def connect() -> sqlite3.Connection:
@@ -75,6 +77,9 @@ def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool, ra
     event.listen(engine, 'begin', lambda c: c.exec_driver_sql('BEGIN IMMEDIATE' if write else 'BEGIN'))
     return engine
 
+@lru_cache(maxsize=8)
+def _server(at: sa.URL) -> sa.Engine: return sa.create_engine(at, json_serializer=_to_json, json_deserializer=msgspec.json.decode)
+
 def _to_json(x: Any) -> str: return str(canonical(x), 'utf-8')
 
 # %% ../../nbs/07_ledger/01_database.ipynb #e68213f6
@@ -83,7 +88,7 @@ def engine(url: str, *, write: bool = False, durable: bool = True, busy_ms: int 
     `create`: make a missing file. `raw`: let text through that is not UTF-8."""
     at = address(url)
     if at.get_backend_name() == 'sqlite': return _sqlite(url, write, durable, busy_ms, create, raw)
-    try: return sa.create_engine(at, json_serializer=_to_json, json_deserializer=msgspec.json.decode)
+    try: return _server(at)
     except (NoSuchModuleError, ImportError) as e: raise BadInput('no driver for this database', expected='sqlite, or an installed driver', found=f'{at.get_backend_name()} ({e})') from None
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f4b3dd67

@@ -30,7 +30,7 @@ def test_pragmas_and_raw_sql_stand_in_one_function() -> None:
     found = {p.name: re.findall(r'PRAGMA|BEGIN|exec_driver_sql|sqlite3\.connect|sa\.text', p.read_text()) for p in HERE.glob('*.py')}
     assert {n for n, hits in found.items() if hits} == {'database.py'}
     source = (HERE / 'database.py').read_text()
-    body = source[source.index('def _sqlite('):source.index('def _to_json(')]
+    body = source[source.index('def _sqlite('):source.index('def _server(')]
     assert all(hit in body for hit in set(found['database.py'])) and not re.findall(r'PRAGMA|BEGIN|exec_driver_sql', source.replace(body, ''))
 
 
