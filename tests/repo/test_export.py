@@ -19,7 +19,8 @@ def test_modules_are_what_the_notebooks_export(tmp_path: Path) -> None:
     (tmp_path / 'gekko').mkdir()
     shutil.copy(ROOT / 'gekko/__init__.py', tmp_path / 'gekko')
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}   # inside a notebook test nbdev exports nothing
-    subprocess.run([sys.executable, '-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()'], cwd=tmp_path, env=env, check=True, capture_output=True, timeout=300)
+    done = subprocess.run([sys.executable, '-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
     fresh, ours = python_files(tmp_path / 'gekko'), python_files(ROOT / 'gekko')
     assert sorted(ours.keys() - fresh.keys()) == [], 'no notebook exports these'
     assert sorted(fresh.keys() - ours.keys()) == [], 'exported by a notebook, but not there: run make export'

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from tree import ROOT
 
 API = ROOT / 'gekko' / 'api.py'
@@ -13,7 +14,9 @@ HEAVY = {'torch', 'pandas', 'vectorbt', 'neuralforecast', 'ccxt', 'papermill', '
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode: pytest.fail(f'{code}\n{done.stderr[-2000:]}', pytrace=False)
+    return done.stdout
 
 
 def test_the_surface_is_the_list() -> None:
