@@ -35,6 +35,7 @@ class Tracker:
         self._orders: dict[str, Order] = {}
         self._open: dict[str, Order] = {}            # the working ones apart: a long run has many finished orders
         self._reserved: dict[str, Reserved] = {}     # by symbol, kept up to date so that the gate's question is a look-up
+        self._parts: dict[str, Reserved] = {}        # what each order has in it
         self._conflicts: set[str] = set()
         self.strays: list[OrderEvent] = []
 
@@ -44,7 +45,7 @@ class Tracker:
     def add(self, order: Order) -> None:
         "Take on an order, in whatever state it is. A name that is known already is refused."
         if order.client_id in self._orders: raise BadInput('an order with this name is tracked already', expected='a new client id', found=order.client_id)
-        self._put(order, _NONE)
+        self._put(order)
 
     def on(self, event: OrderEvent) -> Order | None:
         "The order after `event`; None when the event names an order that is not tracked, and then it is kept in `strays`."
@@ -53,16 +54,18 @@ class Tracker:
             self.strays.append(event)
             return None
         after = apply(before, event)
-        if after is not before: self._put(after, reserve(before))
+        if after is not before: self._put(after)
         return after
 
-    def _put(self, order: Order, was: Reserved) -> None:
+    def _put(self, order: Order) -> None:
         self._orders[order.client_id] = order
         if order.state.terminal: self._open.pop(order.client_id, None)
         else: self._open[order.client_id] = order
         if order.conflict: self._conflicts.add(order.client_id)
-        now = reserve(order)
-        if now != was: self._reserved[order.symbol] = _moved(self._reserved.get(order.symbol, _NONE), was, now)
+        was, now = self._parts.get(order.client_id, _NONE), reserve(order)
+        if now == was: return
+        self._parts[order.client_id] = now
+        self._reserved[order.symbol] = _moved(self._reserved.get(order.symbol, _NONE), was, now)
 
     def get(self, client_id: str) -> Order:
         "The order of that name, finished or not."

@@ -48,7 +48,7 @@ _BPS = Decimal(10_000)
 
 def slipped(price: Decimal, side: Side, bps: Decimal, instrument: Instrument) -> Decimal:
     "`price` moved by `bps` against the trader, then to the tick on the worse side. A sell never goes below one tick."
-    worse = EXACT.divide(EXACT.multiply(price, EXACT.add(_BPS, bps if side is Side.BUY else -bps)), _BPS)
+    worse = EXACT.divide(EXACT.multiply(price, EXACT.add(_BPS, bps if side is Side.BUY else bps.copy_negate())), _BPS)
     if side is Side.BUY: return to_step(worse, instrument.tick, ROUND_CEILING)
     return max(to_step(worse, instrument.tick, ROUND_FLOOR), instrument.tick)
 

@@ -78,7 +78,7 @@ def cancel(floor: Floor, held: Held, reason: str, ts: Nanos) -> None:
 def reducible(floor: Floor, intent: Intent) -> Decimal:
     "How much an order of this side could take off the position; zero when it would add to it."
     held = floor.positions.get(intent.symbol, ZERO)
-    return abs(held) if (held > 0) is (intent.side is Side.SELL) else ZERO
+    return held.copy_abs() if (held > 0) is (intent.side is Side.SELL) else ZERO      # abs() would round to the thread's context
 
 # %% ../../nbs/08_venue/01_matching.ipynb #f2846b2c
 def _sweep(floor: Floor, symbol: str, ts: Nanos) -> None:
@@ -92,9 +92,9 @@ def book(floor: Floor, held: Held, qty: Decimal, price: Decimal, maker: bool, ts
     intent, ins = held.intent, held.instrument
     charged, value = fee(floor.model, ins, qty, price, maker), ins.notional(qty, price)
     fill = Fill(f'{floor.name}-{len(floor.fills) + 1}', held.client_id, intent.symbol, intent.side, qty, price, charged, ins.quote, ts, maker)
-    sign = 1 if intent.side is Side.BUY else -1
-    floor.cash[ins.quote] = EXACT.subtract(EXACT.subtract(floor.cash.get(ins.quote, ZERO), value * sign), charged)
-    floor.positions[intent.symbol] = EXACT.add(floor.positions.get(intent.symbol, ZERO), qty * sign)
+    into, out_of = (EXACT.add, EXACT.subtract) if intent.side is Side.BUY else (EXACT.subtract, EXACT.add)
+    floor.cash[ins.quote] = EXACT.subtract(out_of(floor.cash.get(ins.quote, ZERO), value), charged)
+    floor.positions[intent.symbol] = into(floor.positions.get(intent.symbol, ZERO), qty)
     held.left, held.paid, held.fees = EXACT.subtract(held.left, qty), EXACT.add(held.paid, EXACT.multiply(qty, price)), EXACT.add(held.fees, charged)
     held.fill_ids.append(fill.fill_id)
     floor.fills.append(fill)

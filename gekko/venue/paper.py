@@ -11,7 +11,7 @@ from ..data.feed import MarketEvent, Opened
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
-from ..domain.money import ZERO, on_step
+from ..domain.money import EXACT, ZERO, on_step
 from ..domain.order import Accepted, CancelRejected, Fill, Intent, Order, OrderEvent, OrderState, Rejected, Side, TimeInForce
 from ..domain.time import Clock, Nanos
 from ..execution.broker import Capabilities, Capability, unsupported
@@ -66,7 +66,7 @@ def _adds(floor: Floor, intent: Intent, offered: Capabilities) -> str:
     if intent.reduce_only and intent.qty > room: return f'reduce-only: {intent.side.value} {intent.qty} with a position of {floor.positions.get(intent.symbol, ZERO)}'
     if _C.SHORT in offered or intent.side is Side.BUY: return ''
     offers = sum((h.left for h in floor.live.get(intent.symbol, {}).values() if h.intent.side is Side.SELL), ZERO)
-    return f'{offered.venue} does not offer {_C.SHORT.value}: sell {intent.qty} with {room - offers} to sell' if intent.qty > room - offers else ''
+    return f'{offered.venue} does not offer {_C.SHORT.value}: sell {intent.qty} with {EXACT.subtract(room, offers)} to sell' if intent.qty > EXACT.subtract(room, offers) else ''
 
 # %% ../../nbs/08_venue/02_paper.ipynb #de1dd166
 def refusal(floor: Floor, intent: Intent, instrument: Instrument | None, offered: Capabilities, nth: int) -> str:
@@ -109,12 +109,12 @@ class PaperVenue:
         nth = self._counts[intent.symbol] = self._counts.get(intent.symbol, -1) + 1
         instrument = self._instruments.get(intent.symbol)
         no = 'the venue is closed' if self._closed else refusal(self._floor, intent, instrument, self.capabilities, nth)
-        if no or instrument is None: self._orders[name] = refused = Order(name, intent, OrderState.REJECTED, reason=no)
-        else:
-            self._orders[name] = held = Held(name, intent, instrument, f'{self.name}-o{len(self._orders) + 1}', now + self.model.latency_ns, intent.qty)
-            enter(self._floor, held)
-            return held
-        return refused
+        if no or instrument is None:
+            self._orders[name] = refused = Order(name, intent, OrderState.REJECTED, reason=no)
+            return refused
+        self._orders[name] = held = Held(name, intent, instrument, f'{self.name}-o{len(self._orders) + 1}', now + self.model.latency_ns, intent.qty)
+        enter(self._floor, held)
+        return held
 
     def cancel(self, client_id: str) -> None:
         "Cancelled once the request has travelled, unless a fill comes first."
