@@ -106,8 +106,12 @@ class Hours:
 
 @lru_cache(maxsize=16)
 def _hours(name: str, first: int, last: int) -> Hours:
+    import warnings
     import exchange_calendars as xc
-    try: c = xc.get_calendar(name, start=f'{first}-01-01', end=f'{last}-12-31')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)   # what the library must change for a later pandas is not its user's to read
+            c = xc.get_calendar(name, start=f'{first}-01-01', end=f'{last}-12-31')
     except ValueError as e: raise BadInput(f'{name}: no calendar for these years', expected='years that it covers', found=f'{first} to {last} ({str(e).splitlines()[0]})') from None
     opens, closes, out, back = c.opens_nanos, c.closes_nanos, c.break_starts_nanos, c.break_ends_nanos
     lunch = out > np.iinfo(np.int64).min

@@ -90,12 +90,11 @@ _METALS = frozenset('XAU XAG XPT XPD'.split())
 
 def read_symbol(symbol: str) -> tuple[str, str, str]:
     "(base, quote, kind) from the ways in which symbols are written: BTC-PERP, ETH/BTC, EURUSD, EUR_USD, BTCUSDT. What isn't a pair is a share in USD."
-    s = symbol.upper().split(':')[0]
-    parts = [p for p in re.split(r'[-/_ ]', s) if p]
-    perp = parts[-1] in ('PERP', 'PERPETUAL', 'SWAP') or ':' in symbol
-    if parts[-1] in ('PERP', 'PERPETUAL', 'SWAP'): parts = parts[:-1] or parts
-    if len(parts) == 1: parts = _split_pair(parts[0].removesuffix('PERP') or parts[0])
-    perp = perp or (s.endswith('PERP') and len(s) > 4)
+    head, _, settled = symbol.upper().partition(':')
+    parts, perp = [p for p in re.split(r'[-/_ ]', head) if p] or [head], bool(settled)
+    if len(parts) > 1 and parts[-1] in ('PERP', 'PERPETUAL', 'SWAP'): parts, perp = parts[:-1], True
+    elif len(parts) == 1 and (bare := head.removesuffix('PERP')) not in ('', head): parts, perp = [bare], True
+    if len(parts) == 1: parts = _split_pair(parts[0])
     base, quote = (parts[0], parts[1]) if len(parts) > 1 else (parts[0], 'USD')
     if perp: return base, quote, 'perp'
     if len(parts) == 1: return base, quote, 'equity'

@@ -49,7 +49,7 @@ _OF_ONE_TRADE = ('qty', 'quantity', 'amount', 'size', 'last_qty')
 _PART = {'o': 'open', 'h': 'high', 'l': 'low', 'c': 'close'}
 
 # %% ../../nbs/01_data/10_reading.ipynb #4bd019e7
-def roles(names: Sequence[str], given: Mapping[str, str] | None = None) -> dict[str, str]:
+def roles(names: Sequence[str], given: Mapping[str, str] | None = None, file: str = 'table') -> dict[str, str]:
     "Which column plays which role: role to column, also bid_open ... ask_close. `given` (role to column) goes before what the names suggest."
     by_name: dict[str, list[str]] = {}
     for n in names: by_name.setdefault(plain_name(n), []).append(n)
@@ -58,10 +58,10 @@ def roles(names: Sequence[str], given: Mapping[str, str] | None = None) -> dict[
     for n in names:
         if m := re.fullmatch(r'(bid|ask)_?(open|high|low|close|[ohlc])|(open|high|low|close)_?(bid|ask)', plain_name(n)): found[f'{m[1] or m[4]}_{_PART.get(m[2] or m[3], m[2] or m[3])}'] = n
     for role, n in (given or {}).items():
-        if n not in names: raise BadInput(f'no column {n!r}', expected='one of ' + ', '.join(map(str, names)), found=n)
+        if n not in names: raise BadInput(f'{file}: no column {n!r}', expected='one of ' + ', '.join(map(str, names)), found=n)
         found[role] = n
     for role, n in found.items():
-        if n and len(by_name[plain_name(n)]) > 1 and role not in (given or {}): raise BadInput(f'two columns for {role}', expected='one', found=' and '.join(by_name[plain_name(n)]))
+        if n and len(by_name[plain_name(n)]) > 1 and role not in (given or {}): raise BadInput(f'{file}: two columns for {role}', expected='one', found=' and '.join(by_name[plain_name(n)]))
     return {role: n for role, n in found.items() if n}
 
 # %% ../../nbs/01_data/10_reading.ipynb #623ca96f
@@ -201,7 +201,7 @@ def _binary(raw: bytes, name: str) -> pd.DataFrame:
 def _time_column(f: pd.DataFrame, name: str, given: Mapping[str, str] | None) -> tuple[pd.Series, list[str]]:
     "The column of times, and the names of the columns it was made from."
     import pandas as pd
-    named = roles([str(c) for c in f.columns], given).get('time', '')
+    named = roles([str(c) for c in f.columns], given, name).get('time', '')
     typed = [c for c in f.columns if pd.api.types.is_datetime64_any_dtype(f[c])]
     first = str(f.columns[0])
     if not named and len(typed) == 1: named = str(typed[0])
@@ -261,7 +261,7 @@ def open_table(path: str | Path, *, tz: str = 'UTC', dates: str = '', decimal: s
     if not len(f): raise BadInput(f'{name}: no rows', expected='at least one row', found='a header alone')
     f = f.rename(columns=str)
     stamps, used = _time_column(f, name, columns)
-    found = {r: c for r, c in roles(list(f.columns), columns).items() if c not in used and r != 'time'}
+    found = {r: c for r, c in roles(list(f.columns), columns, name).items() if c not in used and r != 'time'}
     notes = _alone(f, found, used)
     x = {r: to_numbers(f[c], f'{name}: {c}', d) for r, c in found.items()}
     prices, note = _prices(x, name, list(f.columns))

@@ -122,7 +122,7 @@ _NOTHING = ['', 'nan', 'NaN', 'NaT', 'None', '<NA>', 'null']
 def from_text(text: pd.Series, name: str, order: str = '') -> tuple[Ints, bool]:
     "A column of text (T,) as ns, and whether they are instants in UTC (every row said its zone) or readings of some clock. Rows that don't fit the form of the first are refused."
     import pandas as pd
-    text = text.astype(str).str.strip()
+    text = text.astype(str).fillna('').str.strip()
     if (empty := text.isin(_NOTHING).to_numpy()).any(): raise BadInput(f'{name}: a row without a time', expected='a time in every row', found=f'nothing in row {int(empty.argmax())}')
     naive, offset = split_zone(text, name)
     sample = max(naive.head(1000), key=len)
@@ -169,7 +169,7 @@ def to_instants(column: pd.Series, name: str, tz: str = 'UTC', order: str = '') 
     if pd.api.types.is_numeric_dtype(column):
         if (ns := from_numbers(column.to_numpy(), name)) is not None: return ns
         column = column.astype(np.int64).astype(str)
-    text = column.astype(str)
+    text = column.astype(str).fillna('')
     if text.str.fullmatch(r'\d{9,19}(\.\d+)?').all() and not _digits(int(float(text.iloc[0]))): return to_instants(pd.to_numeric(text), name, tz, order)
     ns, zoned = from_text(text, name, order)
     return ns if zoned else _placed(ns, tz, name)

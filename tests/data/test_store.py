@@ -91,25 +91,38 @@ t = pd.date_range('2024-03-05', periods=400, freq='min', tz='UTC')
 f = pd.DataFrame({'timestamp': t, 'open': 1.0, 'high': 2.0, 'low': 0.5, 'close': np.arange(400.0) % 7 / 7 + 1, 'volume': 1.0})
 print('ready', flush=True)
 sys.stdin.readline()
-# the halves overlap: both write the rows 120 to 280
+# one series: the halves overlap, both write the rows 120 to 280; two series: the second one has a column more
+symbol = 'BTC-PERP' if who == 0 or sys.argv[4] == 'one' else 'ETH-PERP'
+if symbol == 'ETH-PERP': f, perp = f.assign(bid_close=f['close']), Instrument(symbol, 'ETH', 'USD', 'perp')
 mine = range(0, 280, 40) if who == 0 else range(360, 100, -40)
-print(sum(store.write('BTC-PERP', '1m', f[i:i + 40], perp) for i in mine))
+print(sum(store.write(symbol, '1m', f[i:i + 40], perp) for i in mine))
 '''
 
 
-def test_two_processes_write_one_series_and_no_row_is_twice(place):
+def race(place, how):
+    """Two processes that start together; what each says it wrote."""
     args = [sys.executable, '-c', WRITER, place[0], json.dumps(place[1])]
-    pair = [subprocess.Popen([*args, str(i)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for i in (0, 1)]
+    pair = [subprocess.Popen([*args, str(i), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for i in (0, 1)]
     try:
         for p in pair: assert p.stdout.readline() == 'ready\n'
         for p in pair: p.stdin.write('go\n'), p.stdin.flush()
-        written = [int(p.communicate(timeout=60)[0]) for p in pair]
+        return [int(p.communicate(timeout=60)[0]) for p in pair]
     finally:
         for p in pair: p.kill()
-    store = Store(*place)
+
+
+def test_two_processes_write_one_series_and_no_row_is_twice(place):
+    written, store = race(place, 'one'), Store(*place)
     got = store.read(['BTC-PERP'], '1m')
     assert sum(written) == len(got) == store.list()[0].rows == 400
     assert (np.diff(got.start) == MINUTE).all()
+
+
+def test_two_processes_write_two_series_of_different_columns(place):
+    assert race(place, 'two') == [280, 280]
+    store = Store(*place)
+    assert [(s.symbol, s.rows) for s in store.list()] == [('BTC-PERP', 280), ('ETH-PERP', 280)]
+    assert 'bid_close' in store.frame('ETH-PERP', '1m') and 'bid_close' not in store.frame('BTC-PERP', '1m')
 
 
 KILLED = '''
