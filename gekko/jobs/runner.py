@@ -29,8 +29,8 @@ from ..ledger.runs import RunRecord, Runs, new_run_id
 from ..research.stats import performance
 
 # %% auto #0
-__all__ = ['commit_of', 'lock_hash', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'execute', 'account_of',
-           'outcome_of', 'metrics_of', 'why', 'Done', 'begin', 'run_job', 'finish']
+__all__ = ['commit_of', 'lock_hash', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'kernels', 'execute',
+           'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'begin', 'run_job', 'finish']
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #f214a634
 def commit_of(folder: Path) -> str:
@@ -123,14 +123,25 @@ def stoppable() -> Iterator[None]:
     finally: signal.signal(signal.SIGTERM, before)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #c63774cd
+def kernels(log: Path) -> type:
+    "A kernel manager whose kernels speak over files of this user, not over ports that any user may open, and whose own words go to `log`."
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import Unicode
+    class JobKernel(AsyncKernelManager):
+        transport = Unicode('ipc')  # type: ignore[assignment]
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+            with open(log, 'ab') as words: await super()._async_launch_kernel(kernel_cmd, **{**kw, 'stdout': words, 'stderr': words})
+    return JobKernel
+
+# %% ../../nbs/11_jobs/01_runner.ipynb #d16ecfc0
 def execute(job: Job, folder: Path) -> None:
     "papermill over the job's notebook; the executed one is written as it goes, so a failure leaves all that had run."
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # a grammar jsonschema loads for a format nobody here uses: 1.5 s
     import papermill
     injected = {k: v for k, v in job.params.items() if k in job.given or k == 'mode'}
     with environment(GEKKO_RUN=str(folder/'run.json')), stoppable():
-        papermill.execute_notebook(str(folder/'source.ipynb'), str(folder/'executed.ipynb'), injected, kernel_name=None, cwd=str(job.notebook.parent),
-                                   progress_bar=False, log_output=False, start_timeout=60)
+        papermill.execute_notebook(str(folder/'source.ipynb'), str(folder/'executed.ipynb'), injected, cwd=str(job.notebook.parent), progress_bar=False, log_output=False,
+                                   start_timeout=60, kernel_manager_class=kernels(folder/'kernel.log'))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #b32b12d7
 def account_of(desk: DeskProcess, run_id: str, wait_s: float) -> tuple[Result | None, str]:
