@@ -59,7 +59,8 @@ class Line:
             reply = unpack_reply(frame)
             if isinstance(reply, Refused): raise_refusal(reply)
             return reply
-        raise Retry('the desk does not answer', expected=f'an answer within {wait:g} s', found=f'silence at {self.address}')
+        said = 'its heartbeat' if left > 0 else f'an answer within {wait:g} s'
+        raise Retry('the desk does not answer', expected=said, found=f'silence at {self.address}')
 
     def close(self) -> None: self._socket.close()
 
