@@ -121,7 +121,7 @@ def dialect(text: str, name: str, decimal: str = '') -> Dialect:
     tried = {sep: _widths(solid, sep) for sep in (';', '\t', '|', ',', ' ')}
     sep = next((s for s, (w, share) in tried.items() if w > 1 and share >= min(0.9, 1 - 2 / max(len(solid), 3))), None)
     if sep is None: raise BadInput(f'{name}: not a table', expected='columns separated by , ; | or tabs', found=repr(solid[0][:60]))
-    skip = next(i for i, l in enumerate(lines) if l.strip() and not l.startswith('#') and len(next(csv.reader([l], delimiter=sep, skipinitialspace=sep == ' '))) == tried[sep][0])
+    skip = next((i for i, l in enumerate(lines) if l.strip() and not l.startswith('#') and len(next(csv.reader([l], delimiter=sep, skipinitialspace=sep == ' '))) == tried[sep][0]), 0)
     head = next(csv.reader([lines[skip]], delimiter=sep, skipinitialspace=sep == ' '))
     cells = [c.strip() for row in csv.reader(solid[1:], delimiter=sep, skipinitialspace=sep == ' ') for c in row]
     mark = decimal or _decimal(cells, sep, name)
@@ -179,9 +179,10 @@ def _csv(raw: bytes, name: str, decimal: str) -> tuple[pd.DataFrame, Dialect]:
 # %% ../../nbs/01_data/10_reading.ipynb #201d3d9b
 def _named(f: pd.DataFrame, name: str) -> pd.DataFrame:
     "A table without a header, named if its columns can only be time, open, high, low, close and volume."
+    import pandas as pd
     names = ['timestamp', 'open', 'high', 'low', 'close', 'volume', 'close_time', 'quote_volume', 'trades', 'taker_base_volume', 'taker_quote_volume', 'unused']
     wide = f.shape[1]
-    if wide in (5, 6, 12) and all(np.issubdtype(t, np.number) for t in f.dtypes.iloc[1:5]):
+    if wide in (5, 6, 12) and all(pd.api.types.is_numeric_dtype(f[k]) for k in range(1, 5)):
         o, h, l, c = (f[k].to_numpy(dtype=np.float64) for k in range(1, 5))
         if np.all((h >= np.fmax(o, c)) & (l <= np.fmin(o, c))): return f.set_axis(names[:wide], axis=1)
     raise BadInput(f'{name}: no header, and no time column known by name', expected='a first line that names the columns, or rows of time, open, high, low, close, volume', found=f'{wide} columns without names')

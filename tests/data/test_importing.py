@@ -127,6 +127,22 @@ def test_what_cannot_be_a_series_is_refused_and_nothing_changes(name, tmp_path):
     assert not Path(store.root).exists()
 
 
+TOKENS = ['', '"', ',', ';', '\t', '\n', 'nan', '-', '1e999', '99999999999999999999', '2024-02-30', '31/12/1999', 'Z', '+99:99', 'time', 'Date', 'close', '\x00', 'é', '[', '1,5', '25:61', '|', ' ']
+cuts = st.tuples(st.floats(0, 1), st.integers(0, 15), st.sampled_from(TOKENS))
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(DIALECTS)), lines=st.sampled_from([2, 4, 20]), damage=st.lists(cuts, min_size=1, max_size=4))
+def test_a_damaged_file_is_read_or_refused_and_never_a_crash(name, lines, damage, tmp_path_factory):
+    text = '\n'.join(DIALECTS[name].split('\n')[:lines])
+    for at, cut, token in damage:
+        i = int(at * len(text))
+        text = text[:i] + token + text[i + cut:]
+    folder = tmp_path_factory.mktemp('d')
+    try: assert import_bars(Store(folder / 'store'), save(folder, text), 'X', '1m').rows > 0
+    except BadInput: assert not (folder / 'store').exists()
+
+
 def test_what_a_file_leaves_open_is_settled_by_a_word(tmp_path):
     us = save(tmp_path, REFUSED['ambiguous day'][0])
     assert read_table(us, dates='mdy')['timestamp'].dt.strftime('%m-%d').tolist() == ['03-04', '03-05']
