@@ -30,32 +30,35 @@ def page(nb: dict[str, Any]) -> dict[str, Any]:
     return nb | {'cells': cells}
 
 
-def place(path: Path) -> str:
-    """Lays one notebook out as a page, and says the name it has in the contents."""
-    rel = path.relative_to(ROOT)
+def place(path: Path) -> tuple[str, str]:
+    """Lays one notebook out as a page: its name in the contents, and its line there."""
+    rel, nb = path.relative_to(ROOT), json.loads(path.read_text(encoding='utf-8'))
     to = PAGES / rel
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(json.dumps(page(json.loads(path.read_text(encoding='utf-8')))), encoding='utf-8')
-    return rel.with_suffix('').as_posix()
+    to.write_text(json.dumps(page(nb)), encoding='utf-8')
+    said = re.match(r'# +([^\n]+)(?:\s*\n> *([^\n]+))?', ''.join(nb['cells'][0]['source']) if nb['cells'] else '')
+    name = rel.with_suffix('').as_posix()
+    return name, f'- [{said[1] if said else rel.stem}]({rel.as_posix()})' + (f': {said[2]}' if said and said[2] else '')
 
 
-def contents(caption: str, names: list[str]) -> str:
-    return f'```{{toctree}}\n:caption: {caption}\n:maxdepth: 1\n\n' + '\n'.join(names) + '\n```\n'
+def contents(caption: str, entries: list[tuple[str, str]]) -> str:
+    """A list to read on the page, and the same as a tree for the sidebar."""
+    tree = f'```{{toctree}}\n:caption: {caption}\n:hidden:\n\n' + '\n'.join(n for n, _ in entries) + '\n```\n'
+    return f'## {caption}\n\n' + '\n'.join(line for _, line in entries) + '\n\n' + tree
 
 
 def main() -> int:
     for d in (WORK, SITE): shutil.rmtree(d, ignore_errors=True)
     PAGES.mkdir(parents=True)
-    parts = []
-    guides = sorted((ROOT / 'docs').glob('*.md'))
-    for g in guides: shutil.copy(g, PAGES)
-    index = ROOT / 'nbs/index.ipynb'
-    parts.append(contents('Start here', ([place(index)] if index.exists() else []) + [g.stem for g in guides]))
-    for room in sorted(p for p in (ROOT / 'nbs').iterdir() if p.is_dir() and re.match(r'\d', p.name)):
-        names = [place(p) for p in sorted(room.glob('[!._]*.ipynb'))]
-        if names: parts.append(contents(re.sub(r'^\d+_', '', room.name), names))
-    names = [place(p) for p in sorted((ROOT / 'strategies').glob('[!._]*.ipynb'))]
-    if names: parts.append(contents('strategies', names))
+    start = [place(p) for p in sorted((ROOT / 'nbs').glob('[!._]*.ipynb'), key=lambda p: p.stem != 'index')]   # the map first, then the surface
+    for guide in sorted((ROOT / 'docs').glob('*.md')):
+        shutil.copy(guide, PAGES)
+        start.append((guide.stem, f'- [{guide.stem}]({guide.name})'))
+    parts = [contents('Start here', start)]
+    rooms = sorted(p for p in (ROOT / 'nbs').iterdir() if p.is_dir() and re.match(r'\d', p.name))
+    for room in [*rooms, ROOT / 'strategies']:
+        entries = [place(p) for p in sorted(room.glob('[!._]*.ipynb'))]
+        if entries: parts.append(contents(re.sub(r'^\d+_', '', room.name), entries))
     (PAGES / 'index.md').write_text('# gekko\n\nThe notebook is the strategy, the production job and the record of what it did.\n\n' + '\n'.join(parts), encoding='utf-8')
     done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-j', 'auto', '-c', str(ROOT / 'docs'), str(PAGES), str(WORK / 'site')])
     if done.returncode: return done.returncode
