@@ -30,7 +30,7 @@ class Refusal:
     message: str = ''
 
 # %% ../../nbs/09_desk/02_result.ipynb #3ed5c70f
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     "A run's outcome. `times` (T,) are bar ends in ns, `equity` (T,) exact in `currency`, `closes` (T, N) the marks, NaN where a symbol had no bar."
     run_id: str
@@ -71,6 +71,8 @@ class Result:
         held: dict[str, Decimal] = {}
         for f in self.fills: held[f.symbol] = EXACT.add(held.get(f.symbol, ZERO), f.qty * f.side.sign)
         return {s: q for s, q in held.items() if q}
+    def __repr__(self) -> str:
+        return f'{self.run_id}: {self.mode}, {len(self.times):,} bars, equity {self.final_equity:,.2f} {self.currency}, {len(self.fills):,} fills ({self.exit_reason})'
     def _repr_html_(self) -> str:
         rows = [('run', self.run_id), ('mode', self.mode), ('bars', f'{len(self.times):,}'), ('equity', f'{self.final_equity:,.2f} {self.currency}'),
                 ('orders', f'{len(self.orders):,}'), ('fills', f'{len(self.fills):,}'), ('fees', f'{self.fees:,.2f}'), ('rejected intents', f'{len(self.breaches):,}'), ('ended', self.exit_reason)]

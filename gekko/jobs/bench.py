@@ -5,6 +5,7 @@
 # %% ../../nbs/11_jobs/03_bench.ipynb #b84758ad
 from __future__ import annotations
 import json, os, platform, subprocess, sys, tempfile, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -12,6 +13,7 @@ from ..data.bars import from_frames
 from ..desk.run import Market, Run
 from ..desk.session import targets_of
 from ..desk.spec import RunSpec
+from ..domain.instrument import Instrument
 from ..domain.time import MINUTE
 from ..ledger.journal import Journal
 
@@ -64,14 +66,12 @@ def job_times(times: int = 3) -> dict[str, Any]:
 def walk(rows: int, seed: int = 0) -> Market:
     "A seeded random walk of one-minute bars as a market."
     import pandas as pd
-    close = 100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 2e-4, rows)))
+    close = (100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 2e-4, rows)))).round(2)
     opened = np.concatenate([[100.0], close[:-1]])
-    frame = pd.DataFrame({'timestamp': pd.date_range('2020-01-01', periods=rows, freq='min', tz='UTC'), 'open': opened, 'high': np.maximum(opened, close), 'low': np.minimum(opened, close), 'close': close, 'volume': 1.0}).round(2)
-    return Market(RunSpec(('WALK',), bar='1m'), from_frames({'WALK': frame}, MINUTE), {'WALK': _instrument()}, 0)
+    frame = pd.DataFrame({'timestamp': pd.date_range('2020-01-01', periods=rows, freq='min', tz='UTC'), 'open': opened, 'high': np.maximum(opened, close), 'low': np.minimum(opened, close), 'close': close, 'volume': 1.0})
+    return Market(RunSpec(('WALK',), bar='1m', band=Decimal('0.02')), from_frames({'WALK': frame}, MINUTE), {'WALK': _instrument()}, 0)
 
-def _instrument() -> Any:
-    from decimal import Decimal
-    from gekko.domain.instrument import Instrument
+def _instrument() -> Instrument:
     return Instrument('WALK', 'WALK', 'USD', kind='crypto', tick=Decimal('0.01'), lot=Decimal('0.0001'))
 
 # %% ../../nbs/11_jobs/03_bench.ipynb #077b5274
