@@ -133,7 +133,9 @@ def _policy(book: Book, r: PolicyTaken, e: Entry) -> None:
 def _halted(book: Book, r: Halted, e: Entry) -> None: book.halted = r.reason or 'halted'
 def _resumed(book: Book, r: Resumed, e: Entry) -> None: book.halted = ''
 def _leased(book: Book, r: LeaseTaken, e: Entry) -> None: book.holder = r.holder
-def _breach(book: Book, r: BreachRecorded, e: Entry) -> None: book.breaches.append(r)
+def _breach(book: Book, r: BreachRecorded, e: Entry) -> None:
+    book.breaches.append(r)
+    if o := book.orders.get(r.client_id): book.orders[r.client_id] = apply(o, Rejected(r.client_id, f'{r.limit}: {r.message}' if r.message else r.limit, r.ts))
 def _targets(book: Book, r: Targets, e: Entry) -> None: book.targets = r
 
 _ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost)

@@ -125,6 +125,13 @@ def test_runs_halts_and_breaches() -> None:
     assert book.halted == '' and [b.found for b in book.breaches] == ['3.1']
 
 
+def test_a_refused_intent_is_over() -> None:
+    intent = Intent('ACME', Side.BUY, Decimal(10))
+    book = told(IntentRecorded('g1', intent), BreachRecorded('halted', 'no new risk', 'kill switch', 'ACME', 'g1', 1, 'the desk is halted', intent), IntentRecorded('g2', intent), Submitted('g2'))
+    assert book.orders['g1'].state is OrderState.REJECTED and 'halted' in book.orders['g1'].reason
+    assert [o.client_id for o in book.open_orders] == ['g2'] and not book.faults
+
+
 def test_entries_that_do_not_follow_are_refused() -> None:
     with Journal.open(':memory:', 'paper', durable=False) as j:
         for n in range(4): j.append(Halted(str(n)), n)
