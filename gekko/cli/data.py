@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 from .show import when
-from ..desk.config import Settings, load_settings
+from ..desk.config import Settings
 from ..domain.errors import BadInput
 
 # %% auto #0

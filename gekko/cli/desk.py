@@ -5,12 +5,12 @@
 # %% ../../nbs/14_cli/02_desk.ipynb #3fecd762
 from __future__ import annotations
 import getpass
-from collections.abc import Callable
+
 from typing import Any
 import msgspec
 from ..desk.client import Line
-from ..desk.config import Settings, load_settings
-from ..desk.protocol import AskFlatten, AskHalt, AskResume, AskStatus, Request, StatusReply
+from ..desk.config import Settings
+from ..desk.protocol import AskFlatten, AskHalt, AskResume, Request
 from ..desk.serve import find_desks
 from ..domain.errors import BadInput, GekkoError
 from ..risk.kill import KillSwitch

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from .show import as_json, facts, progress, table, when
-from ..desk.config import Settings, load_settings
+from .show import as_json, facts, progress, when
+from ..desk.config import Settings
 from ..domain.errors import BadInput
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import itertools, os, threading, time
 from collections.abc import Callable
 from pathlib import Path
 import zmq
-from .protocol import AskStatus, Beat, BeatReply, Refused, Reply, Request, StatusReply, pack, raise_refusal, unpack_reply
+from .protocol import Beat, BeatReply, Refused, Reply, Request, pack, raise_refusal, unpack_reply
 from ..domain.errors import BadInput, Retry
 
 # %% auto #0

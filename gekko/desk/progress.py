@@ -5,8 +5,8 @@
 # %% ../../nbs/09_desk/09_progress.ipynb #41e99590
 from __future__ import annotations
 import sys, time
-from collections.abc import Callable
-from dataclasses import dataclass
+
+
 from pathlib import Path
 from typing import Any
 import msgspec

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from ..domain.money import EXACT, ZERO
-from ..domain.order import Fill, Order, OrderState, Side
-from ..domain.time import DAY, Nanos, iso
+from ..domain.order import Fill, Order
+from ..domain.time import DAY, Nanos
 
 # %% auto #0
 __all__ = ['Refusal', 'Result', 'encode_result', 'decode_result']

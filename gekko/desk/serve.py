@@ -12,9 +12,9 @@ import msgspec
 import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
-from .client import Line
+
 from .config import Settings, load_settings
-from .protocol import MAX_FRAME, AskStatus, StatusReply, pack, refusal, socket_folder, unpack_request
+from .protocol import MAX_FRAME, pack, refusal, socket_folder, unpack_request
 from .server import Desk, handle, look_after, stop
 from ..domain.errors import BadInput, GekkoError, Retry
 from ..domain.time import SystemClock
@@ -82,7 +82,8 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     for n in (signal.SIGTERM, signal.SIGINT): signal.signal(n, lambda number, _: told.append(signal.Signals(number).name))
     card = {'desk': address, 'name': desk.name, 'pid': os.getpid(), 'key': public}
     note = _announce(desk.settings.home, desk.name, card)
-    print(json.dumps(card) if json_out else f'desk {desk.name} listens at {address}', flush=True)
+    sys.stdout.write((json.dumps(card) if json_out else f'desk {desk.name} listens at {address}') + '\n')
+    sys.stdout.flush()
     wait = max(5, min(50, round(1000 * desk.settings.heartbeat_s / 4)))
     quiet = time.monotonic()
     try:

@@ -163,7 +163,7 @@ def _fault(desk: Desk, e: Exception) -> Halt:
     reason = f'a fault in the desk: {type(e).__name__}: {e}'
     if desk.halted != reason: traceback.print_exc()     # once, though a broken tick comes back many times a second
     try: stop_risk(desk, reason, 'desk')
-    except GekkoError as more: print(f'gekko: the halt could not be recorded: {more}', file=sys.stderr)
+    except GekkoError as more: sys.stderr.write(f'gekko: the halt could not be recorded: {more}\n')
     return Halt(reason)
 
 # %% ../../nbs/09_desk/06_server.ipynb #990022e2

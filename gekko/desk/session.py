@@ -6,7 +6,7 @@
 from __future__ import annotations
 import os, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from .protocol import AskStatus, CloseRun, Columns, Decide, OpenRun, OutcomeRepl
 from .result import Result, decode_result, encode_result
 from .run import Market, Run, lay_out
 from .serve import find_desks, start_desk
-from .spec import MODES, RunContext, RunSpec, lineage, make_spec, run_context, to_json
+from .spec import MODES, RunSpec, lineage, make_spec, run_context, to_json
 from ..domain.errors import BadInput, Retry
 from ..domain.time import SystemClock
 from ..ledger.journal import Journal

@@ -36,7 +36,7 @@ _TRIVIAL = ("n = 3", "total = sum(range(n))\ntotal")
 
 def trivial_notebook(path: Path) -> Path:
     "A notebook with a `parameters` cell and nothing to wait for."
-    cells = [{'cell_type': 'code', 'id': f'c{i}', 'metadata': {'tags': ['parameters']} if i == 0 else {}, 'execution_count': None, 'outputs': [], 'source': s} for i, s in enumerate(_TRIVIAL)]
+    cells: list[dict[str, Any]] = [{'cell_type': 'code', 'id': f'c{i}', 'metadata': {'tags': ['parameters']} if i == 0 else {}, 'execution_count': None, 'outputs': [], 'source': s} for i, s in enumerate(_TRIVIAL)]
     kernel = {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
     path.write_text(json.dumps({'nbformat': 4, 'nbformat_minor': 5, 'metadata': {'kernelspec': kernel}, 'cells': cells}))
     return path

@@ -5,7 +5,7 @@
 # %% ../../nbs/11_jobs/00_parameters.ipynb #e7d2bb39
 from __future__ import annotations
 import ast, hashlib, json, math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

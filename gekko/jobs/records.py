@@ -6,15 +6,15 @@
 from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from decimal import Decimal
+
 from pathlib import Path
 from typing import Any
 from ..desk.config import Settings
 from ..desk.progress import Progress
-from ..desk.result import Result
+
 from ..domain.errors import BadInput, GekkoError
-from .parameters import load_notebook, notebook_hash
-from .runner import Done, Job, lock_hash, outcome_of, prepare, run_job
+
+from .runner import Done, prepare, run_job
 from ..ledger.journal import read_entries, verify
 from ..ledger.replay import Book, replay
 from ..ledger.runs import RunRecord, Runs

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib, os, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -128,7 +128,7 @@ def kernels(log: Path) -> type:
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import Unicode
     class JobKernel(AsyncKernelManager):
-        transport = Unicode('ipc')  # type: ignore[assignment]
+        transport = Unicode('ipc')
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
             with open(log, 'ab') as words: await super()._async_launch_kernel(kernel_cmd, **{**kw, 'stdout': words, 'stderr': words})
     return JobKernel
