@@ -32,7 +32,7 @@ def check_data(settings: Settings, symbol: str, bar: str = '') -> dict[str, Any]
     "The quality report of a series, flags as rows."
     from gekko.data.quality import check
     from gekko.data.reference import load_reference, reference_instrument
-    from gekko.data.store import Store, all_series, common_bar, unknown_symbol
+    from gekko.data.store import Store, all_series, common_bar
     from gekko.domain.time import SystemClock
     store = Store(settings.store)
     bar = bar or common_bar(store, [symbol])
