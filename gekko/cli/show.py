@@ -65,7 +65,7 @@ def progress(label: str, quiet: bool = False) -> Iterator[Callable[[int, int, st
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
     shown = (TextColumn('{task.description}'), BarColumn(), TaskProgressColumn(), TextColumn('{task.fields[words]}'), TimeElapsedColumn())
     with Progress(*shown, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None, words='')
+        task = bar.add_task(label, total=None, words='starting')
         yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
 
 # %% ../../nbs/14_cli/00_show.ipynb #98e0b943

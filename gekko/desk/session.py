@@ -210,8 +210,9 @@ def identify(mode: str, spec: RunSpec, market_version: str, env: Mapping[str, st
     "Who this run is: from the runner's context, checked against the notebook, or made up for a notebook used by hand."
     context = run_context(env)
     if context is None:
-        line = lineage(spec, 'by-hand', data_version=market_version)
-        return Identity(new_run_id(SystemClock(), 'by-hand', line), 'by-hand', mode, line, load_settings(env), None)
+        name = Path(env.get('JPY_SESSION_NAME', '')).stem or 'by-hand'      # JupyterLab tells its kernels which notebook they serve
+        line = lineage(spec, name, data_version=market_version)
+        return Identity(new_run_id(SystemClock(), name, line), name, mode, line, load_settings(env), None)
     if context.mode != mode: raise BadInput('the notebook opens a run in another mode than the job was started in', expected=context.mode, found=mode)
     check_parameters(context.params, namespace)
     params = {k: v for k, v in context.params.items() if k != 'mode'}
