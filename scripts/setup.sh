@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 log=.venv/setup.log
+[ -t 1 ] && tty=1 || tty=0
 say() { printf '%s\n' "$*"; }
 stop() { printf '\n%s\n' "$*" >&2; exit 2; }
 
@@ -31,10 +32,11 @@ pip() {   # quiet on the terminal, complete in the log
 }
 
 count() {   # pip's lines, as a count: one line that moves on a terminal, a line for every hundred packages elsewhere
-    awk -v all="$1" -v tty="$([ -t 1 ] && echo 1 || echo 0)" '
+    awk -v all="$1" -v tty="$tty" '
         { print >> "'"$log"'" }
         /^(Collecting|Processing|Requirement already satisfied: [^ ]+==)/ { n++; if (tty) { printf "\r      found %d of %d", n, all; fflush() } else if (n % 100 == 0) { printf "      found %d of %d\n", n, all; fflush() } }
-        /^Installing collected packages/ { if (tty) printf "\r"; print "      unpacking (a minute or two)"; fflush() }'
+        /^Installing collected packages/ { if (tty) printf "\n"; tty = 0; print "      unpacking (a minute or two)"; fflush() }
+        END { if (tty && n) printf "\n" }'
 }
 
 torch_from() {   # the CPU build on a Linux machine without a GPU, where the default index would bring 3 GB of CUDA along
@@ -57,7 +59,7 @@ if [ "$(cat .venv/.packages 2>/dev/null)" != "$packages" ]; then
     from=$(torch_from "$torch")
     say "2/4   $torch${from:+ from ${from#--index-url }}"
     pip install --no-deps $from "$torch"   # $from: two words, or none
-    total=$(grep -cE '^[A-Za-z]' requirements.lock)
+    total=$(grep -cE '^[A-Za-z][^;]*$' requirements.lock)
     say "3/4   $total packages, at the versions of requirements.lock"
     PYTHONUNBUFFERED=1 .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off -r requirements.lock 2>>"$log" | count "$total" ||
         { tail -n 15 "$log" | grep -v 'WARNING: Location' >&2; stop "pip stopped (above); the whole log is $log. Running the command again goes on from here."; }
