@@ -53,8 +53,8 @@ def blend(scores: Sequence[Floats], weights: Sequence[float] | None = None) -> F
     if min(w) < 0 or not 0 < math.fsum(w) < math.inf: raise BadInput('weights of a blend', expected='zero or more, and not all zero', found=w)
     if len({np.shape(s) for s in scores}) > 1: raise BadInput('scores of a blend', expected='one shape', found=sorted({np.shape(s) for s in scores}))
     total = np.zeros(np.shape(scores[0]))
-    for s, part in zip(scores, w): total = total + np.asarray(s, dtype=np.float64) * (part / math.fsum(w))
-    return total
+    for s, part in zip(scores, w): total = total + np.asarray(s, dtype=np.float64) * part
+    return total / math.fsum(w)    # once, at the end: six sixths are not one
 
 # %% ../../nbs/04_portfolio/00_signal.ipynb #57f9be30
 def trend_score(close: Floats, lookbacks: Sequence[int] = (20, 60, 120), full: float = 2.0) -> Floats:
