@@ -44,7 +44,7 @@ def worlds(draw):
     by = {s: draw(st.booleans()) for s in names}
     w = {s: draw(st.sampled_from([0.0, 0.1, -0.1]) | weights) for s in names if by[s]}
     u = {s: draw(st.integers(-9_000, 9_000).map(lambda n: D(n).scaleb(-3))) for s in names if not by[s]}
-    held = {s: draw(st.integers(-50_000, 50_000).map(lambda n: D(n) * BOOK[s].lot)) for s in BOOK}
+    held = {s: draw(st.integers(-50_000, 50_000)) * BOOK[s].lot for s in BOOK}
     prices = {s: draw(marks) for s in BOOK}
     return dict(targets=Targets(7, w, u, run='r', cell='c'), held=held, marks=prices, equity=draw(money), instruments=BOOK, currency='USD', rates={'EUR': draw(rates)},
                 band=draw(st.sampled_from([D(0), D('0.02'), D('0.5')])))
