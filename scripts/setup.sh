@@ -26,9 +26,13 @@ packages="$(digest requirements.lock) 3.$(minor "$python") $PWD"
 project=$(digest setup.py settings.ini pyproject.toml scripts/setup.sh)
 [ -x .venv/bin/python ] && [ "$(cat .venv/.packages 2>/dev/null)" = "$packages" ] && [ "$(cat .venv/.project 2>/dev/null)" = "$project" ] && exit 0
 
+failed() {
+    { grep '^ERROR' "$log" || tail -n 15 "$log"; } | tail -n 15 >&2
+    stop "pip stopped (above); the whole log is $log. Running the command again goes on from here."
+}
+
 pip() {   # quiet on the terminal, complete in the log
-    .venv/bin/python -m pip --disable-pip-version-check "$@" >>"$log" 2>&1 ||
-        { tail -n 15 "$log" | grep -v 'WARNING: Location' >&2; stop "pip stopped (above); the whole log is $log. Running the command again goes on from here."; }
+    .venv/bin/python -m pip --disable-pip-version-check "$@" >>"$log" 2>&1 || failed
 }
 
 count() {   # pip's lines, as a count: one line that moves on a terminal, a line for every hundred packages elsewhere
@@ -61,8 +65,7 @@ if [ "$(cat .venv/.packages 2>/dev/null)" != "$packages" ]; then
     pip install --no-deps $from "$torch"   # $from: two words, or none
     total=$(grep -cE '^[A-Za-z][^;]*$' requirements.lock)
     say "3/4   $total packages, at the versions of requirements.lock"
-    PYTHONUNBUFFERED=1 .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off -r requirements.lock 2>>"$log" | count "$total" ||
-        { tail -n 15 "$log" | grep -v 'WARNING: Location' >&2; stop "pip stopped (above); the whole log is $log. Running the command again goes on from here."; }
+    PYTHONUNBUFFERED=1 .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off -r requirements.lock 2>>"$log" | count "$total" || failed
 fi
 say "4/4   gekko itself"
 pip install --no-deps --no-build-isolation -e .
