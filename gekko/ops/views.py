@@ -4,98 +4,215 @@
 
 # %% ../../nbs/12_ops/00_views.ipynb #74c6b1a0
 from __future__ import annotations
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
+from pathlib import Path
 from typing import Any
+import sqlalchemy as sa
+from ..desk.progress import Progress, read_progress
+from ..desk.serve import find_desks
 from ..domain.account import Account
-from ..domain.errors import GekkoError
-from ..domain.money import ZERO, to_minor
-from ..domain.order import Order
+from ..domain.errors import BadInput
+from ..domain.money import ZERO, to_minor, to_step
+from ..domain.order import Order, OrderState
 from ..domain.time import SECOND, Nanos
-from ..ledger.journal import accounts, read_entries
-from ..ledger.replay import Book, replay
-from ..ledger.runs import Runs
+from ..ledger.database import file_of, heads, identity, leases, reading
+from ..ledger.events import Deposited, Marked
+from ..ledger.journal import read_entries
+from ..ledger.lease import Holding
+from ..ledger.replay import Book
+from ..ledger.runs import RunRecord, Runs
 
 # %% auto #0
-__all__ = ['Watch', 'position_rows', 'order_rows', 'fill_rows', 'breach_rows', 'Headline', 'headline', 'run_rows',
-           'newest_account']
+__all__ = ['PAGE', 'Row', 'Watch', 'position_rows', 'position_total', 'working_orders', 'order_rows', 'fill_rows', 'breach_rows',
+           'Headline', 'headline', 'State', 'state_of', 'run_rows', 'leases_held', 'desk_rows', 'where_to_look', 'Look',
+           'look']
 
 # %% ../../nbs/12_ops/00_views.ipynb #65396427
-class Watch:
-    "An account's book, kept up to date by `refresh`. It reads and never locks."
-    def __init__(self, url: str, account: str) -> None:
-        self.url, self.account, self.book = url, account, Book(Account(account))
+PAGE = 5_000
 
-    def refresh(self) -> int:
-        "Take in what was committed since; how many entries."
+class Watch:
+    "An account's book, kept up to date by `refresh`. It reads and never locks. `paid_in`, `peak` and `deepest` (a fraction) cost nothing to ask for."
+    def __init__(self, url: str, account: str) -> None:
+        self.url, self.account = url, account
+        self._begin()
+
+    def _begin(self) -> None:
+        self.book, self._file = Book(Account(self.account)), identity(file_of(self.url))
+        self.paid_in, self.peak, self.deepest = ZERO, ZERO, 0.0
+
+    def refresh(self, most: int = PAGE) -> int:
+        "Take in up to `most` entries committed since; how many. A ledger that was replaced by another file is read anew."
+        if identity(file_of(self.url)) != self._file: self._begin()
         before = self.book.last_seq
-        replay(read_entries(self.url, self.account, before), self.book)
+        for e in islice(read_entries(self.url, self.account, before), most):
+            self.book.apply(e, r := e.record)
+            if isinstance(r, (Deposited, Marked)): self._worth(r)
         return self.book.last_seq - before
 
-# %% ../../nbs/12_ops/00_views.ipynb #6460b6be
-def position_rows(book: Book) -> list[dict[str, Any]]:
-    "What is held now: size, average price, mark, value, P&L so far and if closed here, fees."
-    rows = []
-    for s, p in sorted(book.account.positions.items()):
-        if not p.qty and not p.realised: continue
-        mark = book.marks.get(s)
-        rows.append({'symbol': s, 'position': p.qty, 'average price': p.avg_price, 'mark': mark, 'value': p.value(mark) if mark is not None else None,
-                     'unrealised': p.unrealised(mark) if mark is not None else None, 'realised': p.realised, 'fees': p.fees})
-    return rows
+    def _worth(self, r: Deposited | Marked) -> None:
+        if isinstance(r, Deposited): self.paid_in += r.amount if r.currency == self.book.account.currency else ZERO
+        elif self.book.equity_curve:
+            now = self.book.equity_curve[-1][1]
+            self.peak = max(self.peak, now)
+            self.deepest = min(self.deepest, float(now/self.peak - 1) if self.peak else 0.0)
 
 # %% ../../nbs/12_ops/00_views.ipynb #09c26445
-def order_rows(orders: Sequence[Order]) -> list[dict[str, Any]]:
+Row = dict[str, Any]
+
+def position_rows(book: Book) -> list[Row]:
+    "What is held, the largest first, then what was held: size, average price, mark, value, share of equity, P&L so far and if closed here, fees."
+    worth = book.equity_curve[-1][1] if book.equity_curve else ZERO
+    rows = [_position(book, s, worth) for s, p in book.account.positions.items() if p.qty or p.realised]
+    return sorted(rows, key=lambda r: (-abs(r['value'] or ZERO), r['symbol']))
+
+def _position(book: Book, symbol: str, worth: Decimal) -> Row:
+    p, i, mark = book.account.positions[symbol], book.instruments[symbol], book.marks.get(symbol)
+    value = p.value(mark) if mark is not None and p.qty else None
+    return {'symbol': symbol, 'position': p.qty, 'average price': None if p.avg_price is None else to_step(p.avg_price, i.tick), 'mark': None if mark is None else to_step(mark, i.tick), 'value': value,
+            'share': float(value/worth) if value is not None and worth and i.quote == book.account.currency else None, 'unrealised': p.unrealised(mark) if mark is not None and p.qty else None,
+            'realised': p.realised, 'fees': p.fees}
+
+# %% ../../nbs/12_ops/00_views.ipynb #594c8801
+def position_total(book: Book) -> Row | None:
+    "The columns of `position_rows` that add up; None when they do not, or when there is nothing to add."
+    rows = position_rows(book)
+    if len(rows) < 2 or any(book.instruments[r['symbol']].quote != book.account.currency for r in rows): return None
+    return {'symbol': 'total', **{k: sum((r[k] for r in rows if r[k] is not None), ZERO) for k in ('value', 'unrealised', 'realised', 'fees')}, 'share': sum(r['share'] or 0.0 for r in rows)}
+
+# %% ../../nbs/12_ops/00_views.ipynb #8ad49bbc
+def working_orders(book: Book) -> list[Order]:
+    "Orders that may still trade, the newest first. An intent that the gate refused never became one."
+    refused = {b.client_id for b in book.breaches}
+    return [o for o in reversed(book.orders.values()) if not o.state.terminal and not (o.state is OrderState.INTENT and o.client_id in refused)]
+
+def order_rows(orders: Sequence[Order]) -> list[Row]:
     "Orders as a blotter shows them."
-    return [{'order': o.client_id[:10], 'symbol': o.symbol, 'side': o.side.value, 'type': o.intent.type.value, 'size': o.intent.qty, 'filled': o.filled, 'limit': o.intent.limit,
-             'state': 'cancelling' if o.cancelling else o.state.value, 'sent': o.intent.ts} for o in orders]
+    return [{'sent': o.intent.ts, 'symbol': o.symbol, 'side': o.side.value, 'type': o.intent.type.value, 'size': o.intent.qty, 'filled': o.filled, 'limit': o.intent.limit,
+             'state': 'cancelling' if o.cancelling else o.state.value.replace('_', ' ')} for o in orders]
 
-def fill_rows(book: Book, last: int = 20) -> list[dict[str, Any]]:
+# %% ../../nbs/12_ops/00_views.ipynb #7e00ed84
+def fill_rows(book: Book, last: int = 10) -> list[Row]:
     "The last fills, newest first."
-    return [{'time': f.ts, 'symbol': f.symbol, 'side': f.side.value, 'size': f.qty, 'price': f.price, 'fee': f.fee, 'fill': f.fill_id} for f in reversed(book.fills[-last:])]
+    def row(f: Any) -> Row:
+        i = book.instruments[f.symbol]
+        return {'time': f.ts, 'symbol': f.symbol, 'side': f.side.value, 'size': f.qty, 'price': to_step(f.price, i.tick), 'value': i.notional(f.qty, f.price), 'fee': f.fee}
+    return [row(f) for f in reversed(book.fills[-last:])]
 
-def breach_rows(book: Book, last: int = 20) -> list[dict[str, Any]]:
+def breach_rows(book: Book, last: int = 6) -> list[Row]:
     "The last intents the gate refused, newest first."
     return [{'time': b.ts, 'symbol': b.symbol, 'limit': b.limit, 'allowed': b.allowed, 'found': b.found, 'why': b.message} for b in reversed(book.breaches[-last:])]
 
-# %% ../../nbs/12_ops/00_views.ipynb #dd684b4e
+# %% ../../nbs/12_ops/00_views.ipynb #9ae6c965
 @dataclass(frozen=True, slots=True)
 class Headline:
-    "An account in one line. `drawdown` is a fraction at or below zero; `faults` counts what the journal's replay could not reconcile."
+    """An account in one line. `change` is equity less what was paid in, `share` that as a fraction; `drawdown` and `deepest` are fractions at or below
+    zero; `faults` counts what the journal's replay could not reconcile."""
     account: str
-    currency: str
-    equity: Decimal
-    change: Decimal
-    peak: Decimal
-    drawdown: float
-    realised: Decimal
-    fees: Decimal
-    orders: int
-    fills: int
-    breaches: int
-    faults: int
-    halted: str
-    at: Nanos
+    strategy: str = ''
+    currency: str = 'USD'
+    equity: Decimal = ZERO
+    change: Decimal = ZERO
+    share: float = 0.0
+    drawdown: float = 0.0
+    deepest: float = 0.0
+    fees: Decimal = ZERO
+    orders: int = 0
+    fills: int = 0
+    refused: int = 0
+    faults: int = 0
+    halted: str = ''
+    at: Nanos = 0
 
-def headline(book: Book) -> Headline:
+def headline(w: Watch) -> Headline:
     "The account now, by its last mark."
-    curve = [e for _, e in book.equity_curve]
-    started = curve[0] if curve else ZERO
-    now, peak = (curve[-1], max(curve)) if curve else (ZERO, ZERO)
-    return Headline(book.account.name, book.account.currency, to_minor(now, book.account.currency), to_minor(now - started, book.account.currency), peak, float(now / peak - 1) if peak else 0.0,
-                    book.account.realised, book.account.fees, len(book.orders), len(book.fills), len(book.breaches), len(book.faults), book.halted, book.last_ts)
+    b = w.book
+    c, worth, runs = b.account.currency, b.equity_curve[-1][1] if b.equity_curve else w.paid_in, list(b.runs.values())
+    return Headline(b.account.name, runs[-1].opened.strategy if runs else '', c, to_minor(worth, c), to_minor(worth - w.paid_in, c), float(worth/w.paid_in - 1) if w.paid_in else 0.0,
+                    float(worth/w.peak - 1) if w.peak else 0.0, w.deepest, to_minor(b.account.fees, c), len(b.orders) - len(b.breaches), len(b.fills), len(b.breaches), len(b.faults), b.halted, b.last_ts)
 
-# %% ../../nbs/12_ops/00_views.ipynb #7e00ed84
-def run_rows(url: str, limit: int = 12) -> list[dict[str, Any]]:
-    "The newest runs; none when there is no ledger yet."
-    try: records = Runs(url).list(limit=limit)
-    except GekkoError: return []
-    return [{'run': r.run_id, 'mode': r.mode, 'state': r.state, 'equity': r.metrics.get('equity'), 'Sharpe': r.metrics.get('sharpe'), 'fills': r.metrics.get('fills'), 'started': r.started or r.created, 'ended': r.exit_reason} for r in records]
+# %% ../../nbs/12_ops/00_views.ipynb #b910ce08
+@dataclass(frozen=True, slots=True)
+class State:
+    "What the account's last run is doing, in a word, and in a sentence when somebody should look."
+    word: str
+    detail: str = ''
+    alarm: bool = False
 
-def newest_account(url: str) -> str:
-    "The account of the newest run that traded on a desk, else the last account by name, else nothing."
-    try:
-        held = accounts(url)
-        of_runs = [r.account for r in Runs(url).list(limit=50) if r.account in held]
-    except GekkoError: return ''
-    return of_runs[0] if of_runs else held[-1] if held else ''
+def state_of(book: Book, lease: Holding | None, now: Nanos) -> State:
+    "idle, trading, ended or left; `lease` as the ledger has it at `now`."
+    runs = list(book.runs.values())
+    if not runs: return State('idle')
+    last = runs[-1]
+    if last.closed: return State('ended', last.closed.reason)
+    if lease is None: return State('running')        # a backtest: it needs no lease
+    if lease.holder and lease.expires > now: return State('trading')
+    return State('left', 'The run was never closed and no desk holds the account: its desk has died. Positions stand as shown.', alarm=True)
+
+# %% ../../nbs/12_ops/00_views.ipynb #c3b273fc
+def run_rows(records: Sequence[RunRecord], last: int = 8) -> list[Row]:
+    "The newest runs."
+    def row(r: RunRecord) -> Row:
+        m: Mapping[str, Any] = r.metrics
+        equity = m.get('equity')
+        return {'run': r.run_id, 'mode': r.mode, 'state': r.state, 'equity': None if equity is None else Decimal(str(equity)), 'return': m.get('total_return'), 'Sharpe': m.get('sharpe'),
+                'drawdown': m.get('max_drawdown'), 'fills': m.get('fills'), 'fees': None if (fees := m.get('fees')) is None else Decimal(str(fees)), 'started': r.started or r.created, 'took': r.seconds, 'ended': r.exit_reason}
+    return [row(r) for r in records[:last]]
+
+# %% ../../nbs/12_ops/00_views.ipynb #90c6abc0
+def leases_held(url: str, account: str = '') -> list[Holding]:
+    "The leases that somebody holds, and the account's own whether held or given back."
+    q = sa.select(leases.c.account, leases.c.holder, leases.c.epoch, leases.c.taken, leases.c.expires).where((leases.c.holder != '') | (leases.c.account == account))
+    with reading(url) as c: return [Holding(*row) for row in c.execute(q)]
+
+def desk_rows(home: Path, held: Sequence[Holding], now: Nanos) -> list[Row]:
+    "The desks that are alive in this home, and the account each one holds."
+    of = {h.holder: h for h in held if h.holder}
+    def row(card: Mapping[str, Any]) -> Row:
+        h = of.get(f'{card["name"]}:{card["pid"]}')
+        return {'desk': card['name'], 'process': str(card['pid']), 'holds': h.account if h else '', 'lease': max(h.expires - now, 0)/SECOND if h else None}
+    return [row(c) for c in find_desks(home)]
+
+# %% ../../nbs/12_ops/00_views.ipynb #84f84480
+def where_to_look(url: str, records: Sequence[RunRecord], asked: str = '') -> tuple[str, str]:
+    "The journal to read, as (ledger, account): of the run or account that was asked for, else of the newest run on a desk; ('', '') when there is none."
+    if named := [r for r in records if asked and r.run_id == asked]: return named[0].journal_url or url, named[0].account
+    if asked: return url, asked
+    wanted = [r.account for r in records if r.mode != 'backtest']
+    with reading(url) as c:
+        begun = set(c.execute(sa.select(heads.c.account).where(heads.c.account.in_(wanted))).scalars())
+        last = c.execute(sa.select(sa.func.max(heads.c.account))).scalar()
+    found = next((a for a in wanted if a in begun), str(last or ''))
+    return (url, found) if found else ('', '')
+
+# %% ../../nbs/12_ops/00_views.ipynb #348e6047
+@dataclass(frozen=True, slots=True)
+class Look:
+    "What the ledger says at one moment. `watch` is None when nothing has traded; `behind` when more entries wait than one look takes in."
+    watch: Watch | None
+    now: Nanos
+    new: int = 0
+    behind: bool = False
+    state: State = State('idle')
+    records: list[RunRecord] = field(default_factory=list)
+    desks: list[Row] = field(default_factory=list)
+    progress: Progress | None = None
+
+def look(url: str, home: Path, before: Watch | None, asked: str, now: Nanos, most: int = PAGE) -> Look:
+    "Read what was committed since `before` (the last look's watch), or from the start when another account is now the one to see. BadInput when the ledger cannot be read."
+    if (p := file_of(url)) and not p.exists():
+        if before: raise BadInput('the ledger is gone', expected='a file', found=str(p))
+        return Look(None, now, desks=desk_rows(home, [], now))
+    records = Runs(url).list(limit=20)
+    if asked and not any(r.run_id == asked for r in records): records = [*records, *Runs(url).list(limit=1, run_id=asked)]
+    at, account = where_to_look(url, records, asked)
+    held = leases_held(url, account)
+    desks = desk_rows(home, held, now)
+    if not account: return Look(None, now, records=records, desks=desks)
+    w = before if before and (before.url, before.account) == (at, account) else Watch(at, account)
+    new = w.refresh(most)
+    runs = list(w.book.runs)
+    own = next((h for h in held if h.account == account and at == url), None)
+    return Look(w, now, new, new == most, state_of(w.book, own, now), records, desks, read_progress(home/'runs'/runs[-1]) if runs and not w.book.runs[runs[-1]].closed else None)
