@@ -52,7 +52,7 @@ class Run:
     "A run under way. `advance` lives until the next decision is due; `answer` takes the decision; `finish` and `abandon` end it."
 
     def __init__(self, market: Market, *, run_id: str, strategy: str, lineage: str, mode: str, account: str, journal: Journal,
-                 may_send: Callable[[], bool] = lambda: True) -> None:
+                 may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '') -> None:
         spec = market.spec
         self.spec, self.market, self.row, self.due = spec, market, -1, False
         self.clock = SimClock(int(market.bars.start[market.first]))
@@ -60,7 +60,7 @@ class Run:
         model = FillModel(fee_bps=spec.fee_bps, maker_fee_bps=spec.fee_bps, slippage_bps=spec.slippage_bps, participation=spec.participation, reject_rate=spec.reject_rate, seed=spec.seed)
         venue = PaperVenue(market.instruments, model, self.clock, {spec.currency: spec.cash})
         self.trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode=mode, account=account, instruments=market.instruments,
-                             venue=venue, journal=journal, clock=self.clock, may_send=may_send)
+                             venue=venue, journal=journal, clock=self.clock, may_send=may_send, kill=kill)
         open_run(self.trader)
 
     def advance(self) -> bool:

@@ -69,7 +69,7 @@ def _on_open(desk: Desk, q: OpenRun) -> Reply:
         raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
     journal.append(LeaseTaken(f'{desk.name}:{os.getpid()}', lease.epoch), desk.clock.now(), q.lineage)
     desk.run_id, desk.account, desk.reason, desk.lease, desk.last = q.run_id, account, '', lease, None
-    desk.run = Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=account, journal=journal, may_send=lambda: _may_send(desk))
+    desk.run = Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=account, journal=journal, may_send=lambda: _may_send(desk), kill=desk.kill.reason)
     desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
     return RunOpenedReply(account, lease.epoch, market.spec.symbols, columns(market.bars.rows(0, market.first)), market.first, market.total, market.bars.version)
 

@@ -34,13 +34,13 @@ __all__ = ['Trader', 'open_run', 'on_step', 'send', 'decide', 'halt', 'resume', 
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 class Trader:
-    "One account trading one run. `may_send` is asked before every batch of orders leaves: a desk without a valid lease must not send."
+    "One account trading one run. `may_send` is asked before every batch of orders leaves: a desk without a valid lease must not send. `kill` gives the kill switch's reason, '' while it is off."
 
     def __init__(self, spec: RunSpec, *, run_id: str, strategy: str, lineage: str, mode: str, account: str, instruments: Mapping[str, Instrument],
-                 venue: PaperVenue, journal: Journal, clock: SimClock, may_send: Callable[[], bool] = lambda: True) -> None:
+                 venue: PaperVenue, journal: Journal, clock: SimClock, may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '') -> None:
         self.spec, self.run_id, self.strategy, self.lineage, self.mode = spec, run_id, strategy, lineage, mode
         self.instruments, self.venue, self.journal, self.clock, self.may_send = instruments, venue, journal, clock, may_send
-        self.gate = Gate(Limits.from_dict(spec.limits), instruments, clock)
+        self.gate = Gate(Limits.from_dict(spec.limits), instruments, clock, kill)
         self.view = BookView(account, spec.currency, instruments)
         self.view.deposit(spec.cash)
         self.tracker = Tracker()
@@ -144,7 +144,9 @@ def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping
     marks = t.view.marks
     wanted = Targets(t.clock.now(), {s: w for s, w in (weights or {}).items() if s in marks}, {s: q for s, q in (units or {}).items() if s in marks}, t.lineage, cell)
     held = {s: t.view.held(s) for s in (*wanted.weights, *wanted.units)}
-    intents = to_intents(wanted, held=held, marks=marks, equity=t.view.equity, instruments=t.instruments, band=t.spec.band if band is None else band)
+    account = t.view.account
+    intents = to_intents(wanted, held=held, marks=marks, equity=t.view.equity, instruments=t.instruments, band=t.spec.band if band is None else band,
+                         positions={s: account.qty(s) for s in held}, currency=account.currency, rates=t.view.rates)
     if not intents: return []
     t._record(wanted)
     return send(t, intents, cell)

@@ -58,9 +58,12 @@ class Tracker:
         return after
 
     def _put(self, order: Order) -> None:
+        again = order.client_id in self._orders and order.client_id not in self._open
         self._orders[order.client_id] = order
         if order.state.terminal: self._open.pop(order.client_id, None)
         else: self._open[order.client_id] = order
+        if again and not order.state.terminal:    # a fill undid its end: back to its place by age
+            self._open = {name: o for name, o in self._orders.items() if name in self._open}
         if order.conflict: self._conflicts.add(order.client_id)
         was, now = self._parts.get(order.client_id, _NONE), reserve(order)
         if now == was: return
