@@ -138,6 +138,7 @@ Reply = RunOpenedReply | RowReply | BeatReply | OutcomeReply | StatusReply | Ref
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _encoder = msgspec.msgpack.Encoder()
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)     # the last: a message of thousands of brackets
 
 def pack(message: Request | Reply) -> bytes:
     "The message as one frame."
@@ -152,12 +153,12 @@ def _body(frame: bytes) -> memoryview:
 def unpack_request(frame: bytes) -> Request:
     "The request in `frame`, or BadInput saying what is wrong with it."
     try: return _requests.decode(_body(frame))
-    except (msgspec.DecodeError, UnicodeDecodeError) as e: raise BadInput('malformed request', expected='one of the protocol\'s messages', found=str(e)) from None
+    except _MALFORMED as e: raise BadInput('malformed request', expected='one of the protocol\'s messages', found=str(e)) from None
 
 def unpack_reply(frame: bytes) -> Reply:
     "The reply in `frame`."
     try: return _replies.decode(_body(frame))
-    except (msgspec.DecodeError, UnicodeDecodeError) as e: raise BadInput('malformed reply', expected='one of the protocol\'s messages', found=str(e)) from None
+    except _MALFORMED as e: raise BadInput('malformed reply', expected='one of the protocol\'s messages', found=str(e)) from None
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #10446f03
 _KINDS: dict[str, type[GekkoError]] = {'BadInput': BadInput, 'Retry': Retry, 'Reject': Reject, 'Halt': Halt}

@@ -78,7 +78,10 @@ class Run:
         unknown = sorted({*(weights or {}), *(units or {})} - set(self.spec.symbols))
         if unknown: raise BadInput('a target for a symbol the run does not trade', expected=' '.join(self.spec.symbols), found=' '.join(unknown))
         self.due = False
-        decide(self.trader, weights, units, cell)
+        try: decide(self.trader, weights, units, cell)
+        except BadInput:
+            self.due = True     # nothing has changed; a better answer may come
+            raise
 
     def finish(self, reason: str = 'finished') -> Result:
         "The notebook is done: positions stay as they are."

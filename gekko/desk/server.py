@@ -4,7 +4,8 @@
 
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
-import os, sys, traceback
+import os, traceback
+from contextlib import suppress
 import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
@@ -12,7 +13,7 @@ from .config import Settings
 from .protocol import (AskFlatten, AskHalt, AskResume, AskStatus, Beat, BeatReply, CloseRun, Columns, Decide, OpenRun, OutcomeReply, Reply, Request,
                                  RowReply, RunOpenedReply, StatusReply, refusal)
 from .result import Result, encode_result
-from .run import Run, lay_out
+from .run import Market, Run, lay_out
 from .spec import from_json
 from .trader import halt, resume
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
@@ -23,6 +24,7 @@ from ..ledger.journal import Journal
 from ..ledger.lease import Lease, acquire
 from ..ledger.runs import Runs
 from ..risk.kill import KillSwitch
+from ..risk.limits import Limits
 
 # %% auto #0
 __all__ = ['FLUSH', 'Desk', 'columns', 'status', 'stop_risk', 'handle', 'end_run', 'tick', 'look_after', 'stop']
@@ -39,7 +41,7 @@ class Desk:
         self.lease: Lease | None = None
         self.last: Result | None = None
         self.run_id = self.account = self.reason = self.halted = ''
-        self.started, self.beat, self.asked, self.flushed, self.renewed = clock.now(), 0, 0, 0, 0
+        self.started, self.beat, self.asked, self.flushed, self.renewed, self.later = clock.now(), 0, 0, 0, 0, 0
         self.leaving = False
 
     @property
@@ -59,19 +61,30 @@ def _may_send(desk: Desk) -> bool: return desk.lease is not None and desk.lease.
 def _on_open(desk: Desk, q: OpenRun) -> Reply:
     if desk.run is not None: raise Reject('the desk is busy', expected='no run under way', found=desk.run_id)
     if desk.halted or desk.kill.tripped(): raise Halt('the desk is halted', expected='gekko desk resume', found=desk.halted or desk.kill.reason())
-    market = lay_out(from_json(q.spec), Store(q.store) if q.store else None)
+    if not q.run_id: raise BadInput('a run needs a name', expected='an id', found='none')
+    spec = from_json(q.spec)
+    Limits.from_dict(spec.limits)
+    market = lay_out(spec, Store(q.store) if q.store else None)
     if q.data_version and q.data_version != market.bars.version: raise BadInput('the data changed since the run was prepared', expected=q.data_version, found=market.bars.version)
     account = f'paper-{q.run_id}'
     lease = acquire(desk.settings.ledger, account, f'{desk.name}:{os.getpid()}', desk.settings.lease_s, desk.clock)
-    journal = Journal.open(desk.settings.ledger, account, epoch=lease.epoch)
-    if journal.head[0]:
-        lease.release(); journal.close()
-        raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
-    journal.append(LeaseTaken(f'{desk.name}:{os.getpid()}', lease.epoch), desk.clock.now(), q.lineage)
-    desk.run_id, desk.account, desk.reason, desk.lease, desk.last = q.run_id, account, '', lease, None
-    desk.run = Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=account, journal=journal, may_send=lambda: _may_send(desk), kill=desk.kill.reason)
+    try: run = _first_lines(desk, q, market, lease)
+    except BaseException:
+        lease.release()
+        raise
+    desk.run, desk.run_id, desk.account, desk.reason, desk.lease, desk.last = run, q.run_id, account, '', lease, None
     desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
     return RunOpenedReply(account, lease.epoch, market.spec.symbols, columns(market.bars.rows(0, market.first)), market.first, market.total, market.bars.version)
+
+# %% ../../nbs/09_desk/06_server.ipynb #07d39331
+def _first_lines(desk: Desk, q: OpenRun, market: Market, lease: Lease) -> Run:
+    "The run, with its first lines on disk."
+    journal = Journal.open(desk.settings.ledger, lease.account, epoch=lease.epoch)
+    if journal.head[0]:
+        journal.close()
+        raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
+    journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
+    return Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: _may_send(desk), kill=desk.kill.reason)
 
 # %% ../../nbs/09_desk/06_server.ipynb #83e6c0a0
 def _running(desk: Desk, run_id: str) -> Run:
@@ -83,12 +96,17 @@ def _on_decide(desk: Desk, q: Decide) -> Reply:
     run = _running(desk, q.run_id)
     desk.beat = desk.clock.monotonic()
     if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
-    if run.row >= 0 or q.row >= 0: run.answer(q.row, q.weights, q.units, q.cell)
+    if run.row >= 0 or q.row >= 0: _take(desk, run, q)
     more = run.advance()
     desk.asked = desk.clock.monotonic()
     t = run.trader
     bars = columns(run.market.bars.rows(run.row, run.row + 1)) if more else None
     return RowReply(run.row, bars, t.view.equity, len(t.fills), len(t.refusals), t.view.halted, not more)
+
+# %% ../../nbs/09_desk/06_server.ipynb #8097c8b8
+def _take(desk: Desk, run: Run, q: Decide) -> None:
+    try: run.answer(q.row, q.weights, q.units, q.cell)
+    except Halt as e: desk.halted = desk.halted or e.message
 
 # %% ../../nbs/09_desk/06_server.ipynb #a5ce7e3d
 def _on_beat(desk: Desk, q: Beat) -> Reply:
@@ -117,19 +135,21 @@ def status(desk: Desk) -> StatusReply:
                        run.row - run.market.first + 1 if run else len(last.times) if last else 0, run.market.total if run else len(last.times) if last else 0,
                        t.view.equity if t else last.final_equity if last else ZERO, positions, len(t.tracker.open()) if t else 0,
                        len(t.tracker) if t else len(last.orders) if last else 0, len(t.fills) if t else len(last.fills) if last else 0,
-                       len(t.refusals) if t else len(last.breaches) if last else 0, desk.halted, desk.started, desk.reason)
+                       len(t.refusals) if t else len(last.breaches) if last else 0, desk.halted or (t.view.halted if t else ''), desk.started, desk.reason)
 
 # %% ../../nbs/09_desk/06_server.ipynb #2d5cb206
 def stop_risk(desk: Desk, reason: str, who: str) -> None:
-    "Halt the desk and the run on it; it stays halted for the next run too, until someone resumes."
+    "Halt the desk and the run on it; it stays halted for the next run too, until someone resumes. A ledger that can't be written now is written later."
+    reason = reason.strip() or 'no reason given'
     desk.halted = desk.halted or reason
     if desk.run is not None:
         halt(desk.run.trader, reason, who)
-        desk.run.trader.journal.commit()
+        with suppress(Halt): desk.run.trader.journal.commit()
 
 def _on_resume(desk: Desk, who: str) -> Reply:
-    desk.halted = ''
+    if desk.run is not None: desk.run.trader.journal.commit()     # Halt: on a ledger that can't be written nothing is resumed
     desk.kill.reset(who)
+    desk.halted = ''
     if desk.run is not None:
         resume(desk.run.trader, who)
         desk.run.trader.journal.commit()
@@ -162,8 +182,7 @@ def _fault(desk: Desk, e: Exception) -> Halt:
     "A bug must not take the positions' only guardian with it: it is written down, trading halts, and the desk goes on answering."
     reason = f'a fault in the desk: {type(e).__name__}: {e}'
     if desk.halted != reason: traceback.print_exc()     # once, though a broken tick comes back many times a second
-    try: stop_risk(desk, reason, 'desk')
-    except GekkoError as more: sys.stderr.write(f'gekko: the halt could not be recorded: {more}\n')
+    stop_risk(desk, reason, 'desk')
     return Halt(reason)
 
 # %% ../../nbs/09_desk/06_server.ipynb #990022e2
@@ -180,32 +199,32 @@ def end_run(desk: Desk, reason: str, policy: str = '') -> None:
 def tick(desk: Desk) -> None:
     "What must happen without being asked: pulse, lease, journal."
     now = desk.clock.monotonic()
-    if desk.run is None: return
+    if desk.run is None or now < desk.later: return
     spec, silent, waited = desk.run.spec, (now - desk.beat)/SECOND, (now - desk.asked)/SECOND
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
     if desk.run.due and 0 < spec.decision_timeout_s < waited: return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
-    if desk.lease is not None and now - desk.renewed > desk.lease.ttl // 3: _renew(desk, now)
-    journal = desk.run.trader.journal
-    if journal.pending and now - desk.flushed > FLUSH:
+    if desk.lease is not None and now - desk.renewed > desk.lease.ttl // 3:
+        desk.lease.renew()
+        desk.renewed = now
+    if desk.run.trader.journal.pending and now - desk.flushed > FLUSH:
         desk.flushed = now
-        try: journal.commit()
-        except Halt as e: halt(desk.run.trader, e.message, 'desk')
+        desk.run.trader.journal.commit()
 
 # %% ../../nbs/09_desk/06_server.ipynb #71c6e6f0
 def look_after(desk: Desk) -> None:
-    "`tick`, of which a fault halts the desk and never ends it."
+    "`tick`, of which a fault halts the desk and never ends it. A ledger that would not be written is tried again in a second, questions answered meanwhile."
     try: tick(desk)
+    except Halt as e:
+        desk.halted, desk.later = desk.halted or e.message, desk.clock.monotonic() + SECOND
+        if desk.run is not None: halt(desk.run.trader, e.message, 'desk')
     except Exception as e: _fault(desk, e)
 
 # %% ../../nbs/09_desk/06_server.ipynb #18548402
-def _renew(desk: Desk, now: Nanos) -> None:
-    assert desk.lease is not None
-    try:
-        desk.lease.renew()
-        desk.renewed = now
-    except GekkoError as e: stop_risk(desk, e.message, 'lease')
-
 def stop(desk: Desk, why: str) -> None:
-    "The desk is told to go: the run ends by its policy, the ledger is flushed, the lease given back."
+    "The desk is told to go: the run ends by its policy, the ledger is flushed, the lease given back. A locked ledger is waited for within the grace period."
     desk.leaving = True
-    if desk.run is not None: end_run(desk, f'the desk was stopped: {why}')
+    tries = 1 + int(desk.settings.grace_s // 2)      # each waits two seconds for the lock
+    while desk.run is not None:
+        try: end_run(desk, f'the desk was stopped: {why}')
+        except Halt:
+            if not (tries := tries - 1): raise

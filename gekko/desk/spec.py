@@ -81,7 +81,7 @@ def make_spec(symbols: str | Iterable[str], **given: Any) -> RunSpec:
     known = {f.name for f in fields(RunSpec)}
     for name in given:
         if name not in known: raise BadInput('unknown setting of a run', expected=' '.join(sorted(known)), found=name)
-    values: dict[str, Any] = {'symbols': tuple(s.strip() for s in (symbols.split(',') if isinstance(symbols, str) else symbols) if s.strip())}
+    values: dict[str, Any] = {'symbols': _symbols(symbols)}
     for name, x in given.items():
         if name in _RANGES: x = None if x is None and name == 'participation' else setting(name, x, *_RANGES[name])
         elif name in _SECONDS: x = float(setting(name, x, *_SECONDS[name]))
@@ -91,8 +91,14 @@ def make_spec(symbols: str | Iterable[str], **given: Any) -> RunSpec:
         values[name] = dict(x) if name == 'limits' else x
     return RunSpec(**values)
 
+def _symbols(given: object) -> tuple[str, ...]:
+    names: list[Any] = given.split(',') if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(s, str) for s in names): raise BadInput('symbols', expected='text, or a list of texts', found=repr(given))
+    return tuple(s.strip() for s in names if s.strip())
+
 def _whole(name: str, x: object) -> int:
     if isinstance(x, bool) or not isinstance(x, int): raise BadInput(name, expected='a whole number', found=repr(x))
+    if abs(x) >= 2**63: raise BadInput(name, expected='a whole number of 64 bits', found=x)
     return x
 
 # %% ../../nbs/09_desk/01_spec.ipynb #5ad761ac
@@ -103,7 +109,7 @@ def to_json(spec: RunSpec) -> dict[str, Any]:
 
 def from_json(data: Mapping[str, Any]) -> RunSpec:
     "The spec that `to_json` wrote, checked again."
-    return make_spec(data['symbols'], **{k: v for k, v in data.items() if k != 'symbols'})
+    return make_spec(data.get('symbols', ()), **{k: v for k, v in data.items() if k != 'symbols'})
 
 # %% ../../nbs/09_desk/01_spec.ipynb #a322f6b6
 def lineage(spec: RunSpec, strategy: str, notebook_hash: str = '', params: Mapping[str, Any] | None = None, data_version: str = '') -> str:

@@ -50,7 +50,7 @@ class Trader:
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
         self.seq = 0
-        self.closed = ''
+        self.policy = self.closed = ''
 
     def _record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
 
@@ -177,8 +177,11 @@ def cancel_working(t: Trader) -> int:
 def carry_out(t: Trader, policy: str, reason: str) -> list[Order]:
     "Do what the run declared: cancel, then `hold`, `reduce` to its stated part, or `flatten`; the orders that left."
     halt(t, reason, 'desk')
-    t._record(PolicyTaken(t.run_id, policy, reason))
-    cancel_working(t)
+    if not t.policy:
+        t.policy = policy
+        t._record(PolicyTaken(t.run_id if t.mode != 'backtest' else t.lineage, policy, reason))
+        cancel_working(t)
+    t.journal.commit()      # Halt while it cannot be recorded; asked again later, the policy goes on from here
     keep = {'hold': None, 'reduce': t.spec.reduce_to, 'flatten': ZERO}[policy]
     if keep is None: return []
     held = {s: p.qty for s, p in t.view.account.positions.items() if p.qty}
