@@ -4,35 +4,52 @@
 
 # %% ../../nbs/00_domain/07_account.ipynb #8c0a6b7c
 from __future__ import annotations
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from .errors import BadInput
 from .instrument import Instrument
-from .money import EXACT, ZERO
+from .money import EXACT, ZERO, plain, total
 from .order import Fill
 from .position import Position, trade
+from .show import COOL, brief, card, esc, table
 
 # %% auto #0
-__all__ = ['Account', 'deposit', 'settle', 'equity']
+__all__ = ['Account', 'deposit', 'settle', 'equity', 'Pnl', 'pnl']
 
-# %% ../../nbs/00_domain/07_account.ipynb #728f17bc
+# %% ../../nbs/00_domain/07_account.ipynb #ab488fe4
 @dataclass(frozen=True, slots=True)
 class Account:
-    "An account's cash and positions. It changes only by fills, fees and transfers."
+    "An account's cash and positions, and the fees it paid by currency. It changes only by fills, fees and transfers; the mappings are not to be written to."
     name: str
     currency: str = 'USD'
-    cash: Mapping[str, Decimal] = field(default_factory=dict)
-    positions: Mapping[str, Position] = field(default_factory=dict)
+    cash: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
+    positions: Mapping[str, Position] = field(default_factory=dict, hash=False)
+    paid: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
 
     def qty(self, symbol: str) -> Decimal:
         "Signed size held, zero when none."
         p = self.positions.get(symbol)
         return p.qty if p else ZERO
     @property
-    def realised(self) -> Decimal: return sum((p.realised for p in self.positions.values()), ZERO)
+    def realised(self) -> Decimal:
+        "Realised P&L before fees of what is quoted in the account's own currency; `pnl` converts the rest."
+        return total(p.realised for p in self.positions.values() if p.currency in ('', self.currency))
     @property
-    def fees(self) -> Decimal: return sum((p.fees for p in self.positions.values()), ZERO)
+    def fees(self) -> Decimal:
+        "Fees paid in the account's own currency; `paid` has the others, and `pnl` converts them."
+        return self.paid.get(self.currency, ZERO)
+
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str: return f'{self.name}: ' + ', '.join([f'{plain(x)} {c}' for c, x in self.cash.items()] + [str(p) for p in self.positions.values() if p.qty])
+    def _repr_html_(self) -> str: return _statement(self)
+
+# %% ../../nbs/00_domain/07_account.ipynb #397a1f5a
+def _statement(a: Account) -> str:
+    "Cash first, then what is held or was."
+    cash = [(esc(c), plain(x), '', '', '', '') for c, x in a.cash.items()]
+    held = [(esc(p.symbol), plain(p.qty), plain(p.avg_price, 8), plain(p.cost, 8), plain(p.realised, 8), plain(p.fees, 8)) for p in a.positions.values()]
+    return card(COOL, f'{esc(a.name)} <span style="font-weight:400">in {esc(a.currency)}</span>', table(('', 'amount', 'avg price', 'cost', 'realised', 'fees'), cash + held))
 
 # %% ../../nbs/00_domain/07_account.ipynb #ccd2b395
 def deposit(account: Account, amount: Decimal, currency: str = '') -> Account:
@@ -40,28 +57,63 @@ def deposit(account: Account, amount: Decimal, currency: str = '') -> Account:
     c = currency or account.currency
     return replace(account, cash={**account.cash, c: EXACT.add(account.cash.get(c, ZERO), amount)})
 
-# %% ../../nbs/00_domain/07_account.ipynb #9640b77b
+# %% ../../nbs/00_domain/07_account.ipynb #5e48fe8a
 def settle(account: Account, fill: Fill, instrument: Instrument) -> Account:
-    "The account after `fill`: quote currency pays for base, the fee leaves in its own currency."
+    "The account after `fill`: quote currency pays for base, the fee leaves in its own currency. BadInput for another instrument's fill."
     if fill.symbol != instrument.symbol: raise BadInput('a fill of another instrument', expected=instrument.symbol, found=fill.symbol)
-    before = account.positions.get(fill.symbol) or Position(fill.symbol, multiplier=instrument.multiplier)
-    cash = dict(account.cash)
-    cash[instrument.quote] = EXACT.subtract(cash.get(instrument.quote, ZERO), instrument.notional(fill.qty, fill.price) * fill.side.sign)
-    cash[fill.fee_currency] = EXACT.subtract(cash.get(fill.fee_currency, ZERO), fill.fee)
-    return replace(account, cash=cash, positions={**account.positions, fill.symbol: trade(before, fill)})
+    before = account.positions.get(fill.symbol) or Position(fill.symbol, multiplier=instrument.multiplier, currency=instrument.quote)
+    cash, paid = {**account.cash}, account.paid
+    cash[instrument.quote] = EXACT.subtract(cash.get(instrument.quote, ZERO), instrument.notional(fill.signed, fill.price))
+    if fill.fee:
+        cash[fill.fee_currency] = EXACT.subtract(cash.get(fill.fee_currency, ZERO), fill.fee)
+        paid = {**paid, fill.fee_currency: EXACT.add(paid.get(fill.fee_currency, ZERO), fill.fee)}
+    return Account(account.name, account.currency, cash, {**account.positions, fill.symbol: trade(before, fill)}, paid)
 
-# %% ../../nbs/00_domain/07_account.ipynb #f6eebaf0
+# %% ../../nbs/00_domain/07_account.ipynb #724179dd
+def _rate(account: Account, currency: str, rates: Mapping[str, Decimal]) -> Decimal:
+    if currency == account.currency: return Decimal(1)
+    if currency not in rates: raise BadInput('no rate for a currency held', expected=f'{currency}/{account.currency}', found=sorted(rates))
+    return rates[currency]
+
+def _quoted(account: Account, p: Position, instruments: Mapping[str, Instrument]) -> str:
+    "The currency of a position's prices; the account's own where nobody says."
+    return p.currency or (instruments[p.symbol].quote if p.symbol in instruments else account.currency)
+
+# %% ../../nbs/00_domain/07_account.ipynb #074ebc7b
 def equity(account: Account, marks: Mapping[str, Decimal], instruments: Mapping[str, Instrument] | None = None, rates: Mapping[str, Decimal] | None = None) -> Decimal:
     "Cash and positions at `marks` in the account's currency. `rates[c]` is the price of one `c`; one that is needed and missing is refused."
-    rates, total = rates or {}, ZERO
-    def rate(c: str) -> Decimal:
-        if c == account.currency: return Decimal(1)
-        if c not in rates: raise BadInput('no rate for a currency held', expected=f'{c}/{account.currency}', found=sorted(rates))
-        return rates[c]
+    rates, worth = rates or {}, ZERO
     for c, amount in account.cash.items():
-        if amount: total = EXACT.add(total, EXACT.multiply(amount, rate(c)))
+        if amount: worth = EXACT.add(worth, EXACT.multiply(amount, _rate(account, c, rates)))
     for s, p in account.positions.items():
         if not p.qty: continue
         if s not in marks: raise BadInput('no price for a position held', expected=s, found=sorted(marks))
-        total = EXACT.add(total, EXACT.multiply(p.value(marks[s]), rate(instruments[s].quote if instruments else account.currency)))
-    return total
+        worth = EXACT.add(worth, EXACT.multiply(p.value(marks[s]), _rate(account, _quoted(account, p, instruments or {}), rates)))
+    return worth
+
+# %% ../../nbs/00_domain/07_account.ipynb #153e8962
+@dataclass(frozen=True, slots=True)
+class Pnl:
+    "What an account has earned, in `currency`: realised and unrealised before fees, and the fees."
+    realised: Decimal
+    unrealised: Decimal
+    fees: Decimal
+    currency: str = 'USD'
+
+    @property
+    def net(self) -> Decimal:
+        "What trading has added to the equity: realised + unrealised - fees."
+        return EXACT.subtract(EXACT.add(self.realised, self.unrealised), self.fees)
+    def __str__(self) -> str:
+        return f'{plain(self.net, 8)} {self.currency} = realised {plain(self.realised, 8)} + unrealised {plain(self.unrealised, 8)} - fees {plain(self.fees, 8)}'
+
+# %% ../../nbs/00_domain/07_account.ipynb #e366dda7
+def pnl(account: Account, marks: Mapping[str, Decimal], rates: Mapping[str, Decimal] | None = None) -> Pnl:
+    "What the account has earned at `marks`, everything at today's `rates`. In one currency: deposits + net is the equity, exactly."
+    rates, realised, unrealised = rates or {}, ZERO, ZERO
+    for s, p in account.positions.items():
+        if p.qty and s not in marks: raise BadInput('no price for a position held', expected=s, found=sorted(marks))
+        rate = _rate(account, p.currency or account.currency, rates)
+        realised = EXACT.add(realised, EXACT.multiply(p.realised, rate))
+        if p.qty: unrealised = EXACT.add(unrealised, EXACT.multiply(p.unrealised(marks[s]), rate))
+    return Pnl(realised, unrealised, total(EXACT.multiply(x, _rate(account, c, rates)) for c, x in account.paid.items() if x), account.currency)

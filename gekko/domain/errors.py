@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 # %% auto #0
-__all__ = ['GekkoError', 'BadInput', 'Retry', 'Reject', 'Halt']
+__all__ = ['GekkoError', 'BadInput', 'Retry', 'Reject', 'Halt', 'facts']
 
 # %% ../../nbs/00_domain/00_errors.ipynb #de8ed877
 class GekkoError(Exception):
@@ -41,3 +41,9 @@ class Reject(GekkoError):
 class Halt(GekkoError):
     "Trading must stop until a person or the stated condition clears it (exit code 3)."
     exit_code = 3
+
+# %% ../../nbs/00_domain/00_errors.ipynb #38aec178
+def facts(error: GekkoError) -> dict[str, Any]:
+    "The error as flat values for a log line or `--json`: its kind, its message, and whatever else it knows."
+    known = {'expected': error.expected, 'found': error.found, 'after_s': getattr(error, 'after_s', None), **error.values}
+    return {'error': type(error).__name__, 'message': error.message, **{k: v for k, v in known.items() if v is not None}}

@@ -7,12 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal, ROUND_DOWN, ROUND_HALF_EVEN
 from .errors import BadInput
-from .money import EXACT, ZERO, to_step
+from .money import EXACT, ZERO, plain, to_step
+from .show import COOL, brief, card, esc
 
 # %% auto #0
 __all__ = ['KINDS', 'Instrument']
 
-# %% ../../nbs/00_domain/03_instrument.ipynb #cf865562
+# %% ../../nbs/00_domain/03_instrument.ipynb #5ea9d1ec
 KINDS = ('equity', 'index', 'commodity', 'fx', 'crypto', 'perp', 'rate')
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,7 @@ class Instrument:
     venue: str = 'paper'
     tradable: bool = True
 
-    def __post_init__(self) -> None:
-        for name in ('tick', 'lot', 'multiplier'):
-            if not getattr(self, name) > 0: raise BadInput(f'{self.symbol}: {name} out of range', expected='above zero', found=getattr(self, name))
-        if self.min_notional < 0: raise BadInput(f'{self.symbol}: min_notional out of range', expected='zero or more', found=self.min_notional)
-        if self.kind not in KINDS: raise BadInput(f'{self.symbol}: unknown kind', expected=' '.join(KINDS), found=self.kind)
+    def __post_init__(self) -> None: _check(self)
 
     def price(self, x: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
         "`x` on the tick grid."
@@ -47,3 +44,22 @@ class Instrument:
     def notional(self, qty: Decimal, price: Decimal) -> Decimal:
         "Value of `qty` at `price` in the quote currency, signed as `qty` is."
         return EXACT.multiply(EXACT.multiply(qty, price), self.multiplier)
+
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str: return _sketch(self)
+    def _repr_html_(self) -> str:
+        name, *grid = _sketch(self).split(' · ')
+        return card(COOL, esc(name), esc(' · '.join(grid)))
+
+# %% ../../nbs/00_domain/03_instrument.ipynb #8ac21556
+def _check(i: Instrument) -> None:
+    for name in ('tick', 'lot', 'multiplier', 'min_notional'):
+        x = getattr(i, name)
+        if not (isinstance(x, Decimal) and x.is_finite()): raise BadInput(f'{i.symbol}: {name} is not an amount', expected='a finite Decimal', found=repr(x))
+        if x < 0 or (x == 0 and name != 'min_notional'): raise BadInput(f'{i.symbol}: {name} out of range', expected='zero or more' if name == 'min_notional' else 'above zero', found=x)
+    if i.kind not in KINDS: raise BadInput(f'{i.symbol}: unknown kind', expected=' '.join(KINDS), found=i.kind)
+
+def _sketch(i: Instrument) -> str:
+    "One line: what it is, its grid, and what is unusual about it."
+    odd = [f'at least {plain(i.min_notional)} {i.quote}'] * bool(i.min_notional) + [f'× {plain(i.multiplier)}'] * (i.multiplier != 1)
+    return ' · '.join([f'{i.symbol}, {i.base} in {i.quote}', i.kind, f'tick {plain(i.tick)}', f'lot {plain(i.lot)}', *odd, i.calendar, *(['not tradable'] * (not i.tradable))])

@@ -4,17 +4,26 @@
 
 # %% ../../nbs/00_domain/02_money.ipynb #1161fccd
 from __future__ import annotations
+from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Context, Decimal, ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, InvalidOperation
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, ROUND_05UP, ROUND_HALF_EVEN
 from .errors import BadInput
 
 # %% auto #0
-__all__ = ['EXACT', 'ZERO', 'dec', 'steps', 'to_step', 'on_step', 'from_float', 'minor_unit', 'to_minor', 'Money']
+__all__ = ['EXACT', 'ZERO', 'total', 'dec', 'steps', 'to_step', 'on_step', 'from_float', 'minor_unit', 'to_minor', 'Money',
+           'plain']
 
-# %% ../../nbs/00_domain/02_money.ipynb #5bc41ab1
-EXACT = Context(prec=50)
+# %% ../../nbs/00_domain/02_money.ipynb #eb9addf3
+EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[InvalidOperation, DivisionByZero, Overflow])
 "Wide enough that sums and products of prices, sizes and fees never round."
 ZERO = Decimal(0)
+
+# %% ../../nbs/00_domain/02_money.ipynb #614ff6bb
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    "The exact sum; zero for nothing. The built-in `sum` would add in the thread's context."
+    out = ZERO
+    for x in amounts: out = EXACT.add(out, x)
+    return out
 
 # %% ../../nbs/00_domain/02_money.ipynb #db5a9b75
 def dec(x: str | int | Decimal) -> Decimal:
@@ -25,10 +34,13 @@ def dec(x: str | int | Decimal) -> Decimal:
     if not d.is_finite(): raise BadInput('not a finite number', expected='a finite amount', found=repr(x))
     return d
 
-# %% ../../nbs/00_domain/02_money.ipynb #5219f2a7
+# %% ../../nbs/00_domain/02_money.ipynb #173dc497
+_SAFE = EXACT.copy()
+_SAFE.rounding = ROUND_05UP
+
 def steps(x: Decimal, step: Decimal, rounding: str = ROUND_HALF_EVEN) -> int:
     "How many whole `step`s (ticks or lots) are in `x`, rounded as asked."
-    return int(EXACT.divide(x, step).to_integral_value(rounding=rounding))
+    return int(_SAFE.divide(x, step).to_integral_value(rounding, EXACT))
 
 # %% ../../nbs/00_domain/02_money.ipynb #b0dc01c4
 def to_step(x: Decimal, step: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
@@ -47,30 +59,46 @@ def from_float(x: float, step: Decimal, rounding: str = ROUND_HALF_EVEN) -> Deci
     if not d.is_finite(): raise BadInput('not a price', expected='a finite number', found=repr(x))
     return to_step(d, step, rounding)
 
-# %% ../../nbs/00_domain/02_money.ipynb #118824a7
-_MINOR = {'JPY': 0, 'KRW': 0, 'USD': 2, 'EUR': 2, 'GBP': 2, 'CHF': 2, 'AUD': 2, 'CAD': 2, 'NZD': 2, 'CNY': 2, 'HKD': 2, 'SGD': 2, 'SEK': 2, 'NOK': 2, 'MXN': 2, 'ZAR': 2}
+# %% ../../nbs/00_domain/02_money.ipynb #083eecef
+_WHOLE = 'BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF'
+_CENTS = ('AED ARS AUD BRL CAD CHF CNH CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR KZT MAD MXN MYR NGN NOK NZD '
+          'PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD UYU ZAR')
+_MILLS = 'BHD IQD JOD KWD LYD OMR TND'
+_MINOR = {c: Decimal(unit) for codes, unit in ((_WHOLE, '1'), (_CENTS, '0.01'), (_MILLS, '0.001')) for c in codes.split()}
+_COIN = Decimal('0.00000001')
 
 def minor_unit(currency: str) -> Decimal:
     "The smallest amount of a currency that is booked: 0.01 for USD, 1 for JPY (ISO 4217), 1e-8 for anything not listed (crypto)."
-    return Decimal(1).scaleb(-_MINOR.get(currency, 8))
+    return _MINOR.get(currency, _COIN)
 
 # %% ../../nbs/00_domain/02_money.ipynb #03434644
 def to_minor(amount: Decimal, currency: str) -> Decimal:
     "`amount` as it is booked: half-even to the currency's minor unit."
     return to_step(amount, minor_unit(currency))
 
-# %% ../../nbs/00_domain/02_money.ipynb #82ac2c37
+# %% ../../nbs/00_domain/02_money.ipynb #9cd6631a
 @dataclass(frozen=True, slots=True)
 class Money:
     "An amount of one currency; two currencies never add."
     amount: Decimal
     currency: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.amount, Decimal): raise BadInput('not an amount of money', expected='a Decimal', found=repr(self.amount))
     def _same(self, other: Money) -> None:
         if self.currency != other.currency: raise BadInput('two currencies in one sum', expected=self.currency, found=other.currency)
     def __add__(self, other: Money) -> Money:
         self._same(other); return Money(EXACT.add(self.amount, other.amount), self.currency)
     def __sub__(self, other: Money) -> Money:
         self._same(other); return Money(EXACT.subtract(self.amount, other.amount), self.currency)
-    def __neg__(self) -> Money: return Money(-self.amount, self.currency)
-    def __str__(self) -> str: return f'{self.amount:,} {self.currency}'
+    def __neg__(self) -> Money: return Money(EXACT.minus(self.amount), self.currency)
+    def __str__(self) -> str: return f'{self.amount:,f} {self.currency}'
+
+# %% ../../nbs/00_domain/02_money.ipynb #2e784b13
+def plain(x: Decimal | None, places: int | None = None) -> str:
+    "For reading: no exponent, no trailing zeros, thousands apart, at most `places` decimals (half-even). None is a dash."
+    if x is None: return '–'
+    if places is not None and -x.as_tuple().exponent > places: x = to_step(x, Decimal((0, (1,), -places)))  # type: ignore[operator]
+    text = f'{x:,f}'
+    if '.' in text: text = text.rstrip('0').rstrip('.')
+    return '0' if text == '-0' else text

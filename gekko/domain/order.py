@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from .errors import BadInput
-from .money import EXACT, ZERO
-from .time import Nanos
+from .money import EXACT, ZERO, plain
+from .show import COOL, DIM, DOWN, UP, WARN, brief, card, esc, gauge, pill
+from .time import Nanos, iso
 
 # %% auto #0
-__all__ = ['OrderEvent', 'Side', 'OrderType', 'TimeInForce', 'Intent', 'OrderState', 'Fill', 'Submitted', 'Accepted', 'Filled',
-           'CancelRequested', 'CancelRejected', 'Cancelled', 'Rejected', 'Expired', 'Lost', 'Order', 'apply']
+__all__ = ['OrderEvent', 'MOVES', 'Side', 'OrderType', 'TimeInForce', 'Intent', 'OrderState', 'Fill', 'Submitted',
+           'CancelRequested', 'Lost', 'Accepted', 'Filled', 'CancelRejected', 'Cancelled', 'Rejected', 'Expired',
+           'Order', 'apply']
 
 # %% ../../nbs/00_domain/05_order.ipynb #69717bde
 class Side(str, Enum):
@@ -40,7 +42,7 @@ class TimeInForce(str, Enum):
     IOC = 'ioc'
     FOK = 'fok'
 
-# %% ../../nbs/00_domain/05_order.ipynb #0568cc91
+# %% ../../nbs/00_domain/05_order.ipynb #15bf2fc0
 @dataclass(frozen=True, slots=True)
 class Intent:
     "What the desk wants to do, before anyone has checked or sent it."
@@ -59,12 +61,31 @@ class Intent:
     ts: Nanos = 0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.qty, Decimal) and self.qty.is_finite() and self.qty > 0):
-            raise BadInput(f'{self.symbol}: order size', expected='a positive, finite Decimal', found=repr(self.qty))
-        for name, needs in (('limit', self.type in (OrderType.LIMIT, OrderType.STOP_LIMIT)), ('stop', self.type in (OrderType.STOP, OrderType.STOP_LIMIT))):
-            p = getattr(self, name)
-            if needs and not (isinstance(p, Decimal) and p.is_finite() and p > 0): raise BadInput(f'{self.symbol}: a {self.type.value} order needs a {name} price', expected='a positive, finite Decimal', found=repr(p))
-            if not needs and p is not None: raise BadInput(f'{self.symbol}: a {self.type.value} order has no {name} price', expected='None', found=repr(p))
+        if not _positive(self.qty): raise BadInput(f'{self.symbol}: order size', expected='a positive, finite Decimal', found=repr(self.qty))
+        needs_limit, needs_stop = _NEEDS[self.type]
+        if needs_limit or self.limit is not None: _price(self, 'limit', self.limit, needs_limit)
+        if needs_stop or self.stop is not None: _price(self, 'stop', self.stop, needs_stop)
+
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str: return _wish(self)
+    def _repr_html_(self) -> str: return card(_tone(self.side), esc(self), esc(' · '.join(x for x in (self.reason, self.run, self.cell) if x)))
+
+# %% ../../nbs/00_domain/05_order.ipynb #3232470a
+_NEEDS = {OrderType.MARKET: (False, False), OrderType.LIMIT: (True, False), OrderType.STOP: (False, True), OrderType.STOP_LIMIT: (True, True)}
+
+def _positive(x: object) -> bool: return isinstance(x, Decimal) and x.is_finite() and x > ZERO
+
+def _price(i: Intent, name: str, p: Decimal | None, needed: bool) -> None:
+    if needed and not _positive(p): raise BadInput(f'{i.symbol}: a {i.type.value} order needs a {name} price', expected='a positive, finite Decimal', found=repr(p))
+    if not needed: raise BadInput(f'{i.symbol}: a {i.type.value} order has no {name} price', expected='None', found=repr(p))
+
+def _wish(i: Intent) -> str:
+    "The intent as it would be said across a desk."
+    how = [i.type.value.replace('_', ' ')] + [f'{n} {p}' if i.type is OrderType.STOP_LIMIT else str(p) for n, p in (('stop', i.stop), ('limit', i.limit)) if p is not None]
+    flags = [i.tif.value] * (i.tif is not TimeInForce.GTC) + ['reduce-only'] * i.reduce_only + ['post-only'] * i.post_only
+    return ' '.join([i.side.value, plain(i.qty), i.symbol, *how, *flags])
+
+def _tone(side: Side) -> str: return UP if side is Side.BUY else DOWN
 
 # %% ../../nbs/00_domain/05_order.ipynb #054dde65
 class OrderState(str, Enum):
@@ -83,7 +104,7 @@ class OrderState(str, Enum):
 
 _TERMINAL = frozenset({OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.EXPIRED})
 
-# %% ../../nbs/00_domain/05_order.ipynb #567ec579
+# %% ../../nbs/00_domain/05_order.ipynb #ff109097
 @dataclass(frozen=True, slots=True)
 class Fill:
     "A venue's word that something traded. `fee` is positive when paid; `fill_id` is the venue's and unique there."
@@ -98,13 +119,36 @@ class Fill:
     ts: Nanos = 0
     maker: bool = False
 
-# %% ../../nbs/00_domain/05_order.ipynb #bbff81d9
+    @property
+    def signed(self) -> Decimal:
+        "The size as it moves the position: negative for a sale."
+        return self.qty if self.side is Side.BUY else self.qty.copy_negate()
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str:
+        return f'{"bought" if self.side is Side.BUY else "sold"} {plain(self.qty)} {self.symbol} at {self.price}' + (f', fee {plain(self.fee)} {self.fee_currency}' if self.fee else '')
+    def _repr_html_(self) -> str: return card(_tone(self.side), esc(self), esc(f'{"maker" if self.maker else "taker"} · {iso(self.ts)} · fill {self.fill_id} of {self.client_id}'))
+
+# %% ../../nbs/00_domain/05_order.ipynb #165379b7
 @dataclass(frozen=True, slots=True)
 class Submitted:
     "Our bytes are about to leave."
     client_id: str
     ts: Nanos = 0
 
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    "We asked for its end; the venue has not answered."
+    client_id: str
+    ts: Nanos = 0
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    "We did not hear how a submit or a cancel ended."
+    client_id: str
+    what: str = 'submit'
+    ts: Nanos = 0
+
+# %% ../../nbs/00_domain/05_order.ipynb #c49e711e
 @dataclass(frozen=True, slots=True)
 class Accepted:
     "The venue has it."
@@ -120,18 +164,13 @@ class Filled:
     ts: Nanos = 0
 
 @dataclass(frozen=True, slots=True)
-class CancelRequested:
-    "We asked for its end; the venue has not answered."
-    client_id: str
-    ts: Nanos = 0
-
-@dataclass(frozen=True, slots=True)
 class CancelRejected:
     "The venue would not cancel: it may be filled, or never have been there."
     client_id: str
     reason: str = ''
     ts: Nanos = 0
 
+# %% ../../nbs/00_domain/05_order.ipynb #bdefe076
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     "The venue ended it."
@@ -152,19 +191,12 @@ class Expired:
     client_id: str
     ts: Nanos = 0
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    "We did not hear how a submit or a cancel ended."
-    client_id: str
-    what: str = 'submit'
-    ts: Nanos = 0
-
 OrderEvent = Submitted | Accepted | Filled | CancelRequested | CancelRejected | Cancelled | Rejected | Expired | Lost
 
-# %% ../../nbs/00_domain/05_order.ipynb #abd876b9
+# %% ../../nbs/00_domain/05_order.ipynb #c75bd277
 @dataclass(frozen=True, slots=True)
 class Order:
-    "An intent with an identity, and everything the venue has said of it so far."
+    "An intent with an identity, and everything the venue has said of it so far. `paid` is size times price, `fees` as charged, both summed."
     client_id: str
     intent: Intent
     state: OrderState = OrderState.INTENT
@@ -176,6 +208,7 @@ class Order:
     cancelling: bool = False
     reason: str = ''
     conflict: str = ''
+    unheard: Lost | None = None
 
     @property
     def symbol(self) -> str: return self.intent.symbol
@@ -188,34 +221,108 @@ class Order:
     @property
     def avg_price(self) -> Decimal | None: return EXACT.divide(self.paid, self.filled) if self.filled else None
 
-# %% ../../nbs/00_domain/05_order.ipynb #ff109097
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str: return f'{self.client_id}: {_wish(self.intent)}, {_standing(self)}' + (f', {_progress(self)}' if self.filled else '')
+    def _repr_html_(self) -> str: return _ticket(self)
+
+# %% ../../nbs/00_domain/05_order.ipynb #459b0176
+_TONES = {OrderState.FILLED: UP, OrderState.REJECTED: DOWN, OrderState.UNKNOWN: WARN, OrderState.ACCEPTED: COOL, OrderState.PARTLY_FILLED: COOL}
+
+def _standing(o: Order) -> str: return o.state.value.replace('_', ' ') + ', cancelling' * o.cancelling
+
+def _progress(o: Order) -> str:
+    return f'{plain(o.filled)} of {plain(o.intent.qty)}' + (f' at {plain(o.avg_price, 8)}' if o.filled else '') + (f', fees {plain(o.fees)}' if o.fees else '')
+
+def _ticket(o: Order) -> str:
+    "The order as a ticket: what was wanted, where it stands, how much is done, and what is odd about it."
+    tone = _TONES.get(o.state, DIM)
+    names = ' → '.join(x for x in (o.client_id, o.venue_id) if x)
+    odd = f'{pill("conflict", DOWN)} {esc(o.conflict)}' if o.conflict else ''
+    return card(_tone(o.side), f'{esc(_wish(o.intent))} {pill(_standing(o), tone)}', f'{gauge(float(EXACT.divide(o.filled, o.intent.qty)), tone)} {_progress(o)}',
+                esc(' · '.join(x for x in (names, o.reason) if x)), odd)
+
+# %% ../../nbs/00_domain/05_order.ipynb #2ca06acd
+_S = OrderState
+_LIVE = (_S.INTENT, _S.SUBMITTED, _S.ACCEPTED, _S.PARTLY_FILLED, _S.UNKNOWN)
+
+# word -> state -> next state; a pair that is not here does not move. An accepted order with fills is PARTLY_FILLED.
+MOVES: dict[str, dict[OrderState, OrderState]] = {
+    'submitted':   {_S.INTENT: _S.SUBMITTED},
+    'accepted':    dict.fromkeys((_S.INTENT, _S.SUBMITTED, _S.UNKNOWN), _S.ACCEPTED),
+    'part fill':   dict.fromkeys((_S.INTENT, _S.SUBMITTED, _S.ACCEPTED, _S.UNKNOWN, _S.REJECTED), _S.PARTLY_FILLED),
+    'last fill':   dict.fromkeys((*_LIVE, _S.CANCELLED, _S.EXPIRED, _S.REJECTED), _S.FILLED),
+    'cancelled':   dict.fromkeys(_LIVE, _S.CANCELLED),
+    'rejected':    dict.fromkeys((_S.INTENT, _S.SUBMITTED, _S.ACCEPTED, _S.UNKNOWN), _S.REJECTED),
+    'expired':     dict.fromkeys(_LIVE, _S.EXPIRED),
+    'lost submit': dict.fromkeys((_S.INTENT, _S.SUBMITTED), _S.UNKNOWN),
+    'lost cancel': dict.fromkeys((_S.INTENT, _S.SUBMITTED, _S.ACCEPTED, _S.PARTLY_FILLED), _S.UNKNOWN)}
+
+# %% ../../nbs/00_domain/05_order.ipynb #7a6d3d1b
+def _moved(order: Order, word: str) -> OrderState:
+    state = MOVES[word].get(order.state, order.state)
+    return _S.PARTLY_FILLED if state is _S.ACCEPTED and order.filled else state
+
+def _stands(order: Order, state: OrderState, venue_id: str) -> Order:
+    "The order in another state, with the doubt about it gone. Written out, because `replace` takes three times as long."
+    cancelling = order.cancelling and (order.unheard is None or order.unheard.what == 'submit')
+    return Order(order.client_id, order.intent, state, order.filled, order.paid, order.fees, venue_id, order.fill_ids,
+                 cancelling, '' if order.state is _S.UNKNOWN else order.reason, order.conflict, None)
+
+# %% ../../nbs/00_domain/05_order.ipynb #467e6a77
+def _noted(order: Order, conflict: str) -> Order:
+    if conflict in order.conflict: return order
+    return replace(order, conflict=f'{order.conflict}; {conflict}' if order.conflict else conflict)
+
 def _fill(order: Order, fill: Fill) -> Order:
     if fill.fill_id in order.fill_ids: return order
+    intent = order.intent
+    if fill.side is not intent.side or fill.symbol != intent.symbol: return _noted(order, f'fill {fill.fill_id} is a {fill.side.value} of {fill.symbol}')
+    if not fill.qty > ZERO: return _noted(order, f'fill {fill.fill_id} of {fill.qty}')
     filled = EXACT.add(order.filled, fill.qty)
-    if filled > order.intent.qty: return replace(order, conflict=f'overfill: {filled} of {order.intent.qty} by fill {fill.fill_id}')
-    done = filled == order.intent.qty
-    state = OrderState.FILLED if done else order.state if order.state.terminal else OrderState.PARTLY_FILLED
-    return replace(order, filled=filled, paid=EXACT.add(order.paid, EXACT.multiply(fill.qty, fill.price)), fees=EXACT.add(order.fees, fill.fee),
-                   fill_ids=order.fill_ids | {fill.fill_id}, state=state, cancelling=order.cancelling and not done)
+    if filled > intent.qty: return _noted(order, f'overfill: {filled} of {intent.qty} by fill {fill.fill_id}')
+    last = filled == intent.qty
+    state, unheard = _moved(order, 'last fill' if last else 'part fill'), order.unheard
+    if unheard is not None and (last or unheard.what == 'submit'): unheard = None
+    elif unheard is not None: state = order.state
+    after = Order(order.client_id, intent, state, filled, EXACT.add(order.paid, EXACT.multiply(fill.qty, fill.price)), EXACT.add(order.fees, fill.fee), order.venue_id,
+                  order.fill_ids | {fill.fill_id}, order.cancelling and not last, '' if order.unheard and not unheard else order.reason, order.conflict, unheard)
+    return _noted(after, 'filled after a rejection') if order.state is _S.REJECTED else after
 
-# %% ../../nbs/00_domain/05_order.ipynb #9d573cb0
-def _working(order: Order) -> OrderState: return OrderState.PARTLY_FILLED if order.filled else OrderState.ACCEPTED
+# %% ../../nbs/00_domain/05_order.ipynb #e3ecff7f
+def _accepted(order: Order, event: Accepted) -> Order:
+    venue_id, state = event.venue_id or order.venue_id, _moved(order, 'accepted')
+    if order.unheard is not None and order.unheard.what != 'submit' and event.ts < order.unheard.ts: state = order.state
+    if state is order.state: return order if venue_id == order.venue_id else replace(order, venue_id=venue_id)
+    return _stands(order, state, venue_id)
 
+# %% ../../nbs/00_domain/05_order.ipynb #224ce6db
+def _lost(order: Order, event: Lost) -> Order:
+    word = 'lost submit' if event.what == 'submit' else 'lost cancel'
+    known = order.unheard
+    if _moved(order, word) is not _S.UNKNOWN: return order
+    if known is not None and (known.what != 'submit', known.ts) >= (event.what != 'submit', event.ts): return order
+    return replace(order, state=_S.UNKNOWN, unheard=event, cancelling=order.cancelling or event.what != 'submit', reason=f'{event.what} not heard')
+
+# %% ../../nbs/00_domain/05_order.ipynb #490d1ab4
+def _rejected(order: Order, event: Rejected) -> Order:
+    if order.filled: return _noted(order, f'rejected after a fill of {order.filled}')
+    return order if order.state.terminal else _ended(order, 'rejected', event.reason)
+
+def _ended(order: Order, word: str, reason: str) -> Order:
+    return replace(order, state=_moved(order, word), cancelling=False, reason=reason, unheard=None)
+
+# %% ../../nbs/00_domain/05_order.ipynb #95e4b08c
 def apply(order: Order, event: OrderEvent) -> Order:
-    "The order after `event`: pure and total; a duplicate, late or reordered event changes nothing that is already known better."
+    "The order after `event`: pure and total; a duplicate, late or reordered event changes nothing that is already known better. BadInput for another order's event."
     if event.client_id != order.client_id: raise BadInput('an event of another order', expected=order.client_id, found=event.client_id)
-    if isinstance(event, Filled): return _fill(order, event.fill)
-    if order.state.terminal: return order
     match event:
-        case Submitted(): return replace(order, state=OrderState.SUBMITTED) if order.state is OrderState.INTENT else order
-        case Accepted():
-            return replace(order, state=_working(order), venue_id=event.venue_id or order.venue_id)
-        case CancelRequested(): return replace(order, cancelling=True)
+        case Filled(): return _fill(order, event.fill)
+        case Accepted(): return _accepted(order, event)
+        case Rejected(): return _rejected(order, event)
+        case _ if order.state.terminal: return order
+        case Submitted(): return _stands(order, _S.SUBMITTED, order.venue_id) if order.state is _S.INTENT else order
+        case CancelRequested(): return order if order.cancelling else replace(order, cancelling=True)
         case CancelRejected(): return replace(order, cancelling=False, reason=event.reason)
-        case Cancelled(): return replace(order, state=OrderState.CANCELLED, cancelling=False, reason=event.reason)
-        case Rejected():
-            if order.filled: return replace(order, conflict=f'rejected after a fill of {order.filled}')
-            return replace(order, state=OrderState.REJECTED, cancelling=False, reason=event.reason)
-        case Expired(): return replace(order, state=OrderState.EXPIRED, cancelling=False)
-        case Lost(): return replace(order, state=OrderState.UNKNOWN, reason=f'{event.what} not heard')
-    return order
+        case Cancelled(): return _ended(order, 'cancelled', event.reason)
+        case Expired(): return _ended(order, 'expired', '')
+        case Lost(): return _lost(order, event)

@@ -4,27 +4,27 @@
 
 # %% ../../nbs/00_domain/06_position.ipynb #c3363ed2
 from __future__ import annotations
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from .errors import BadInput
-from .money import EXACT, ZERO, to_step
+from .money import EXACT, ZERO, plain, to_step
 from .order import Fill
+from .show import DIM, DOWN, UP, brief, card, esc
 
 # %% auto #0
 __all__ = ['Position', 'trade']
 
-# %% ../../nbs/00_domain/06_position.ipynb #c6b85cd8
-_COST_STEP = Decimal('1e-12')
-
+# %% ../../nbs/00_domain/06_position.ipynb #29647704
 @dataclass(frozen=True, slots=True)
 class Position:
-    "Signed size, the exact cost of what is held (signed as the size), realised P&L before fees, and fees paid."
+    "Signed size, the exact cost of what is held (signed as the size), realised P&L before fees, and fees paid in `currency` (any, while that is '')."
     symbol: str
     qty: Decimal = ZERO
     cost: Decimal = ZERO
     realised: Decimal = ZERO
     fees: Decimal = ZERO
     multiplier: Decimal = Decimal(1)
+    currency: str = ''
 
     @property
     def avg_price(self) -> Decimal | None:
@@ -37,17 +37,39 @@ class Position:
         "What closing at `price` would add to `realised`, before fees."
         return EXACT.subtract(self.value(price), self.cost)
 
-# %% ../../nbs/00_domain/06_position.ipynb #64f284c0
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str: return f'{_held(self)} · ' + _earned(self)
+    def _repr_html_(self) -> str: return card(UP if self.qty > 0 else DOWN if self.qty else DIM, esc(_held(self)), esc(_earned(self)))
+
+# %% ../../nbs/00_domain/06_position.ipynb #7fc7717d
+def _held(p: Position) -> str:
+    if not p.qty: return f'flat {p.symbol}'
+    return f'{"long" if p.qty > 0 else "short"} {plain(p.qty.copy_abs())} {p.symbol} at {plain(p.avg_price, 8)}' + (f' × {plain(p.multiplier)}' if p.multiplier != 1 else '')
+
+def _earned(p: Position) -> str:
+    return f'cost {plain(p.cost, 8)} · realised {plain(p.realised, 8)} · fees {plain(p.fees, 8)}' + f' {p.currency}' * bool(p.currency)
+
+# %% ../../nbs/00_domain/06_position.ipynb #6ea9d223
+_COST_STEP = Decimal('1e-12')
+
+def _released(position: Position, qty: Decimal, held: Decimal) -> Decimal:
+    "The cost of the part that leaves: all of it at the end, so that nothing is left behind by rounding."
+    if qty >= held: return position.cost
+    share = EXACT.divide(EXACT.multiply(position.cost, qty), held)
+    cut = to_step(share, _COST_STEP)
+    return share if share == cut else cut
+
+# %% ../../nbs/00_domain/06_position.ipynb #4d28ec54
 def trade(position: Position, fill: Fill) -> Position:
-    "The position after `fill`. Average cost: a reduction releases its share of the cost, a flip opens anew at the fill's price."
+    "The position after `fill`. Average cost: a reduction releases its share of the cost, a flip opens anew at the fill's price. BadInput for another symbol."
     if fill.symbol != position.symbol: raise BadInput('a fill of another instrument', expected=position.symbol, found=fill.symbol)
-    signed = fill.qty * fill.side.sign
-    value = EXACT.multiply(EXACT.multiply(signed, fill.price), position.multiplier)
-    qty, fees = EXACT.add(position.qty, signed), EXACT.add(position.fees, fill.fee)
-    if position.qty * signed >= 0: return replace(position, qty=qty, cost=EXACT.add(position.cost, value), fees=fees)
-    closed = min(fill.qty, abs(position.qty))
-    released = position.cost if closed == abs(position.qty) else to_step(EXACT.divide(EXACT.multiply(position.cost, closed), abs(position.qty)), _COST_STEP)
-    proceeds = EXACT.multiply(EXACT.multiply(closed * -fill.side.sign, fill.price), position.multiplier)
-    opened = EXACT.add(value, proceeds)
-    return replace(position, qty=qty, cost=EXACT.add(EXACT.subtract(position.cost, released), opened),
-                   realised=EXACT.add(position.realised, EXACT.subtract(proceeds, released)), fees=fees)
+    p, signed = position, fill.signed
+    value = EXACT.multiply(EXACT.multiply(signed, fill.price), p.multiplier)
+    qty, held = EXACT.add(p.qty, signed), p.qty.copy_abs()
+    fees = EXACT.add(p.fees, fill.fee) if not p.currency or fill.fee_currency == p.currency else p.fees
+    if not held or p.qty.is_signed() == signed.is_signed(): return Position(p.symbol, qty, EXACT.add(p.cost, value), p.realised, fees, p.multiplier, p.currency)
+    released = _released(p, fill.qty, held)
+    opened = EXACT.multiply(EXACT.multiply(qty, fill.price), p.multiplier) if fill.qty > held else ZERO
+    realised = EXACT.add(p.realised, EXACT.subtract(EXACT.subtract(opened, value), released))
+    cost = opened if fill.qty >= held else EXACT.subtract(p.cost, released)
+    return Position(p.symbol, qty, cost, realised, fees, p.multiplier, p.currency)

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from .errors import BadInput
-from .time import Nanos
+from .money import plain
+from .show import COOL, brief, card, esc, sided, table
+from .time import Nanos, iso, span
 
 # %% auto #0
 __all__ = ['Signal', 'Forecast', 'Targets']
 
-# %% ../../nbs/00_domain/08_target.ipynb #0e7829b7
+# %% ../../nbs/00_domain/08_target.ipynb #1a4bc9f6
 @dataclass(frozen=True, slots=True)
 class Signal:
     "A view on one instrument: -1 is fully short, +1 fully long."
@@ -22,10 +24,15 @@ class Signal:
     ts: Nanos
     score: float
 
-# %% ../../nbs/00_domain/08_target.ipynb #d1fd43f0
+    def __post_init__(self) -> None:
+        if not -1 <= self.score <= 1: raise BadInput(f'{self.symbol}: signal', expected='a score from -1 to 1', found=self.score)
+    def __repr__(self) -> str: return brief(self)
+    def _repr_html_(self) -> str: return card(COOL, f'{esc(self.symbol)} {self.score:+.2f}', sided(self.score, 200))
+
+# %% ../../nbs/00_domain/08_target.ipynb #7b56cc6e
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    "A distribution in three numbers over `horizon`, with the confidence it has earned in calibration."
+    "A distribution in three numbers over `horizon`, with the confidence (0 to 1) it has earned in calibration."
     symbol: str
     ts: Nanos
     horizon: Nanos
@@ -34,13 +41,21 @@ class Forecast:
     high: float
     confidence: float = 0.0
 
-# %% ../../nbs/00_domain/08_target.ipynb #27e67464
+    def __post_init__(self) -> None:
+        if not (self.low <= self.mean <= self.high and math.isfinite(self.low) and math.isfinite(self.high)):
+            raise BadInput(f'{self.symbol}: forecast', expected='finite low <= mean <= high', found=f'{self.low} {self.mean} {self.high}')
+        if not 0 <= self.confidence <= 1: raise BadInput(f'{self.symbol}: confidence', expected='0 to 1', found=self.confidence)
+        if self.horizon <= 0: raise BadInput(f'{self.symbol}: horizon', expected='a positive time', found=f'{self.horizon} ns')
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str: return f'{self.symbol} {self.mean:+.2%} in {span(self.horizon)} ({self.low:+.2%} to {self.high:+.2%}), confidence {self.confidence:.0%}'
+
+# %% ../../nbs/00_domain/08_target.ipynb #2020c423
 @dataclass(frozen=True, slots=True)
 class Targets:
     "The positions wanted at `ts`: weights of equity, or sizes in units. A symbol left out is left as it is."
     ts: Nanos
-    weights: Mapping[str, float] = field(default_factory=dict)
-    units: Mapping[str, Decimal] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict, hash=False)
+    units: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
     run: str = ''
     cell: str = ''
 
@@ -51,3 +66,15 @@ class Targets:
             if not (isinstance(q, Decimal) and q.is_finite()): raise BadInput(f'{s}: target units', expected='a finite Decimal', found=repr(q))
         both = self.weights.keys() & self.units.keys()
         if both: raise BadInput('a symbol has two targets', expected='a weight or units', found=sorted(both))
+        object.__setattr__(self, 'weights', {s: float(w) for s, w in self.weights.items()})
+        object.__setattr__(self, 'units', dict(self.units))
+    def __repr__(self) -> str: return brief(self)
+    def __str__(self) -> str: return f'{iso(self.ts)}: ' + (', '.join([f'{s} {w:+.2%}' for s, w in self.weights.items()] + [f'{s} {plain(q)} units' for s, q in self.units.items()]) or 'no change')
+    def _repr_html_(self) -> str: return _wanted(self)
+
+# %% ../../nbs/00_domain/08_target.ipynb #f36cddea
+def _wanted(t: Targets) -> str:
+    "Weights as bars to the left and right of zero, the widest filling its half."
+    most = max((abs(w) for w in t.weights.values()), default=0) or 1
+    rows = [(esc(s), f'{w:+.2%}', sided(w / most, 160)) for s, w in t.weights.items()] + [(esc(s), f'{plain(q)} units', '') for s, q in t.units.items()]
+    return card(COOL, f'targets <span style="font-weight:400">{iso(t.ts)}{" · " + esc(t.run) if t.run else ""}</span>', table((), rows) if rows else 'no change')

@@ -10,8 +10,8 @@ from typing import Protocol
 from .errors import BadInput
 
 # %% auto #0
-__all__ = ['Nanos', 'SECOND', 'MINUTE', 'HOUR', 'DAY', 'utc', 'to_datetime', 'iso', 'duration', 'Clock', 'SystemClock',
-           'SimClock']
+__all__ = ['Nanos', 'SECOND', 'MINUTE', 'HOUR', 'DAY', 'utc', 'to_datetime', 'iso', 'duration', 'span', 'bar_start', 'Clock',
+           'SystemClock', 'SimClock']
 
 # %% ../../nbs/00_domain/01_time.ipynb #78c82256
 Nanos = int
@@ -22,39 +22,63 @@ HOUR: Nanos = 60 * MINUTE
 DAY: Nanos = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-# %% ../../nbs/00_domain/01_time.ipynb #79ad891c
+# %% ../../nbs/00_domain/01_time.ipynb #d86fe892
+_FRACTION = re.compile(r'(?P<whole>[\dW-]+[T ](?:\d\d:\d\d:\d\d|\d{6}))[.,](?P<digits>\d+)(?P<zone>Z|[+-][\d:]+)?')
+
+def _split(text: str) -> tuple[str, int]:
+    "The text without its fraction of a second, and the fraction in ns; more than ns can say is refused."
+    if '.' not in text and ',' not in text: return text, 0
+    m = _FRACTION.fullmatch(text)
+    if m is None or m['digits'][9:].strip('0'): raise ValueError(text)
+    return m['whole'] + (m['zone'] or ''), int(m['digits'][:9].ljust(9, '0'))
+
+# %% ../../nbs/00_domain/01_time.ipynb #11ef6dc5
 def utc(when: str | datetime | int) -> Nanos:
     "The instant of an ISO 8601 text or an aware datetime; a text without a zone is taken as UTC, a naive datetime is refused."
     if isinstance(when, int): return when
-    if isinstance(when, str):
-        try: d = datetime.fromisoformat(when)
+    d, ns = when, 0
+    if isinstance(d, str):
+        try:
+            text, ns = _split(d)
+            d = datetime.fromisoformat(text)
         except ValueError: raise BadInput('not a time', expected='ISO 8601, as 2020-01-31 or 2020-01-31T14:30:00Z', found=repr(when)) from None
         d = d if d.tzinfo else d.replace(tzinfo=timezone.utc)
-    else: d = when
-    if d.tzinfo is None: raise BadInput('a datetime without a zone', expected='an aware datetime', found=repr(d))
+    if not isinstance(d, datetime) or d.tzinfo is None: raise BadInput('a time without a zone', expected='an aware datetime, ISO 8601 or ns', found=repr(when))
     delta = d - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds * 1_000
+    return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds * 1_000 + ns
 
-# %% ../../nbs/00_domain/01_time.ipynb #8d9eae69
+# %% ../../nbs/00_domain/01_time.ipynb #49b91703
 def to_datetime(ts: Nanos) -> datetime:
     "An aware UTC datetime; below a microsecond it rounds down, as datetime cannot hold more."
-    return _EPOCH + timedelta(microseconds=ts // 1_000)
+    try: return _EPOCH + timedelta(microseconds=ts // 1_000)
+    except OverflowError: raise BadInput('not an instant', expected='ns within the years 1 to 9999', found=ts) from None
 
-# %% ../../nbs/00_domain/01_time.ipynb #1e971dd1
+# %% ../../nbs/00_domain/01_time.ipynb #46a2f977
 def iso(ts: Nanos) -> str:
     "ISO 8601 with a Z, as short as the instant allows."
-    d, ns = to_datetime(ts), ts % SECOND
-    text = d.strftime('%Y-%m-%dT%H:%M:%S')
+    text, ns = to_datetime(ts).replace(microsecond=0, tzinfo=None).isoformat(), ts % SECOND
     return text + (f'.{ns:09d}'.rstrip('0') if ns else '') + 'Z'
 
-# %% ../../nbs/00_domain/01_time.ipynb #13203814
-_UNITS = {'s': SECOND, 'm': MINUTE, 'h': HOUR, 'd': DAY, 'w': 7 * DAY}
+# %% ../../nbs/00_domain/01_time.ipynb #25dc3564
+_UNITS = {'w': 7 * DAY, 'd': DAY, 'h': HOUR, 'm': MINUTE, 's': SECOND}
 
 def duration(text: str) -> Nanos:
     "The length of a bar or a period: 30s, 1m, 5m, 1h, 1d, 1w."
-    m = re.fullmatch(r'([1-9]\d*)([smhdw])', text)
+    m = re.fullmatch(r'([1-9][0-9]{0,8})([smhdw])', text)
     if not m: raise BadInput('not a duration', expected='a whole number and one of s m h d w, as 1m or 1d', found=repr(text))
     return int(m[1]) * _UNITS[m[2]]
+
+# %% ../../nbs/00_domain/01_time.ipynb #2afdbdd1
+def span(ns: Nanos) -> str:
+    "The shortest name of a length, in the largest unit that divides it: the inverse of `duration`."
+    for unit, size in _UNITS.items():
+        if ns > 0 and ns % size == 0: return f'{ns // size}{unit}'
+    raise BadInput('a length without a name', expected='a positive whole number of seconds', found=f'{ns} ns')
+
+# %% ../../nbs/00_domain/01_time.ipynb #b1e5742a
+def bar_start(ts: Nanos, length: Nanos) -> Nanos:
+    "Start of the bar [start, start + length) that holds `ts`, bars being counted from 1970-01-01."
+    return ts - ts % length
 
 # %% ../../nbs/00_domain/01_time.ipynb #5ba49731
 class Clock(Protocol):
