@@ -40,6 +40,7 @@ class Decide(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
     units: dict[str, Decimal] = {}
     cell: str = ''
 
+# %% ../../nbs/09_desk/04_protocol.ipynb #d3d865a1
 class Beat(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
     "The kernel lives."
     run_id: str
@@ -77,6 +78,7 @@ class Columns(msgspec.Struct, frozen=True):
     fields: tuple[bytes, bytes, bytes, bytes, bytes]
     rows: int
 
+# %% ../../nbs/09_desk/04_protocol.ipynb #cf0a3b83
 class RunOpenedReply(msgspec.Struct, tag=True, frozen=True):
     "The run is open: `history` is the window before its first decision, `total` the number of decisions to come."
     account: str
@@ -97,6 +99,7 @@ class RowReply(msgspec.Struct, tag=True, frozen=True):
     halted: str = ''
     done: bool = False
 
+# %% ../../nbs/09_desk/04_protocol.ipynb #ca4cf872
 class BeatReply(msgspec.Struct, tag=True, frozen=True):
     "The desk lives; `state` is the run's."
     state: str
@@ -105,6 +108,7 @@ class OutcomeReply(msgspec.Struct, tag=True, frozen=True):
     "The closed run's result, encoded by desk.result."
     outcome: bytes
 
+# %% ../../nbs/09_desk/04_protocol.ipynb #39fbe4d7
 class StatusReply(msgspec.Struct, tag=True, frozen=True):
     "The desk in one look."
     name: str
@@ -125,6 +129,7 @@ class StatusReply(msgspec.Struct, tag=True, frozen=True):
     started: Nanos
     reason: str = ''
 
+# %% ../../nbs/09_desk/04_protocol.ipynb #5a9924bc
 class Refused(msgspec.Struct, tag=True, frozen=True):
     "The desk would not: `kind` is the error's class by reaction."
     kind: str

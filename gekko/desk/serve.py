@@ -56,7 +56,10 @@ def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], T
         guard.configure_curve(domain='*', location=str(keys/'clients'))
         s.curve_secretkey, s.curve_publickey, s.curve_server = secret, public, True
     try: s.bind(address)
-    except zmq.ZMQError as e: raise BadInput('the desk cannot listen', expected='a free ipc:// or tcp:// address', found=f'{address}: {e}') from None
+    except zmq.ZMQError as e:
+        s.close()
+        if guard is not None: guard.stop()
+        raise BadInput('the desk cannot listen', expected='a free ipc:// or tcp:// address', found=f'{address}: {e}') from None
     return s, guard, public.decode()
 
 # %% ../../nbs/09_desk/08_serve.ipynb #624f5c6f

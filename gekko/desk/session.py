@@ -153,6 +153,7 @@ def rows_of(c: Columns, symbols: tuple[str, ...]) -> Bars:
     o, h, l, cl, v = (np.frombuffer(b, '<f8').reshape(c.rows, len(symbols)) for b in c.fields)
     return Bars(symbols, np.frombuffer(c.start, '<i8'), np.frombuffer(c.end, '<i8'), o, h, l, cl, v)
 
+# %% ../../nbs/09_desk/10_session.ipynb #90e967c9
 class DeskRun:
     "A run on a desk, seen from the notebook."
     def __init__(self, who: Identity, spec: RunSpec, address: str, desk_key: str = '') -> None:
