@@ -5,11 +5,12 @@
 # %% ../../nbs/14_cli/01_runs.ipynb #b74e274f
 from __future__ import annotations
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from .show import as_json, facts, progress, when
 from ..desk.config import Settings
-from ..domain.errors import BadInput
+from ..domain.errors import BadInput, Halt
 
 if TYPE_CHECKING:
     from gekko.jobs.runner import Done
@@ -44,7 +45,7 @@ def _money(text: object) -> str:
 def summary(r: RunRecord, currency: str = 'USD') -> str:
     "The end of a run as a person reads it."
     m = r.metrics
-    if not m: return facts({'run': r.run_id, 'state': r.state, 'ended': r.exit_reason, 'notebook': r.executed})
+    if 'sharpe' not in m: return facts({'run': r.run_id, 'state': r.state, **({'equity': f'{_money(m["equity"])} {currency}'} if m else {}), 'ended': r.exit_reason, 'notebook': r.executed})
     shown = {'run': f'{r.run_id} ({r.mode}, {r.state})', 'equity': f'{_money(m["equity"])} {currency} from {_money(m["cash"])}', 'return': f'{m["total_return"]:+.2%} in all, {m["cagr"]:+.2%} a year',
              'Sharpe ratio': f'{m["sharpe"]:.2f}', 'max drawdown': f'{m["max_drawdown"]:.2%}', 'orders': f'{m["orders"]:,}', 'fills': f'{m["fills"]:,}', 'fees': f'{_money(m["fees"])} {currency}',
              'rejected intents': f'{m["rejected"]:,}', 'ended': r.exit_reason, 'notebook': r.executed}
@@ -71,10 +72,12 @@ def shown(done: Done, json_out: bool) -> str:
 
 # %% ../../nbs/14_cli/01_runs.ipynb #f9a5fc7f
 def list_runs(settings: Settings, limit: int = 20, **where: str) -> list[dict[str, Any]]:
-    "The newest runs, one row each; none before the first."
+    "The newest runs, one row each; none before the first. A run whose runner was killed is found out here."
+    from gekko.jobs.records import close_deserted
     from gekko.ledger.database import file_of
     from gekko.ledger.runs import Runs
     if (file := file_of(settings.ledger)) is not None and not file.exists(): return []
+    with suppress(Halt): close_deserted(settings.ledger)     # a ledger that is locked can still be read
     return [{'run': r.run_id, 'mode': r.mode, 'state': r.state, 'equity': r.metrics.get('equity'), 'sharpe': r.metrics.get('sharpe'), 'fills': r.metrics.get('fills'),
              'started': when(r.started), 'ended': r.exit_reason} for r in Runs(settings.ledger).list(limit=limit, **where)]
 
@@ -85,7 +88,7 @@ def show_run(settings: Settings, run_id: str) -> dict[str, Any]:
     from gekko.jobs.records import books_of
     from gekko.ledger.runs import Runs
     r = Runs(settings.ledger).get(run_id)
-    return {**asdict(r), **books_of(r)}
+    return {**asdict(r), **books_of(r, settings.ledger)}
 
 def shown_run(r: dict[str, Any]) -> str:
     "What `gekko runs show` prints for a person."

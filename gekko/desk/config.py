@@ -49,6 +49,7 @@ class Settings(BaseModel):
     heartbeat_s: float = Field(1.0, ge=0.02, le=60, alias='GEKKO_HEARTBEAT_S')
     lease_s: float = Field(10.0, ge=1, le=600, alias='GEKKO_LEASE_S')
     grace_s: float = Field(10.0, ge=0.1, le=600, alias='GEKKO_GRACE_S')
+    linger_s: float = Field(30.0, ge=0.1, le=86_400, alias='GEKKO_LINGER_S')
 
     @field_validator('trading_platforms')
     @classmethod
@@ -74,11 +75,15 @@ def load_settings(env: Mapping[str, str] | None = None, dotenv: Path | None = Pa
     for source in (_read_dotenv(dotenv) if dotenv else {}, env):
         for key, field in Settings.model_fields.items():
             name = field.alias or key
-            if given := source.get(name.upper()): values[name] = given
+            if given := source.get(name.upper()): values[name] = _absolute(name, given)
     try: return Settings.model_validate(values)
     except ValidationError as e:
         first = e.errors()[0]
         raise BadInput(f'setting {str(first["loc"][0]).upper()}', expected=first['msg'].replace('Input should be ', '').replace('Value error, ', ''), found=repr(first.get('input'))) from None
+
+def _absolute(name: str, given: str) -> str:
+    "A path in full: the kernel and the desk of a run may stand in other folders."
+    return os.path.abspath(os.path.expanduser(given)) if name in ('GEKKO_HOME', 'GEKKO_STORE') and '://' not in given else given
 
 def _read_dotenv(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values

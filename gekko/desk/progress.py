@@ -4,15 +4,15 @@
 
 # %% ../../nbs/09_desk/09_progress.ipynb #41e99590
 from __future__ import annotations
-import sys, time
+import fcntl, sys, time
 
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 import msgspec
 
 # %% auto #0
-__all__ = ['Progress', 'read_progress', 'Reporter']
+__all__ = ['Progress', 'read_progress', 'Reporter', 'hold', 'deserted']
 
 # %% ../../nbs/09_desk/09_progress.ipynb #53ba0893
 class Progress(msgspec.Struct, frozen=True):
@@ -52,3 +52,19 @@ def _bar(total: int, label: str) -> Any:
     if not (sys.stderr.isatty() or 'ipykernel' in sys.modules): return None
     from tqdm.auto import tqdm
     return tqdm(total=total, desc=label, unit='bar', leave=False, disable=None if 'ipykernel' not in sys.modules else False)
+
+# %% ../../nbs/09_desk/09_progress.ipynb #2de70609
+def hold(folder: Path) -> IO[bytes]:
+    "The lock on a run's folder; held until the file is closed or the process ends."
+    f = open(folder/'runner.lock', 'wb')
+    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return f
+
+def deserted(folder: Path) -> bool:
+    "Whether the runner that held the run in `folder` is gone. False when none has held it yet."
+    try: f = open(folder/'runner.lock', 'rb')
+    except OSError: return False
+    with f:
+        try: fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError: return False
+    return True

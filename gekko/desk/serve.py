@@ -162,7 +162,7 @@ def serve_named(settings: Settings, name: str, listen_at: str = '', json_out: bo
     "Serve the desk called `name` of this home; a second one of that name is refused."
     settings.home.mkdir(parents=True, exist_ok=True)
     if taken := [c for c in find_desks(settings.home) if c['name'] == name]: raise BadInput('a desk of that name serves already', expected='another name', found=f'{name}, process {taken[0]["pid"]}')
-    serve(Desk(name, settings, SystemClock()), listen_at or local_address(settings.home, name), keys=settings.home/'keys', json_out=json_out, leave_when_done=leave_when_done)
+    serve(Desk(name, settings, SystemClock()), listen_at or local_address(settings.home, name), keys=settings.home/'keys', json_out=json_out, leave_when_done=leave_when_done, linger_s=settings.linger_s)
 
 def main() -> None:
     "Entry of a desk process: name, address ('' for this machine), whether to leave when done."

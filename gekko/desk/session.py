@@ -217,7 +217,7 @@ def identify(mode: str, spec: RunSpec, market_version: str, env: Mapping[str, st
     if context.mode != mode: raise BadInput('the notebook opens a run in another mode than the job was started in', expected=context.mode, found=mode)
     check_parameters(context.params, namespace)
     params = {k: v for k, v in context.params.items() if k != 'mode'}
-    settings = load_settings({**env, 'GEKKO_HOME': context.home, 'GEKKO_STORE': context.store, 'GEKKO_LEDGER': context.ledger})
+    settings = load_settings({**env, 'GEKKO_HOME': context.home, 'GEKKO_STORE': context.store})
     name = Path(context.notebook).stem
     return Identity(context.run_id, name, mode, lineage(spec, name, context.notebook_hash, params, market_version), settings, Path(context.folder), context.desk, context.desk_key)
 
@@ -227,7 +227,7 @@ def open_run(symbols: str | Sequence[str], *, mode: str = 'backtest', **settings
     if mode not in MODES: raise BadInput('mode', expected=' '.join(MODES), found=mode)
     context, config = run_context(os.environ), load_settings()
     if mode == 'live': require_live(config)
-    if context is not None: settings.setdefault('heartbeat_s', context.heartbeat_s)
+    settings.setdefault('heartbeat_s', context.heartbeat_s if context is not None else config.heartbeat_s)
     spec = make_spec(symbols, **settings)
     store = context.store if context else config.store
     market = lay_out(spec, Store(store))

@@ -125,7 +125,6 @@ class RunContext:
     mode: str
     home: str
     store: str
-    ledger: str
     folder: str
     notebook: str = ''
     notebook_hash: str = ''

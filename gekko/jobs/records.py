@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from ..desk.config import Settings
-from ..desk.progress import Progress
+from ..desk.progress import Progress, deserted
 
 from ..domain.errors import BadInput, GekkoError
 
@@ -20,23 +20,33 @@ from ..ledger.replay import Book, replay
 from ..ledger.runs import RunRecord, Runs
 
 # %% auto #0
-__all__ = ['book_of', 'books_of', 'Rerun', 'rerun']
+__all__ = ['book_of', 'books_of', 'close_deserted', 'Rerun', 'rerun']
 
 # %% ../../nbs/11_jobs/02_records.ipynb #870710c5
-def book_of(r: RunRecord) -> Book | None:
-    "The account as the run's journal tells it; None when nothing was written."
-    book = replay(read_entries(r.journal_url, r.account))
+def book_of(r: RunRecord, ledger: str) -> Book | None:
+    "The account as the run's journal tells it, in the run's folder or in the ledger; None when nothing was written."
+    book = replay(read_entries(r.journal_url or ledger, r.account))
     return book if book.last_seq else None
 
-def books_of(r: RunRecord) -> dict[str, Any]:
+def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
     "Equity by replay beside the one recorded, whether they agree, and the state of the chain."
-    try: book = book_of(r)
+    try: book = book_of(r, ledger)
     except GekkoError as e: return {'ledger_equity': None, 'books_agree': False, 'chain': str(e)}
     if book is None: return {'ledger_equity': None, 'books_agree': not r.metrics, 'chain': 'empty'}
-    report = verify(r.journal_url, r.account)
+    report = verify(r.journal_url or ledger, r.account)
     agree = str(book.equity) == r.metrics.get('equity') and report.ok and not book.faults and book.head == r.journal_head
     chain = f'{report.entries:,} entries, whole' if report.ok else f'broken at #{report.first_bad}: {report.why}'
     return {'ledger_equity': str(book.equity), 'books_agree': agree, 'chain': chain}
+
+# %% ../../nbs/11_jobs/02_records.ipynb #d287505c
+def close_deserted(ledger: str) -> list[str]:
+    "Mark runs whose runner is gone as killed; their ids. One that a desk still ends is marked again by that desk, with its reason."
+    runs, gone = Runs(ledger), list[str]()
+    for r in [*runs.list(state='running'), *runs.list(state='starting')]:
+        if not deserted(Path(r.executed).parent): continue
+        runs.update(r.run_id, state='killed', exit_reason='its runner is gone')
+        gone.append(r.run_id)
+    return gone
 
 # %% ../../nbs/11_jobs/02_records.ipynb #1387d62d
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import hashlib, os, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from ..data.store import Store
 from ..desk.client import Line
 from ..desk.config import Settings
-from ..desk.progress import Progress, read_progress
+from ..desk.progress import Progress, hold, read_progress
 from ..desk.protocol import AskStatus, CloseRun, OutcomeReply, StatusReply
 from ..desk.result import Result, decode_result, encode_result
 from ..desk.run import lay_out
@@ -29,8 +29,8 @@ from ..ledger.runs import RunRecord, Runs, new_run_id
 from ..research.stats import performance
 
 # %% auto #0
-__all__ = ['commit_of', 'lock_hash', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'kernels', 'execute',
-           'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'begin', 'run_job', 'finish']
+__all__ = ['commit_of', 'lock_hash', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'kernels', 'guarding',
+           'execute', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'begin', 'run_job', 'finish']
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #f214a634
 def commit_of(folder: Path) -> str:
@@ -112,41 +112,79 @@ class Stopped(Exception):
     "The runner was told to stop."
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    "SIGTERM raises Stopped here; the handler before is put back afterwards. Only the main thread may receive signals."
+def stoppable() -> Iterator[Callable[[], None]]:
+    "SIGTERM raises Stopped here, once, and not after the function given has been called. Only the main thread may receive signals."
+    heard = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield heard.set
         return
-    def told(number: int, _: FrameType | None) -> None: raise Stopped(signal.Signals(number).name)
+    def told(number: int, _: FrameType | None) -> None:
+        if heard.is_set(): return
+        heard.set()
+        raise Stopped(signal.Signals(number).name)
     before = signal.signal(signal.SIGTERM, told)
-    try: yield
+    try: yield heard.set
     finally: signal.signal(signal.SIGTERM, before)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #c63774cd
-def kernels(log: Path) -> type:
-    "A kernel manager whose kernels speak over files of this user, not over ports that any user may open, and whose own words go to `log`."
+def kernels(log: Path, started: Callable[[int], None] = lambda pid: None) -> type:
+    "A kernel manager whose kernels speak over files of this user, not over ports that any user may open, and whose own words go to `log`; `started` hears their process ids."
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import Unicode
     class JobKernel(AsyncKernelManager):
         transport = Unicode('ipc')
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
             with open(log, 'ab') as words: await super()._async_launch_kernel(kernel_cmd, **{**kw, 'stdout': words, 'stderr': words})
+            started(getattr(self.provisioner, 'pid', 0) or 0)
     return JobKernel
 
-# %% ../../nbs/11_jobs/01_runner.ipynb #d16ecfc0
-def execute(job: Job, folder: Path) -> None:
-    "papermill over the job's notebook; the executed one is written as it goes, so a failure leaves all that had run."
+# %% ../../nbs/11_jobs/01_runner.ipynb #db94e0eb
+@contextmanager
+def guarding(desk: DeskProcess | None, run_id: str, folder: Path, grace_s: float, kernel: list[int]) -> Iterator[None]:
+    "Kill the last of `kernel` when the run has been over for `grace_s` without the notebook having closed it."
+    if desk is None:
+        yield
+        return
+    done = threading.Event()
+    def look() -> None:
+        line, since = Line(desk.address, timeout_s=1.0), 0.0
+        while not done.wait(0.25):
+            over = _over(desk, line, run_id) and not (folder/'result.msgpack').exists()
+            since = (since or time.monotonic()) if over else 0.0
+            if over and kernel and time.monotonic() - since > grace_s: return _kill(kernel[-1])
+        line.close()
+    t = threading.Thread(target=look, name='gekko-guard', daemon=True)
+    t.start()
+    try: yield
+    finally:
+        done.set()
+        t.join()
+
+# %% ../../nbs/11_jobs/01_runner.ipynb #099d2f2e
+def _over(desk: DeskProcess, line: Line, run_id: str) -> bool:
+    "Whether the desk is gone, or says that this run has ended."
+    if desk.process.poll() is not None: return True
+    try: said = line.ask(AskStatus())
+    except GekkoError: return False
+    return isinstance(said, StatusReply) and said.run_id == run_id and said.state == 'ended'
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)      # SIGTERM would wait for a stopped process to go on
+
+# %% ../../nbs/11_jobs/01_runner.ipynb #51d21806
+def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid: None) -> None:
+    "papermill over the job's notebook; the executed one is written as it goes, so a failure leaves all that had run. The ledger's address is not the kernel's to know."
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # a grammar jsonschema loads for a format nobody here uses: 1.5 s
     import papermill
     injected = {k: v for k, v in job.params.items() if k in job.given or k == 'mode'}
-    with environment(GEKKO_RUN=str(folder/'run.json')), stoppable():
+    with environment(GEKKO_RUN=str(folder/'run.json'), GEKKO_LEDGER=''):
         papermill.execute_notebook(str(folder/'source.ipynb'), str(folder/'executed.ipynb'), injected, cwd=str(job.notebook.parent), progress_bar=False, log_output=False,
-                                   start_timeout=60, kernel_manager_class=kernels(folder/'kernel.log'))
+                                   start_timeout=60, kernel_manager_class=kernels(folder/'kernel.log', started))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #b32b12d7
 def account_of(desk: DeskProcess, run_id: str, wait_s: float) -> tuple[Result | None, str]:
     "The run's result and how it ended, as its desk tells it; waits until the desk is done with it."
-    line, until = Line(desk.address, timeout_s=5.0), time.monotonic() + wait_s
+    line, until = Line(desk.address, timeout_s=5.0, gone=lambda: desk.process.poll() is not None), time.monotonic() + wait_s
     try:
         while True:
             said = line.ask(AskStatus())
@@ -201,7 +239,7 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
     folder = settings.home/'runs'/run_id
     folder.mkdir(parents=True)
     shutil.copyfile(source or job.notebook, folder/'source.ipynb')
-    journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else settings.ledger
+    journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else ''      # empty: in the ledger that keeps the record
     return Runs(settings.ledger).put(RunRecord(
         run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account='backtest' if job.mode == 'backtest' else f'paper-{run_id}', params=job.params, commit=commit_of(job.notebook.parent),
         notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given}))
@@ -211,18 +249,20 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
     "Run the job to its end and finish its record. The error that ended it early is in `Done.error`, never raised. `source` is the notebook's text when it is not at its own place."
     record, runs = begin(job, settings, clock, source), Runs(settings.ledger)
     folder = Path(record.executed).parent
-    desk, error = None, None
-    try:
-        if job.mode == 'paper': desk = start_desk(settings, f'run-{record.run_id}', log=folder/'desk.log')
-        RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, settings.ledger, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
-                   desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s).save(folder/'run.json')
-        runs.update(record.run_id, state='running', started=clock.now())
-        with watching(folder, watch): execute(job, folder)
-        state, reason = 'done', 'finished'
-    except (Exception, KeyboardInterrupt) as e:
-        state, reason, kind = why(e)
-        error = kind(reason)
-    return finish(job, record, desk, state, reason, error, settings, clock)
+    desk, error, kernel = None, None, list[int]()
+    with hold(folder), stoppable() as deaf:
+        try:
+            if job.mode == 'paper': desk = start_desk(settings, f'run-{record.run_id}', log=folder/'desk.log')
+            RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
+                       desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s).save(folder/'run.json')
+            runs.update(record.run_id, state='running', started=clock.now())
+            with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append)
+            state, reason = 'done', 'finished'
+        except (Exception, KeyboardInterrupt) as e:
+            state, reason, kind = why(e)
+            error = kind(reason)
+        deaf()
+        return finish(job, record, desk, state, reason, error, settings, clock)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #0e164175
 def finish(job: Job, record: RunRecord, desk: DeskProcess | None, state: str, reason: str, error: GekkoError | None, settings: Settings, clock: Clock) -> Done:
@@ -237,7 +277,8 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | None, state: str, re
     facts: dict[str, Any] = {} if result is None else dict(lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))
     if state == 'done' and result is None: state, reason = 'done', 'finished without trading'
     runs = Runs(settings.ledger)
-    if runs.get(record.run_id).state == 'killed': state = 'killed'      # the desk ended it first, and said so
+    if (said := runs.get(record.run_id)).state == 'killed':      # the desk ended it first, and said why
+        state, reason = 'killed', reason if said.exit_reason in reason else f'{reason}; {said.exit_reason}'
     record = runs.update(record.run_id, state=state, exit_reason=reason, ended=clock.now(), **facts)
     if result is not None: (folder/'result.msgpack').write_bytes(encode_result(result))
     return Done(record, result, error)
