@@ -1,0 +1,156 @@
+"""The real page in a real browser, while a real job trades: what a manager sees is what the ledger says, to the cent."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from desk_stage import REPO, STRATEGIES, ended, gekko, launch, one_line, settings_of
+from playwright.sync_api import Page, expect, sync_playwright
+
+from gekko.cli.doctor import find_chromium
+from gekko.ledger.journal import read_entries
+from gekko.ledger.replay import replay
+
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+         '--font-render-hinting=none']
+LOUD = 30_000   # ms: how long the page may take to show something
+
+
+@contextmanager
+def dashboard(home: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`gekko dashboard`, serving this repository's pages for `home`: its address and its process."""
+    p = launch(home, 'dashboard', '--port', port, '--json', cwd=REPO)
+    try:
+        assert p.stdout is not None
+        line = p.stdout.readline()
+        assert line, p.communicate()[1]
+        yield json.loads(line)['url'], p
+    finally:
+        p.kill()
+        p.communicate()
+
+
+def kernels(server: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The kernels that the dashboard's server keeps."""
+    found = []
+    for c in psutil.Process(server.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if 'ipykernel_launcher' in ' '.join(c.cmdline()): found.append(c)
+    return found
+
+
+class Tab:
+    """A page, and what it complained about: errors in its console, answers of 400 and more, requests to anywhere but its server."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.complaints = page, list[str]()
+        page.on('console', lambda m: self.complaints.append(m.text) if m.type == 'error' else None)
+        page.on('pageerror', lambda e: self.complaints.append(str(e)))
+        page.on('response', lambda r: self.complaints.append(f'{r.status} {r.url}') if r.status >= 400 else None)
+        page.on('request', lambda r: self.complaints.append(f'outside: {r.url}') if not r.url.startswith((url, 'data:', 'blob:')) else None)
+        page.goto(url)
+        expect(page.locator('.gk-pulse')).to_contain_text('live', timeout=LOUD)
+
+    def text(self, css: str) -> str: return self.page.locator(css).first.inner_text().strip()
+    def overflow(self) -> list[str]:
+        """Elements that reach beyond the right edge of the window."""
+        return list(self.page.evaluate("() => [...document.querySelectorAll('.gk *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"))
+    def curve_end(self) -> Decimal:
+        """The last equity that the figure was given."""
+        return Decimal(str(self.page.evaluate("() => { const y = document.querySelector('.js-plotly-plot').data[0].y; return y[y.length - 1] }")))
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator[Any]:
+    path = find_chromium(os.environ)
+    assert path, 'no Chromium: scripts/chromium.sh installs one'
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=path, args=FLAGS)
+        yield b
+        b.close()
+
+
+@pytest.mark.browser
+def test_the_page_follows_a_paper_run_to_its_last_cent(home: Path, tmp_path: Path, browser: Any) -> None:
+    with dashboard(home) as (url, server):
+        page = browser.new_page(viewport={'width': 1400, 'height': 1250})
+        tab = Tab(page, url)
+        assert tab.text('h1') == 'No account yet' and 'gekko run' in tab.text('.gk')      # a home that does not exist yet
+        assert not home.exists() or not list(home.glob('ledger.db'))
+
+        job = launch(home, 'run', STRATEGIES / 'trend.ipynb', '-p', 'start', '2013-01-01', '--mode', 'paper', '--json', cwd=REPO)
+        seen, states = list[str](), set[str]()
+        while job.poll() is None:
+            state, equity = tab.text('.gk-state'), tab.text('.gk-equity')
+            states.add(state)
+            if state == 'trading' and (not seen or seen[-1] != equity): seen.append(equity)
+            time.sleep(0.05)
+        done = one_line(ended(job))
+        assert len(set(seen)) >= 3, f'the equity changed at least twice while the job traded; seen: {seen}, in the states {states}'
+
+        final = Decimal(done['metrics']['equity'])
+        expect(page.locator('.gk-state')).to_have_text('ended', timeout=LOUD)
+        expect(page.locator('.gk-equity')).to_have_text(f'{final:,.2f}', timeout=LOUD)
+        book = replay(read_entries(settings_of(home).ledger, done['account']))
+        assert book.equity == final == Decimal(one_line(gekko(home, 'runs', 'show', done['run_id'], '--json'))['ledger_equity'])
+        assert [tab.text(f'.gk-figure:nth-child({n}) b') for n in (4, 5, 6)] == [f'{done["metrics"][k]:,}' for k in ('orders', 'fills', 'rejected')]
+        expect(page.locator('.js-plotly-plot .main-svg').first).to_be_visible(timeout=LOUD)
+        assert abs(tab.curve_end() - final) < Decimal('0.005')
+        assert page.title() == f'{final:,.2f} trend'
+
+        for width in (1400, 700):
+            page.set_viewport_size({'width': width, 'height': 1250})
+            page.wait_for_timeout(500)
+            assert tab.overflow() == [], f'nothing is cut off at {width} pixels'
+            page.screenshot(path=tmp_path / f'desk-{width}.png')
+            assert (tmp_path / f'desk-{width}.png').stat().st_size > 30_000
+        assert tab.complaints == []
+
+        behind = kernels(server)
+        assert len(behind) == 1, 'one page, one kernel'
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+        assert psutil.wait_procs(behind, timeout=10)[1] == [], 'kernels end with the server'
+        expect(page.locator('.gk-pulse')).to_have_class(re.compile('gk-frozen'), timeout=LOUD)     # and the page says that it is old
+        assert page.title() == 'Not updating' and tab.text('.gk-equity') == f'{final:,.2f}'
+        page.close()
+
+
+@pytest.mark.browser
+def test_a_kernel_ends_with_its_page_and_a_run_is_shown_by_its_address(home: Path, browser: Any) -> None:
+    done = one_line(gekko(home, 'run', STRATEGIES / 'first.ipynb', '-p', 'start', '2018-01-01', '--json', cwd=REPO))
+    with dashboard(home) as (url, server):
+        page = browser.new_page(viewport={'width': 1000, 'height': 900})
+        tab = Tab(page, url)
+        assert tab.text('h1') == 'No account yet'                    # a backtest has no account on a desk
+        page.get_by_role('link', name=done['run_id']).click()        # but its journal can be looked at
+        expect(page.locator('.gk-equity')).to_have_text(f'{Decimal(done["metrics"]["equity"]):,.2f}', timeout=LOUD)
+        assert tab.overflow() == [] and tab.complaints == []
+        page.goto('about:blank')
+        until = time.monotonic() + 20
+        while left := kernels(server):
+            assert time.monotonic() < until, f'kernels without a page: {left}'
+            time.sleep(0.1)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+        page.close()
+
+
+def test_what_cannot_be_served_is_refused(home: Path) -> None:
+    unknown = one_line(gekko(home, 'dashboard', '--view', 'desc', '--json', cwd=REPO), code=2)
+    assert unknown['error'] == 'no such dashboard' and unknown['expected'] == 'desk'
+    with dashboard(home) as (url, _):
+        taken = one_line(gekko(home, 'dashboard', '--port', url.rsplit(':', 1)[1].strip('/'), '--json', cwd=REPO), code=2)
+        assert 'in use' in taken['found']
+    assert one_line(gekko(home, 'dashboard', '--port', 70_000, '--json', cwd=REPO), code=2)['error'] == 'port'
