@@ -8,23 +8,24 @@ import itertools, os, threading, time
 from collections.abc import Callable
 from pathlib import Path
 import zmq
+import zmq.auth
 from .protocol import Beat, BeatReply, Refused, Reply, Request, pack, raise_refusal, unpack_reply
 from ..domain.errors import BadInput, Retry
 
 # %% auto #0
-__all__ = ['client_keys', 'dial', 'Line', 'Pulse']
+__all__ = ['key_pair', 'dial', 'Line', 'Pulse']
 
 # %% ../../nbs/09_desk/07_client.ipynb #66697f3a
-def client_keys(folder: Path) -> tuple[bytes, bytes]:
-    "This user's CURVE key pair, made on first use; the secret half is a file only the user can read."
+def key_pair(folder: Path, name: str) -> tuple[bytes, bytes]:
+    "The CURVE keys called `name`, made on first use: `name.key` may be given to the other side, `name.key_secret` only this user can read."
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    public, secret = folder/'client.key', folder/'client.key_secret'
-    if not secret.exists():
-        pub, sec = zmq.curve_keypair()
-        fd = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, 'wb') as f: f.write(sec)
-        public.write_bytes(pub)
-    return public.read_bytes(), secret.read_bytes()
+    if not (folder/f'{name}.key_secret').exists():
+        before = os.umask(0o077)
+        try: zmq.auth.create_certificates(folder, name)
+        finally: os.umask(before)
+    public, secret = zmq.auth.load_certificate(folder/f'{name}.key_secret')
+    if secret is None: raise BadInput('a secret key', expected=f'one in {folder/name}.key_secret', found='none')
+    return public, secret
 
 # %% ../../nbs/09_desk/07_client.ipynb #bebb11e9
 def dial(address: str, desk_key: str = '', keys: Path | None = None) -> zmq.Socket[bytes]:
@@ -33,7 +34,7 @@ def dial(address: str, desk_key: str = '', keys: Path | None = None) -> zmq.Sock
     s.setsockopt(zmq.LINGER, 0)
     if address.startswith('tcp://'):
         if not desk_key or keys is None: raise BadInput('a desk on the network', expected='its public key (CURVE)', found='none')
-        s.curve_publickey, s.curve_secretkey = client_keys(keys)
+        s.curve_publickey, s.curve_secretkey = key_pair(keys, 'client')
         s.curve_serverkey = desk_key.encode()
     s.connect(address)
     return s

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 import msgspec
 import zmq
-import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
+from .client import key_pair
 from .config import Settings, load_settings
 from .protocol import MAX_FRAME, pack, refusal, socket_folder, unpack_request
 from .server import Desk, handle, look_after, stop
@@ -20,8 +20,7 @@ from ..domain.errors import BadInput, GekkoError, Retry
 from ..domain.time import SystemClock
 
 # %% auto #0
-__all__ = ['local_address', 'desk_keys', 'listen', 'answer_all', 'serve', 'find_desks', 'DeskProcess', 'start_desk',
-           'serve_named', 'main']
+__all__ = ['local_address', 'listen', 'answer_all', 'serve', 'find_desks', 'DeskProcess', 'start_desk', 'serve_named', 'main']
 
 # %% ../../nbs/09_desk/08_serve.ipynb #0c276f18
 def local_address(home: Path, name: str) -> str:
@@ -29,18 +28,6 @@ def local_address(home: Path, name: str) -> str:
     return f'ipc://{socket_folder()}/{hashlib.sha256(f"{home.resolve()}|{name}".encode()).hexdigest()[:16]}'
 
 # %% ../../nbs/09_desk/08_serve.ipynb #a5667ff0
-def desk_keys(folder: Path) -> tuple[bytes, bytes]:
-    "The desk's CURVE key pair, made on first use, and beside it the folder `clients` for the public keys it admits."
-    (folder/'clients').mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (folder/'desk.key_secret').exists():
-        old = os.umask(0o077)
-        try: zmq.auth.create_certificates(folder, 'desk')
-        finally: os.umask(old)
-    public, secret = zmq.auth.load_certificate(folder/'desk.key_secret')
-    assert secret is not None
-    return public, secret
-
-# %% ../../nbs/09_desk/08_serve.ipynb #ceb2bbc8
 def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], ThreadAuthenticator | None, str]:
     "A bound ROUTER socket, its authenticator (network only), and the desk's public key (network only)."
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -50,7 +37,8 @@ def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], T
     guard, public = None, b''
     if address.startswith('tcp://'):
         if keys is None: raise BadInput('a desk on the network', expected='a folder for its keys', found='none')
-        public, secret = desk_keys(keys)
+        public, secret = key_pair(keys, 'desk')
+        (keys/'clients').mkdir(mode=0o700, exist_ok=True)
         guard = ThreadAuthenticator(context)
         guard.start()
         guard.configure_curve(domain='*', location=str(keys/'clients'))
