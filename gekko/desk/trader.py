@@ -13,7 +13,7 @@ from .result import Refusal, Result
 from .spec import RunSpec, to_json
 from ..domain.errors import Halt
 from ..domain.instrument import Instrument
-from ..domain.market import Bar
+from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO
 from ..domain.order import CancelRequested, Fill, Filled, Intent, Order, OrderEvent, Rejected, Submitted
 from ..domain.target import Targets
@@ -86,6 +86,7 @@ def on_step(t: Trader, step: Step) -> int:
     for event in step.events:
         t.venue.on(event)
         if isinstance(event, Opened): t.view.mark(event.symbol, event.price, event.ts)
+        elif isinstance(event, Quote) and not event.crossed: t.view.mark(event.symbol, event.mid, event.ts)
     new = _heard(t)
     if step.row < 0: return new
     closes = [float('nan')] * len(t.spec.symbols)
