@@ -11,7 +11,7 @@ from decimal import Decimal
 from .errors import BadInput
 from .money import plain
 from .show import COOL, brief, card, esc, sided, table
-from .time import Nanos, iso, span
+from .time import SECOND, Nanos, iso, span
 
 # %% auto #0
 __all__ = ['Signal', 'Forecast', 'Targets']
@@ -47,7 +47,10 @@ class Forecast:
         if not 0 <= self.confidence <= 1: raise BadInput(f'{self.symbol}: confidence', expected='0 to 1', found=self.confidence)
         if self.horizon <= 0: raise BadInput(f'{self.symbol}: horizon', expected='a positive time', found=f'{self.horizon} ns')
     def __repr__(self) -> str: return brief(self)
-    def __str__(self) -> str: return f'{self.symbol} {self.mean:+.2%} in {span(self.horizon)} ({self.low:+.2%} to {self.high:+.2%}), confidence {self.confidence:.0%}'
+    def __str__(self) -> str: return f'{self.symbol} {self.mean:+.2%} in {_length(self.horizon)} ({self.low:+.2%} to {self.high:+.2%}), confidence {self.confidence:.0%}'
+
+# %% ../../nbs/00_domain/08_target.ipynb #7beea057
+def _length(ns: Nanos) -> str: return f'{ns} ns' if ns % SECOND else span(ns)
 
 # %% ../../nbs/00_domain/08_target.ipynb #2020c423
 @dataclass(frozen=True, slots=True)
