@@ -70,7 +70,7 @@ class Board:
         self.viewed = False
         self.last: Look | None = None
         self.task: asyncio.Task[None] | None = None
-        self.curve, self._ready, self._stale = Curve(), False, True
+        self.curve, self._ready, self.stale = Curve(), False, True
         self._book: Book | None = None
         self.pulse, self.head, self.chart = Pulse(), w.HTML(), w.VBox([])
         self.parts = {n: w.HTML() for n in PANELS}
@@ -80,7 +80,7 @@ class Board:
 
     def here(self) -> None:
         "A page is there, perhaps a new one: it gets a picture of its own at the next look."
-        self.seen, self.viewed, self._stale = self.clock.monotonic(), True, True
+        self.seen, self.viewed, self.stale = self.clock.monotonic(), True, True
 
     def look(self) -> Look:
         "Read on from the last look. It touches no widget."
@@ -89,9 +89,9 @@ class Board:
     def show(self, seen: Look) -> None:
         "Put what was read on the screen."
         book = seen.watch.book if seen.watch else None
-        changed = self._stale or seen.new > 0 or book is not self._book
+        changed = self.stale or seen.new > 0 or book is not self._book
         if book is not self._book: self.curve, self._book, self._ready = Curve(), book, False
-        self.last, self._stale, ready = seen, False, not seen.behind or self._ready
+        self.last, self.stale, ready = seen, False, not seen.behind or self._ready
         if ready: show_account(self, seen, changed or not self._ready)
         else: say(self.head, html_headline(Headline(seen.watch.account if seen.watch else ''), State('reading', f'entry {book.last_seq:,}' if book else '')))
         self._ready = ready
@@ -124,8 +124,8 @@ def show_book(board: Board, b: Book, paid_in: float) -> None:
     board.curve.extend(b.equity_curve)
     if board.chart.children: draw(board.chart.children[0], board.curve, paid_in)
     elif board.viewed and board.curve.n: board.chart.children = (curve_widget(board.curve, paid_in),)
-    working = working_orders(b)
-    _fill(board, 'positions', html_table(position_rows(b), 'No position.', total=position_total(b)))
+    held, working = position_rows(b), working_orders(b)
+    _fill(board, 'positions', html_table(held[:15], 'No position.', total=position_total(b)), f'largest 15 of {len(held)}' if len(held) > 15 else '')
     _fill(board, 'orders', html_table(order_rows(working[:10]), 'No order is working.'), _part(10, len(working)))
     _fill(board, 'fills', html_table(fill_rows(b), 'No fill yet.'), _part(10, len(b.fills)))
     _fill(board, 'refused', html_table(breach_rows(b), 'Nothing was refused.'), _part(6, len(b.breaches)))

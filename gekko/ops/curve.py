@@ -4,6 +4,7 @@
 
 # %% ../../nbs/12_ops/02_curve.ipynb #e15035ac
 from __future__ import annotations
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -43,30 +44,31 @@ class Curve:
     def drawdown(self) -> Floats: return self._rows[2, :self.n]
 
 # %% ../../nbs/12_ops/02_curve.ipynb #fefbccee
-def thin(values: Floats, most: int = 1200) -> NDArray[np.int64]:
+def thin(values: Floats, most: int = 800) -> NDArray[np.int64]:
     "Indices, ascending, of at most about `most` points that keep the first, the last, and the extremes of every stretch."
     n = len(values)
     if n <= most: return np.arange(n)
     width = -(-2 * n // most)
     whole = n//width*width
-    blocks = values[:whole].reshape(-1, width)
-    starts = np.arange(0, whole, width)
-    kept = np.concatenate([starts + blocks.argmin(axis=1), starts + blocks.argmax(axis=1), [0, n - 1], [whole + int(values[whole:].argmin())] if whole < n else []])
+    blocks, starts, rest = values[:whole].reshape(-1, width), np.arange(0, whole, width), values[whole:]
+    ends = [whole + int(rest.argmin()), whole + int(rest.argmax())] if whole < n else []
+    kept = np.concatenate([starts + blocks.argmin(axis=1), starts + blocks.argmax(axis=1), ends, [0, n - 1]])
     return np.unique(kept.astype(np.int64))
 
 # %% ../../nbs/12_ops/02_curve.ipynb #90c27bb3
 BLUE, RUST, GREY, LINE = '#1f4e79', '#b04a2f', '#8b959e', '#e9ecef'
 FONT = 'Inter, -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
 
-def traces(curve: Curve, paid_in: float) -> list[tuple[Floats, Floats]]:
-    "x (ms since 1970 UTC) and y of what is drawn: equity, what was paid in, drawdown in per cent."
-    at = thin(curve.equity)
-    ms, ends = curve.ms[at], [0, -1] if curve.n else []
-    return [(ms, curve.equity[at]), (ms[ends], np.full(len(ends), paid_in)), (ms, curve.drawdown[at])]
+def traces(curve: Curve, paid_in: float) -> list[tuple[list[str], Floats]]:
+    "x (UTC, ISO 8601) and y of what is drawn: equity, what was paid in, drawdown in per cent."
+    at = np.union1d(thin(curve.equity), thin(curve.drawdown, 400))
+    when = np.datetime_as_string(curve.ms[at].astype('datetime64[ms]')).tolist()
+    return [(when, curve.equity[at]), (when[:1] + when[-1:], np.full(2 if curve.n else 0, paid_in)), (when, curve.drawdown[at])]
 
-# %% ../../nbs/12_ops/02_curve.ipynb #658a8a47
+# %% ../../nbs/12_ops/02_curve.ipynb #be7238b2
 def curve_widget(curve: Curve, paid_in: float) -> Any:
     "The curve as a widget that `draw` keeps up to date. It is born with its data: what is sent to a widget before its page has it is lost."
+    sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # plotly, by way of jsonschema, loads it for a format nobody here uses: 2 s
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
     f = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.74, 0.26], vertical_spacing=0.04)

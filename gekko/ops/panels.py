@@ -15,17 +15,18 @@ from ..domain.time import SECOND, Nanos, to_datetime
 from .views import Headline, Row, State
 
 # %% auto #0
-__all__ = ['KINDS', 'SPARE', 'MINUS', 'STYLE', 'signed', 'seconds', 'times', 'written', 'html_table', 'panel', 'html_headline',
-           'html_progress']
+__all__ = ['KINDS', 'SPARE', 'FEW', 'MINUS', 'POINT', 'DIGIT', 'STYLE', 'signed', 'seconds', 'times', 'aligned', 'written',
+           'html_table', 'panel', 'html_headline', 'html_progress']
 
 # %% ../../nbs/12_ops/01_panels.ipynb #18af750e
 KINDS: dict[str, str] = {
-    'time': 'time', 'sent': 'time', 'started': 'time', 'took': 'seconds', 'lease': 'seconds', 'fills': 'count',
+    'time': 'time', 'sent': 'time', 'started': 'time', 'took': 'seconds', 'fills': 'count',
     'position': 'number', 'size': 'number', 'filled': 'number', 'average price': 'number', 'mark': 'number', 'price': 'number', 'limit price': 'number',
     'value': 'money', 'fees': 'money', 'fee': 'money', 'equity': 'money', 'unrealised': 'gain', 'realised': 'gain',
     'share': 'percent', 'drawdown': 'percent', 'return': 'change', 'Sharpe': 'ratio', 'run': 'link'}
-SPARE = {'fees', 'realised', 'average price', 'type', 'sent', 'fee', 'process', 'took', 'drawdown', 'allowed', 'found', 'mode', 'share'}
-"Columns that a narrow screen leaves out."
+SPARE = {'average price', 'share', 'fees', 'fee', 'type', 'sent', 'process', 'took', 'drawdown', 'mode', 'limit', 'started'}
+FEW = {'realised', 'value', 'Sharpe', 'ended', 'filled'}
+"Columns that a narrow panel leaves out, and those that a very narrow one leaves out as well."
 
 # %% ../../nbs/12_ops/01_panels.ipynb #ccb84db3
 MINUS = '\N{MINUS SIGN}'
@@ -39,7 +40,7 @@ def seconds(s: float) -> str:
     return f'{s:.1f} s' if s < 60 else str(timedelta(seconds=round(s)))
 
 _WRITE: dict[str, Callable[[Any], str]] = {
-    'number': lambda x: signed(f'{x:,f}'), 'money': lambda x: signed(f'{x:,.2f}'), 'gain': lambda x: signed(f'{x:+,.2f}'), 'count': lambda x: f'{x:,}', 'ratio': lambda x: signed(f'{x:.2f}'),
+    'money': lambda x: signed(f'{x:,.2f}'), 'gain': lambda x: signed(f'{x:+,.2f}'), 'count': lambda x: f'{x:,}', 'ratio': lambda x: signed(f'{x:.2f}'),
     'percent': lambda x: signed(f'{x:.1%}'), 'change': lambda x: signed(f'{x:+.1%}'), 'seconds': seconds}
 
 # %% ../../nbs/12_ops/01_panels.ipynb #6936de0f
@@ -49,21 +50,21 @@ def times(column: Sequence[Nanos | None]) -> list[str]:
     form = '%Y-%m-%d' if all(t % (86_400 * SECOND) == 0 for t in known) else '%Y-%m-%d %H:%M' if all(t % (60 * SECOND) == 0 for t in known) else '%Y-%m-%d %H:%M:%S'
     return [to_datetime(t).strftime(form) if t else '–' for t in column]
 
-# %% ../../nbs/12_ops/01_panels.ipynb #918ade3a
+# %% ../../nbs/12_ops/01_panels.ipynb #a3dbb001
+POINT, DIGIT = '\N{PUNCTUATION SPACE}', '\N{FIGURE SPACE}'
+
+def aligned(column: Sequence[Decimal | None]) -> list[str]:
+    "Numbers with their own decimals, padded on the right to the longest of them; a dash for none."
+    places = [0 if x is None else min(12, len(f'{x:f}'.partition('.')[2])) for x in column]
+    most = max(places, default=0)
+    def pad(n: int) -> str: return '' if n == most else (POINT if n == 0 else '') + DIGIT * (most - n)
+    return ['–' if x is None else signed(f'{x:,.{n}f}') + pad(n) for x, n in zip(column, places)]
+
 def written(kind: str, column: Sequence[Any]) -> list[str]:
-    "A column's values as text: numbers with one number of decimals where they are of one kind."
+    "A column's values as text."
     if kind == 'time': return times(column)
-    write = _WRITE.get(kind, str)
-    return ['–' if x is None or x == '' else write(x) for x in (_even(column) if kind == 'number' else column)]
-
-def _even(column: Sequence[Decimal | None]) -> list[Decimal | None]:
-    "Sizes and prices with the decimals of the finest, up to eight, so that their points stand in one line."
-    places = min(8, max((_places(x) for x in column if x is not None), default=0))
-    return [None if x is None else x.quantize(Decimal(1).scaleb(-max(places, 0))) if _places(x) <= places else x for x in column]
-
-def _places(x: Decimal) -> int:
-    exponent = x.as_tuple().exponent
-    return -exponent if isinstance(exponent, int) and exponent < 0 else 0
+    if kind == 'number': return aligned(column)
+    return ['–' if x is None or x == '' else _WRITE.get(kind, str)(x) for x in column]
 
 # %% ../../nbs/12_ops/01_panels.ipynb #7d0be3c4
 _LEFT = {'text', 'time', 'link'}
@@ -77,17 +78,17 @@ def html_table(rows: Sequence[Row], empty: str, *, total: Row | None = None, her
     head = ''.join(f'<th class="{_css(n)}">{escape(n)}</th>' for n in names)
     lines = [''.join(columns[n][i] for n in names) for i in range(len(every))]
     body = ''.join(f'<tr>{x}</tr>' for x in lines[:len(rows)])
-    foot = f'<tfoot><tr>{lines[-1]}</tr></tfoot>' if total else ''
+    foot = f'<tfoot><tr>{lines[-1].replace(">–<", "><")}</tr></tfoot>' if total else ''
     return f'<table class="gk-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}</table>'
 
-def _css(name: str) -> str: return ' '.join((['gk-num'] if KINDS.get(name, 'text') not in _LEFT else []) + (['gk-spare'] if name in SPARE else []))
+def _css(name: str) -> str: return ' '.join((['gk-num'] if KINDS.get(name, 'text') not in _LEFT else []) + (['gk-spare'] if name in SPARE else []) + (['gk-few'] if name in FEW else []))
 
 def _cells(name: str, column: Sequence[Any], here: str) -> list[str]:
     kind = KINDS.get(name, 'text')
     return [f'<td class="{_css(name)}{_tone(kind, x)}"{_whole(name, t)}>{_inner(kind, t, here)}</td>' for x, t in zip(column, written(kind, column))]
 
 def _tone(kind: str, x: Any) -> str: return '' if kind not in ('gain', 'change') or not x else ' gk-up' if x > 0 else ' gk-down'
-def _whole(name: str, text: str) -> str: return f' title="{escape(text)}"' if name in ('why', 'ended', 'holds', 'desk') else ''
+def _whole(name: str, text: str) -> str: return f' title="{escape(text)}"' if name in ('why', 'ended', 'holds') else ''
 def _inner(kind: str, text: str, here: str) -> str:
     return escape(text) if kind != 'link' else f'<b>{escape(text)}</b>' if text == here else f'<a href="?run={quote(text)}">{escape(text)}</a>'
 
@@ -102,9 +103,12 @@ def html_headline(h: Headline, state: State, alarms: Sequence[str] = (), progres
     wrong = [*([f'Halted: {h.halted}'] if h.halted else []), *([state.detail] if state.alarm else []), *([f'{h.faults:,} faults: the journal contradicts itself'] if h.faults else []), *alarms]
     bars = ''.join(f'<div class="gk-alarm" role="alert">{escape(w)}</div>' for w in wrong)
     said = '' if state.alarm or not state.detail or state.detail == 'finished' else f'<span class="gk-said">{escape(state.detail)}</span>'
-    name = f'<h1>{escape(h.strategy or h.account or "No account yet")}</h1><span class="gk-state gk-{escape(state.word)}">{escape(state.word)}</span>{said}'
+    word = 'halted' if h.halted and state.word == 'trading' else state.word
+    name = f'<h1>{escape(h.strategy or h.account or "No account yet")}</h1><span class="gk-state gk-{escape(word)}">{escape(word)}</span>{said}'
     at = f'<span class="gk-at">{escape(h.account)}{f" · marked {times([h.at])[0]} UTC" if h.at else ""}</span>' if h.account else ''
-    return f'{bars}<div class="gk-title">{name}{at}</div>{html_progress(progress)}<div class="gk-figures">{_figures(h)}</div>'
+    nothing = '<p class="gk-empty">Nothing has traded here yet. The first run on a desk appears by itself.</p>'
+    figures = '' if state.word == 'reading' else f'<div class="gk-figures">{_figures(h)}</div>' if h.account else nothing
+    return f'{bars}<div class="gk-title">{name}{at}</div>{html_progress(progress)}{figures}'
 
 def _figures(h: Headline) -> str:
     tone = 'gk-up' if h.change > 0 else 'gk-down' if h.change < 0 else ''
@@ -122,36 +126,38 @@ def html_progress(p: Progress | None) -> str:
 STYLE = """<style>
 .gk{--ink:#1b2733;--soft:#66727e;--line:#e6e9ec;--blue:#1f4e79;--up:#1a7f4b;--down:#b04a2f;--red:#b3261e;
   color:var(--ink);font:13px/1.45 Inter,-apple-system,BlinkMacSystemFont,"Segoe UI",Roboto,"Helvetica Neue","Liberation Sans",Arial,sans-serif;font-variant-numeric:tabular-nums}
-.gk *{box-sizing:border-box}
+.gk *{box-sizing:border-box}.gk>.widget-html:first-child{display:none}
 .gk.widget-vbox,.gk .widget-vbox{overflow:visible}
 .gk .widget-html,.gk .widget-html-content,.gk .gk-grid>*{margin:0;width:auto;height:auto;min-width:0;line-height:inherit;font:inherit;overflow:visible}
 .gk .jp-RenderedHTMLCommon{font:inherit;color:inherit}
-.gk-title{display:flex;align-items:center;gap:10px;flex-wrap:wrap;padding-right:150px}
+.gk-title{display:flex;align-items:center;gap:10px;flex-wrap:wrap}.gk:not(:has(.gk-alarm)) .gk-title{padding-right:150px}
 .gk-title h1{font-size:20px;font-weight:650;line-height:1.3;margin:0;color:inherit;letter-spacing:-.01em}
 .gk-at,.gk-said{color:var(--soft)}.gk-at{margin-left:auto}
 .gk-state{font-size:12px;font-weight:600;padding:2px 10px;border-radius:10px;background:#eef1f4;color:var(--soft)}
-.gk-state.gk-trading{background:#e3f3ea;color:var(--up)}.gk-state.gk-running,.gk-state.gk-reading{background:#e5eef7;color:var(--blue)}.gk-state.gk-left{background:#fbe9e7;color:var(--red)}
+.gk-state.gk-trading{background:#e3f3ea;color:var(--up)}.gk-state.gk-running,.gk-state.gk-reading{background:#e5eef7;color:var(--blue)}.gk-state.gk-orphaned,.gk-state.gk-halted{background:#fbe9e7;color:var(--red)}
 .gk-figures{display:grid;grid-template-columns:2.3fr 1.9fr 1.5fr .8fr .8fr .8fr 1.2fr;gap:4px 20px;margin:14px 0 2px}
 .gk-figure span{display:block;color:var(--soft);font-size:12px}.gk-figure b{display:block;font-size:20px;font-weight:600;line-height:36px;white-space:nowrap}
-.gk-figure b.gk-equity{font-size:30px;font-weight:650;letter-spacing:-.02em}.gk-figure small{color:var(--soft);font-size:12px}
+.gk-figure b.gk-equity{font-size:30px;font-weight:650;letter-spacing:-.02em;margin-left:-2px}.gk-figure small{color:var(--soft);font-size:12px}
 .gk-progress{height:3px;border-radius:2px;background:var(--line);margin-top:10px;overflow:hidden}.gk-progress i{display:block;height:100%;background:var(--blue);transition:width .4s linear}
 .gk-grid{display:grid!important;grid-template-columns:minmax(0,3fr) minmax(0,2fr);gap:0 36px;align-items:start}
 .gk-panel{container-type:inline-size;margin:0}
 .gk-panel h2{font-size:14px;font-weight:650;margin:22px 0 4px;color:inherit;line-height:1.5}.gk-panel h2 small{font-size:12px;font-weight:400;color:var(--soft);margin-left:8px}
 .gk .gk-table{border-collapse:collapse;width:100%;margin:0;font:inherit;table-layout:auto;border:0}
-.gk .gk-table th{font-weight:500;font-size:12px;color:var(--soft);text-align:left;border:0;border-bottom:1px solid #d4d9de;padding:3px 14px 4px 0;white-space:nowrap;background:none}
-.gk .gk-table td{text-align:left;border:0;border-bottom:1px solid var(--line);padding:4px 14px 4px 0;white-space:nowrap;background:none;max-width:0;overflow:hidden;text-overflow:ellipsis}
-.gk .gk-table td:not([title]){max-width:none}.gk .gk-table td[title]{width:30%}
-.gk .gk-table th.gk-num,.gk .gk-table td.gk-num{text-align:right}.gk .gk-table th:last-child,.gk .gk-table td:last-child{padding-right:0}
+.gk .gk-table th{font-weight:500;font-size:12px;color:var(--soft);text-align:left;border:0;border-bottom:1px solid #d4d9de;padding:3px 0 4px 14px;white-space:nowrap;background:none}
+.gk .gk-table td{text-align:left;border:0;border-bottom:1px solid var(--line);padding:4px 0 4px 14px;white-space:nowrap;background:none;max-width:0;overflow:hidden;text-overflow:ellipsis}
+.gk .gk-table td:not([title]){max-width:none}.gk .gk-table td[title]{width:99%}
+.gk .gk-table th.gk-num,.gk .gk-table td.gk-num{text-align:right}.gk .gk-table th:first-child,.gk .gk-table td:first-child{padding-left:0}
 .gk .gk-table tr{background:none!important}.gk .gk-table tfoot td{border-bottom:0;font-weight:600}
 .gk .gk-table a{color:var(--blue);text-decoration:none}.gk .gk-table a:hover{text-decoration:underline}
 .gk-up{color:var(--up)!important}.gk-down{color:var(--down)!important}
 .gk-empty{color:var(--soft);margin:4px 0 0;padding:6px 0;border-top:1px solid #d4d9de}
 .gk-alarm{background:var(--red);color:#fff;font-weight:600;padding:8px 14px;border-radius:6px;margin-bottom:10px}
-.gk-pulse{position:absolute;right:0;top:0;font-size:12px;color:var(--soft);white-space:nowrap;line-height:26px}
+.gk-pulse{position:absolute!important;z-index:3;right:0;top:0;font-size:12px;color:var(--soft);white-space:nowrap;line-height:26px}
+.gk:has(.gk-alarm) .gk-pulse:not(.gk-frozen){color:#fff;top:7px;right:14px}.gk:has(.gk-alarm) .gk-pulse i{background:#fff}
 .gk-pulse i{display:inline-block;width:8px;height:8px;border-radius:50%;background:#2e9e64;margin-right:6px}
-.gk-pulse.gk-frozen{position:sticky;z-index:9;display:block;margin-bottom:10px;background:var(--red);color:#fff;font-size:14px;font-weight:600;padding:6px 14px;border-radius:6px}.gk-frozen i{background:#fff}
-@container (max-width:560px){.gk-spare{display:none}}
+.gk-pulse.gk-frozen{position:sticky!important;z-index:9;display:block;margin-bottom:10px;background:var(--red);color:#fff;font-size:14px;font-weight:600;padding:6px 14px;border-radius:6px}.gk-frozen i{background:#fff}
+@container (max-width:690px){.gk .gk-spare{display:none}}
+@container (max-width:440px){.gk .gk-few{display:none}}
 @media (max-width:980px){.gk-grid{grid-template-columns:minmax(0,1fr)}.gk-figures{grid-template-columns:repeat(12,1fr)}.gk-figure:nth-child(1){grid-column:span 5}.gk-figure:nth-child(2){grid-column:span 4}
   .gk-figure:nth-child(n+3){grid-column:span 3}.gk-figure:nth-child(n+4) b{line-height:26px}.gk-at{margin-left:0;width:100%}}
 </style>"""

@@ -17,9 +17,9 @@ from ..domain.account import Account
 from ..domain.errors import BadInput
 from ..domain.money import ZERO, to_minor, to_step
 from ..domain.order import Order, OrderState
-from ..domain.time import SECOND, Nanos
+from ..domain.time import Nanos
 from ..ledger.database import file_of, heads, identity, leases, reading
-from ..ledger.events import Deposited, Marked
+from ..ledger.events import BreachRecorded, Deposited, Marked
 from ..ledger.journal import read_entries
 from ..ledger.lease import Holding
 from ..ledger.replay import Book
@@ -90,8 +90,8 @@ def working_orders(book: Book) -> list[Order]:
 
 def order_rows(orders: Sequence[Order]) -> list[Row]:
     "Orders as a blotter shows them."
-    return [{'sent': o.intent.ts, 'symbol': o.symbol, 'side': o.side.value, 'type': o.intent.type.value, 'size': o.intent.qty, 'filled': o.filled, 'limit': o.intent.limit,
-             'state': 'cancelling' if o.cancelling else o.state.value.replace('_', ' ')} for o in orders]
+    return [{'symbol': o.symbol, 'side': o.side.value, 'type': o.intent.type.value, 'size': o.intent.qty, 'filled': o.filled, 'limit price': o.intent.limit,
+             'state': 'cancelling' if o.cancelling else o.state.value.replace('_', ' '), 'sent': o.intent.ts} for o in orders]
 
 # %% ../../nbs/12_ops/00_views.ipynb #7e00ed84
 def fill_rows(book: Book, last: int = 10) -> list[Row]:
@@ -103,7 +103,8 @@ def fill_rows(book: Book, last: int = 10) -> list[Row]:
 
 def breach_rows(book: Book, last: int = 6) -> list[Row]:
     "The last intents the gate refused, newest first."
-    return [{'time': b.ts, 'symbol': b.symbol, 'limit': b.limit, 'allowed': b.allowed, 'found': b.found, 'why': b.message} for b in reversed(book.breaches[-last:])]
+    def why(b: BreachRecorded) -> str: return b.message or f'{b.limit} allows {b.allowed}, found {b.found}'
+    return [{'time': b.ts, 'symbol': b.symbol, 'limit': b.limit, 'why': why(b)} for b in reversed(book.breaches[-last:])]
 
 # %% ../../nbs/12_ops/00_views.ipynb #9ae6c965
 @dataclass(frozen=True, slots=True)
@@ -142,14 +143,14 @@ class State:
     alarm: bool = False
 
 def state_of(book: Book, lease: Holding | None, now: Nanos) -> State:
-    "idle, trading, ended or left; `lease` as the ledger has it at `now`."
+    "idle, trading, running (a backtest), ended or orphaned; `lease` as the ledger has it at `now`."
     runs = list(book.runs.values())
     if not runs: return State('idle')
     last = runs[-1]
     if last.closed: return State('ended', last.closed.reason)
     if lease is None: return State('running')        # a backtest: it needs no lease
     if lease.holder and lease.expires > now: return State('trading')
-    return State('left', 'The run was never closed and no desk holds the account: its desk has died. Positions stand as shown.', alarm=True)
+    return State('orphaned', 'The run was never closed and no desk holds the account: its desk has died. Positions stand as shown.', alarm=True)
 
 # %% ../../nbs/12_ops/00_views.ipynb #c3b273fc
 def run_rows(records: Sequence[RunRecord], last: int = 8) -> list[Row]:
@@ -168,12 +169,9 @@ def leases_held(url: str, account: str = '') -> list[Holding]:
     with reading(url) as c: return [Holding(*row) for row in c.execute(q)]
 
 def desk_rows(home: Path, held: Sequence[Holding], now: Nanos) -> list[Row]:
-    "The desks that are alive in this home, and the account each one holds."
-    of = {h.holder: h for h in held if h.holder}
-    def row(card: Mapping[str, Any]) -> Row:
-        h = of.get(f'{card["name"]}:{card["pid"]}')
-        return {'desk': card['name'], 'process': str(card['pid']), 'holds': h.account if h else '', 'lease': max(h.expires - now, 0)/SECOND if h else None}
-    return [row(c) for c in find_desks(home)]
+    "The desks that are alive in this home, and the account that each one holds by a lease which has not run out."
+    of = {h.holder: h.account for h in held if h.holder and h.expires > now}
+    return [{'desk': c['name'], 'process': str(c['pid']), 'holds': of.get(f'{c["name"]}:{c["pid"]}', '')} for c in find_desks(home)]
 
 # %% ../../nbs/12_ops/00_views.ipynb #84f84480
 def where_to_look(url: str, records: Sequence[RunRecord], asked: str = '') -> tuple[str, str]:
