@@ -51,7 +51,7 @@ def address(url: str) -> sa.URL:
     if not url: raise BadInput('no ledger named', expected="a path, ':memory:' or a database URL", found=repr(url))
     if '://' not in url: return sa.URL.create('sqlite', database=url)
     try: parsed = sa.make_url(url)
-    except SQLAlchemyError: raise BadInput('not a database URL', expected='as sqlite:///path/to/ledger.db', found=repr(url)) from None
+    except (SQLAlchemyError, ValueError): raise BadInput('not a database URL', expected='as sqlite:///path/to/ledger.db', found=f'{url.partition("://")[0]}://…') from None    # the rest may hold a password
     return parsed.set(database=parsed.database or ':memory:') if parsed.get_backend_name() == 'sqlite' else parsed
 
 def file_of(url: str) -> Path | None:
