@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from .errors import BadInput
 from .instrument import Instrument
-from .money import EXACT, ZERO, plain, total
+from .money import EXACT, ZERO, cash, plain, total
 from .order import Fill
 from .position import Position, trade
 from .show import COOL, brief, card, esc, table
@@ -41,15 +41,14 @@ class Account:
         return self.paid.get(self.currency, ZERO)
 
     def __repr__(self) -> str: return brief(self)
-    def __str__(self) -> str: return f'{self.name}: ' + ', '.join([f'{plain(x)} {c}' for c, x in self.cash.items()] + [str(p) for p in self.positions.values() if p.qty])
+    def __str__(self) -> str: return f'{self.name}: ' + ', '.join([f'{cash(x, c)} {c}' for c, x in self.cash.items()] + [str(p) for p in self.positions.values() if p.qty])
     def _repr_html_(self) -> str: return _statement(self)
 
 # %% ../../nbs/00_domain/07_account.ipynb #397a1f5a
 def _statement(a: Account) -> str:
     "Cash first, then what is held or was."
-    cash = [(esc(c), plain(x), '', '', '', '') for c, x in a.cash.items()]
-    held = [(esc(p.symbol), plain(p.qty), plain(p.avg_price, 8), plain(p.cost, 8), plain(p.realised, 8), plain(p.fees, 8)) for p in a.positions.values()]
-    return card(COOL, f'{esc(a.name)} <span style="font-weight:400">in {esc(a.currency)}</span>', table(('', 'amount', 'avg price', 'cost', 'realised', 'fees'), cash + held))
+    held = [[esc(p.symbol), plain(p.qty), plain(p.avg_price, 8), *(cash(x, p.currency or a.currency) for x in (p.cost, p.realised, p.fees))] for p in a.positions.values()]
+    return card(COOL, f'{esc(a.name)} <span style="font-weight:400">in {esc(a.currency)}</span>', table(('', 'amount', 'avg price', 'cost', 'realised', 'fees'), [[esc(c), cash(x, c), '', '', '', ''] for c, x in a.cash.items()] + held))
 
 # %% ../../nbs/00_domain/07_account.ipynb #ccd2b395
 def deposit(account: Account, amount: Decimal, currency: str = '') -> Account:
@@ -62,12 +61,12 @@ def settle(account: Account, fill: Fill, instrument: Instrument) -> Account:
     "The account after `fill`: quote currency pays for base, the fee leaves in its own currency. BadInput for another instrument's fill."
     if fill.symbol != instrument.symbol: raise BadInput('a fill of another instrument', expected=instrument.symbol, found=fill.symbol)
     before = account.positions.get(fill.symbol) or Position(fill.symbol, multiplier=instrument.multiplier, currency=instrument.quote)
-    cash, paid = {**account.cash}, account.paid
-    cash[instrument.quote] = EXACT.subtract(cash.get(instrument.quote, ZERO), instrument.notional(fill.signed, fill.price))
+    held, paid = {**account.cash}, account.paid
+    held[instrument.quote] = EXACT.subtract(held.get(instrument.quote, ZERO), instrument.notional(fill.signed, fill.price))
     if fill.fee:
-        cash[fill.fee_currency] = EXACT.subtract(cash.get(fill.fee_currency, ZERO), fill.fee)
+        held[fill.fee_currency] = EXACT.subtract(held.get(fill.fee_currency, ZERO), fill.fee)
         paid = {**paid, fill.fee_currency: EXACT.add(paid.get(fill.fee_currency, ZERO), fill.fee)}
-    return Account(account.name, account.currency, cash, {**account.positions, fill.symbol: trade(before, fill)}, paid)
+    return Account(account.name, account.currency, held, {**account.positions, fill.symbol: trade(before, fill)}, paid)
 
 # %% ../../nbs/00_domain/07_account.ipynb #724179dd
 def _rate(account: Account, currency: str, rates: Mapping[str, Decimal]) -> Decimal:
@@ -105,7 +104,8 @@ class Pnl:
         "What trading has added to the equity: realised + unrealised - fees."
         return EXACT.subtract(EXACT.add(self.realised, self.unrealised), self.fees)
     def __str__(self) -> str:
-        return f'{plain(self.net, 8)} {self.currency} = realised {plain(self.realised, 8)} + unrealised {plain(self.unrealised, 8)} - fees {plain(self.fees, 8)}'
+        net, realised, unrealised, fees = (cash(x, self.currency) for x in (self.net, self.realised, self.unrealised, self.fees))
+        return f'{net} {self.currency} = realised {realised} + unrealised {unrealised} - fees {fees}'
 
 # %% ../../nbs/00_domain/07_account.ipynb #e366dda7
 def pnl(account: Account, marks: Mapping[str, Decimal], rates: Mapping[str, Decimal] | None = None) -> Pnl:

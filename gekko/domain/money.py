@@ -11,7 +11,7 @@ from .errors import BadInput
 
 # %% auto #0
 __all__ = ['EXACT', 'ZERO', 'total', 'dec', 'steps', 'to_step', 'on_step', 'from_float', 'minor_unit', 'to_minor', 'Money',
-           'plain']
+           'plain', 'cash']
 
 # %% ../../nbs/00_domain/02_money.ipynb #eb9addf3
 EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -102,3 +102,9 @@ def plain(x: Decimal | None, places: int | None = None) -> str:
     text = f'{x:,f}'
     if '.' in text: text = text.rstrip('0').rstrip('.')
     return '0' if text == '-0' else text
+
+# %% ../../nbs/00_domain/02_money.ipynb #26a838be
+def cash(amount: Decimal, currency: str) -> str:
+    "For reading: an amount of a currency with its cents, 1,000.50 and not 1,000.5; what has more digits than cents is shown as it is."
+    unit = minor_unit(currency)
+    return f'{to_step(amount, unit):,f}' if unit is not _COIN and on_step(amount, unit) else plain(amount, 8)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from .errors import BadInput
-from .money import EXACT, ZERO, plain, to_step
+from .money import EXACT, ZERO, cash, plain, to_step
 from .order import Fill
 from .show import DIM, DOWN, UP, brief, card, esc
 
@@ -47,7 +47,8 @@ def _held(p: Position) -> str:
     return f'{"long" if p.qty > 0 else "short"} {plain(p.qty.copy_abs())} {p.symbol} at {plain(p.avg_price, 8)}' + (f' × {plain(p.multiplier)}' if p.multiplier != 1 else '')
 
 def _earned(p: Position) -> str:
-    return f'cost {plain(p.cost, 8)} · realised {plain(p.realised, 8)} · fees {plain(p.fees, 8)}' + f' {p.currency}' * bool(p.currency)
+    cost, realised, fees = (cash(x, p.currency) for x in (p.cost, p.realised, p.fees))
+    return f'cost {cost} · realised {realised} · fees {fees}' + f' {p.currency}' * bool(p.currency)
 
 # %% ../../nbs/00_domain/06_position.ipynb #6ea9d223
 _COST_STEP = Decimal('1e-12')
