@@ -120,15 +120,15 @@ def show_account(board: Board, seen: Look, changed: bool) -> None:
 
 # %% ../../nbs/12_ops/03_board.ipynb #d3350079
 def show_book(board: Board, b: Book, paid_in: float) -> None:
-    "The account's curve and its four tables."
+    "The account's four tables, and its curve, last because a browser is longest at it."
     board.curve.extend(b.equity_curve)
-    if board.chart.children: draw(board.chart.children[0], board.curve, paid_in)
-    elif board.viewed and board.curve.n: board.chart.children = (curve_widget(board.curve, paid_in),)
     held, working = position_rows(b), working_orders(b)
     _fill(board, 'positions', html_table(held[:15], 'No position.', total=position_total(b)), f'largest 15 of {len(held)}' if len(held) > 15 else '')
     _fill(board, 'orders', html_table(order_rows(working[:10]), 'No order is working.'), _part(10, len(working)))
     _fill(board, 'fills', html_table(fill_rows(b), 'No fill yet.'), _part(10, len(b.fills)))
     _fill(board, 'refused', html_table(breach_rows(b), 'Nothing was refused.'), _part(6, len(b.breaches)))
+    if board.chart.children: draw(board.chart.children[0], board.curve, paid_in)
+    elif board.viewed and board.curve.n: board.chart.children = (curve_widget(board.curve, paid_in),)
 
 def show_rest(board: Board, seen: Look) -> None:
     "What does not belong to one account: runs, desks, the time."

@@ -171,7 +171,9 @@ def leases_held(url: str, account: str = '') -> list[Holding]:
 def desk_rows(home: Path, held: Sequence[Holding], now: Nanos) -> list[Row]:
     "The desks that are alive in this home, and the account that each one holds by a lease which has not run out."
     of = {h.holder: h.account for h in held if h.holder and h.expires > now}
-    return [{'desk': c['name'], 'process': str(c['pid']), 'holds': of.get(f'{c["name"]}:{c["pid"]}', '')} for c in find_desks(home)]
+    try: cards = find_desks(home)
+    except OSError: return []        # a desk took its card away while it was read; the next look is half a second off
+    return [{'desk': c['name'], 'process': str(c['pid']), 'holds': of.get(f'{c["name"]}:{c["pid"]}', '')} for c in cards]
 
 # %% ../../nbs/12_ops/00_views.ipynb #84f84480
 def where_to_look(url: str, records: Sequence[RunRecord], asked: str = '') -> tuple[str, str]:
