@@ -33,7 +33,7 @@ lab: setup
 	@jupyter lab $(ROOT) $(LAB) strategies/trend.ipynb
 
 dashboards: setup
-	@voila $(VOILA) dashboards/desk.ipynb
+	@.venv/bin/gekko dashboard $(VOILA)
 
 check: setup
 	nbdev_export

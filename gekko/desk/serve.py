@@ -99,8 +99,13 @@ def _announce(home: Path, name: str, card: dict[str, Any]) -> Path:
 
 def find_desks(home: Path) -> list[dict[str, Any]]:
     "The cards of the desks that are alive in this home, by name."
-    cards = [msgspec.json.decode(p.read_bytes()) for p in sorted((home/'desks').glob('*.json'))]
-    return [c for c in cards if _alive(c['pid'])]
+    cards = [_card(p) for p in sorted((home/'desks').glob('*.json'))]
+    return [c for c in cards if c and _alive(c['pid'])]
+
+def _card(path: Path) -> dict[str, Any]:
+    "A desk's card; nothing when it went while we looked, or was never whole."
+    try: return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError): return {}
 
 def _alive(pid: int) -> bool:
     try: os.kill(pid, 0)
