@@ -42,6 +42,7 @@ class Desk:
         self.last: Result | None = None
         self.run_id = self.account = self.reason = self.halted = ''
         self.started, self.beat, self.asked, self.flushed, self.renewed, self.later = clock.now(), 0, 0, 0, 0, 0
+        self.ending: tuple[str, str] | None = None      # why and by which policy the run is being ended, until that is done
         self.leaving = False
 
     @property
@@ -88,6 +89,7 @@ def _first_lines(desk: Desk, q: OpenRun, market: Market, lease: Lease) -> Run:
 
 # %% ../../nbs/09_desk/06_server.ipynb #83e6c0a0
 def _running(desk: Desk, run_id: str) -> Run:
+    if desk.run is not None and desk.run_id == run_id and desk.ending: raise Halt('the run is being ended', expected='a run under way', found=desk.ending[0])
     if desk.run is not None and desk.run_id == run_id: return desk.run
     if desk.run_id == run_id: raise Halt('the run has ended', expected='a run under way', found=desk.reason)
     raise Reject('no such run on this desk', expected=desk.run_id or 'none', found=run_id)
@@ -123,7 +125,7 @@ def _ended(desk: Desk, result: Result, reason: str) -> None:
     assert desk.run is not None
     desk.run.trader.journal.close()
     if desk.lease is not None: desk.lease.release()
-    desk.run, desk.lease, desk.last, desk.reason = None, None, result, reason
+    desk.run, desk.lease, desk.last, desk.reason, desk.ending = None, None, result, reason, None
 
 # %% ../../nbs/09_desk/06_server.ipynb #d94fa620
 def status(desk: Desk) -> StatusReply:
@@ -187,8 +189,9 @@ def _fault(desk: Desk, e: Exception) -> Halt:
 
 # %% ../../nbs/09_desk/06_server.ipynb #990022e2
 def end_run(desk: Desk, reason: str, policy: str = '') -> None:
-    "End the run without its notebook: by its policy, or the one given."
+    "End the run without its notebook: by its policy, or the one given. Once begun it is not called off; Halt when the ledger makes it wait."
     if desk.run is None: return
+    reason, policy = desk.ending = desk.ending or (reason, policy)
     result = desk.run.abandon(reason, policy)
     run_id = desk.run_id
     _ended(desk, result, reason)
@@ -200,6 +203,7 @@ def tick(desk: Desk) -> None:
     "What must happen without being asked: pulse, lease, journal."
     now = desk.clock.monotonic()
     if desk.run is None or now < desk.later: return
+    if desk.ending: return end_run(desk, *desk.ending)
     spec, silent, waited = desk.run.spec, (now - desk.beat)/SECOND, (now - desk.asked)/SECOND
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
     if desk.run.due and 0 < spec.decision_timeout_s < waited: return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
