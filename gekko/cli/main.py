@@ -60,7 +60,7 @@ def join_pairs(argv: list[str]) -> list[str]:
         if argv[i] not in ('-p', '--parameter'):
             out.append(argv[i]); i += 1
             continue
-        if i + 2 >= len(argv): raise BadInput('-p', expected='a name and a value, as -p fast 20', found=' '.join(argv[i:]))
+        if i + 2 >= len(argv) or argv[i + 2].startswith('--'): raise BadInput('-p', expected='a name and a value, as -p fast 20', found=' '.join(argv[i:i + 3]))
         out += ['-p', f'{argv[i + 1]}\0{argv[i + 2]}']
         i += 3
     return out

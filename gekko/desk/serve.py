@@ -153,7 +153,8 @@ def _readable(fd: int, wait_s: float) -> bool:
 # %% ../../nbs/09_desk/08_serve.ipynb #5f582181
 def serve_named(settings: Settings, name: str, listen_at: str = '', json_out: bool = False, leave_when_done: bool = False) -> None:
     "Serve the desk called `name` of this home; a second one of that name is refused."
-    settings.home.mkdir(parents=True, exist_ok=True)
+    try: settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise BadInput('no place for a desk', expected='a home that can be written', found=f'{settings.home}: {e.strerror}') from None
     if taken := [c for c in find_desks(settings.home) if c['name'] == name]: raise BadInput('a desk of that name serves already', expected='another name', found=f'{name}, process {taken[0]["pid"]}')
     serve(Desk(name, settings, SystemClock()), listen_at or local_address(settings.home, name), keys=settings.home/'keys', json_out=json_out, leave_when_done=leave_when_done, linger_s=settings.linger_s)
 

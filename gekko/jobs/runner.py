@@ -237,7 +237,8 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
     digest = notebook_hash(job.nb)
     run_id = new_run_id(clock, job.name, digest)
     folder = settings.home/'runs'/run_id
-    folder.mkdir(parents=True)
+    try: folder.mkdir(parents=True)
+    except OSError as e: raise BadInput('no place for a run', expected='a home that can be written', found=f'{settings.home}: {e.strerror}') from None
     shutil.copyfile(source or job.notebook, folder/'source.ipynb')
     journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else ''      # empty: in the ledger that keeps the record
     return Runs(settings.ledger).put(RunRecord(
