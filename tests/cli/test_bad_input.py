@@ -1,145 +1,150 @@
-"""Bad input, as a user gives it: one clear line that says what was expected and what was found, exit code 2, and nothing changed."""
-from __future__ import annotations
-
+"""Whatever cannot be used is refused before anything is touched: exit code 2, what was expected, what was found, and not a file changed."""
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import pandas as pd
 import pytest
-from desk_stage import STRATEGIES, bars, gekko, notebook, one_line, tree
+from desk_stage import LADDER, STRATEGIES, bars, gekko, ladder, ledger_of, make_store, notebook, one_line, tree
 
-PARAMETERS, BODY = "symbols = ['WALK']\nfast = 20\nband = 0.02\nnote = ''", 'fast'
+from gekko.ledger.runs import RunRecord, Runs
 
 
-def refused(home: Path, *words: object, says: tuple[str, ...], **env: str) -> None:
-    """The command is refused with every one of `says` in its message, on stderr and as JSON, and the home is as before."""
-    before = tree(home)
-    plain = gekko(home, *words, **env)
-    assert plain.returncode == 2, f'exit code {plain.returncode}\n{plain.stdout}\n{plain.stderr}'
-    assert plain.stdout == '' and plain.stderr.count('\n') == 1 and plain.stderr.startswith('gekko: '), plain.stderr
-    for said in says: assert said in plain.stderr, f'{said!r} is not in {plain.stderr!r}'
-    data = one_line(gekko(home, *words, '--json', **env), code=2)
-    assert (data['exit_code'], data['kind']) == (2, 'BadInput')
-    assert tree(home) == before
+class Case(NamedTuple):
+    """Words of a command, and what its refusal must say; `make` puts a file into the folder first, `env` is for that command alone."""
+    words: str
+    says: tuple[str, ...]
+    make: Callable[[Path], object] = lambda folder: None
+    env: dict[str, str] = {}
+
+
+def table(text: str) -> Callable[[Path], object]: return lambda folder: (folder / 'prices.csv').write_text(text)
+def cells(*sources: str, tagged: tuple[int, ...] = (0,)) -> Callable[[Path], object]: return lambda folder: notebook(folder / 'odd.ipynb', *sources, tagged=tagged)
+def walk(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], object]: return lambda folder: change(bars(20)).to_csv(folder / 'prices.csv', index=False)
+
+
+def broken_parquet(folder: Path) -> None: (folder / 'prices.parquet').write_bytes(b'PAR1' + b'\x00' * 64 + b'PAR1')
+def stripped(folder: Path) -> None: notebook(folder / 'odd.ipynb', *LADDER, tagged=())
+
+
+def with_nan(f: pd.DataFrame) -> pd.DataFrame:
+    f.loc[7, 'close'] = float('nan')
+    return f
+
+
+IMPORT = 'data import prices.csv --symbol MINE --bar 1m'
+CASES = {
+    'no such notebook': Case('run missing.ipynb', ('no such notebook', 'an .ipynb file', 'missing.ipynb')),
+    'a folder for a notebook': Case('run .', ('no such notebook', 'found .')),
+    'not a notebook': Case('run odd.ipynb', ('not a notebook', 'JSON'), lambda folder: (folder / 'odd.ipynb').write_text('print(1)')),
+    'a notebook without cells': Case('run odd.ipynb', ('not a notebook', 'cells'), lambda folder: (folder / 'odd.ipynb').write_text('{}')),
+    'no parameters cell': Case('run odd.ipynb', ('exactly one cell tagged "parameters"', 'found 0'), stripped),
+    'two parameters cells': Case('run odd.ipynb', ('exactly one cell tagged "parameters"', 'found 2'), cells(*LADDER, tagged=(0, 1))),
+    'parameters that are not Python': Case('run odd.ipynb', ('the parameters cell', 'Python assignments', 'line 2'), cells('a = 1\nb = = 2')),
+    'parameters that compute': Case('run odd.ipynb', ('a literal', 'open('), cells("a = open('x')")),
+    'a parameter twice in its cell': Case('run odd.ipynb', ('each parameter once', 'a twice'), cells('a = 1\na = 2')),
+    'unknown parameter': Case('run ladder.ipynb -p stop_att 5', ('unknown parameter', 'did you mean stop_at?', 'found stop_att')),
+    'wrong type': Case('run ladder.ipynb -p stop_at many', ('parameter stop_at', 'expected int', "'many'")),
+    'a fraction for a whole number': Case('run ladder.ipynb -p stop_at 2.5', ('parameter stop_at', 'expected int', "'2.5'")),
+    'not a finite number': Case('run ladder.ipynb -p timeout_s nan', ('parameter timeout_s', 'a finite number', "'nan'")),
+    'missing parameter': Case('run odd.ipynb', ('missing parameter', 'a value for size', 'none'), cells("mode = 'backtest'\nsize: int")),
+    'parameter given twice': Case('run ladder.ipynb -p stop_at 5 -p stop_at 6', ('parameter given twice', 'stop_at once', '5 and 6')),
+    '-p without a value': Case('run ladder.ipynb -p stop_at', ('a name and a value', '-p stop_at')),
+    '-p without anything': Case('run ladder.ipynb -p', ('a name and a value',)),
+    'the mode as a parameter': Case('run ladder.ipynb -p mode paper', ('the mode as --mode', '-p mode paper')),
+    'unknown mode': Case('run ladder.ipynb --mode production', ('backtest paper live', 'found production')),
+    'live without credentials': Case('run ladder.ipynb --mode live', ('live mode', 'credentials of one of', 'found none')),
+    'unknown symbol': Case('run ladder.ipynb -p symbols WALKS', ('unknown symbol WALKS', 'perhaps WALK', 'found WALKS')),
+    'a symbol that is not traded': Case('run ladder.ipynb -p symbols VIX', ('VIX cannot be traded', 'a tradable instrument')),
+    'no symbol at all': Case('run ladder.ipynb -p symbols []', ('symbols', 'at least one')),
+    'a symbol twice': Case('run ladder.ipynb -p symbols WALK,WALK', ('symbols', 'each symbol once')),
+    'symbols without a common bar': Case('run ladder.ipynb -p symbols WALK,SP500', ('no bar that all symbols have', 'WALK 1m', 'SP500 1d')),
+    'not a time': Case('run ladder.ipynb -p start yesterday', ('not a time', 'ISO 8601', "'yesterday'")),
+    'a period without bars': Case('run ladder.ipynb -p start 2030-01-01', ('no bars in the period', 'the last one ends 2024-01-02T04:00')),
+    'no such file': Case('data import missing.csv --symbol MINE --bar 1m', ('missing.csv', 'no such file')),
+    'an empty file': Case(IMPORT, ('prices.csv', 'empty'), table('')),
+    'a heading and no row': Case(IMPORT, ('prices.csv', 'row'), table('time,open,high,low,close,volume\n')),
+    'a CSV without a time column': Case(IMPORT, ('time',), walk(lambda f: f.drop(columns='timestamp'))),
+    'a CSV without prices': Case(IMPORT, ('price',), walk(lambda f: f[['timestamp', 'volume']])),
+    'NaN prices': Case(IMPORT, ('not a number', 'close', '2024-01-02T00:07'), walk(with_nan)),
+    'two rows for one time': Case(IMPORT, ('two rows for one time', '2024-01-02T00:05'), walk(lambda f: pd.concat([f, f.iloc[[5]]]))),
+    'a price of zero': Case(IMPORT, ('zero or less',), walk(lambda f: f.assign(low=0.0))),
+    'times that are none': Case(IMPORT, ('soon',), table('time,price\nsoon,1.0\nlater,2.0\n')),
+    'a bar of another length': Case('data import prices.csv --symbol MINE --bar 1h', ('rows closer than a bar', '1h apart or more'), walk(lambda f: f)),
+    'no length of a bar': Case('data import prices.csv --symbol MINE --bar fortnight', ('fortnight',), walk(lambda f: f)),
+    'an unknown zone': Case(IMPORT + ' --tz Mars/Olympus', ('Mars/Olympus',), table('time,price\n2024-01-02 00:00,1.0\n2024-01-02 00:01,1.0\n')),
+    'an unknown stamp': Case(IMPORT + ' --stamp middle', ('middle',), walk(lambda f: f)),
+    'a broken Parquet file': Case('data import prices.parquet --symbol MINE --bar 1m', ('prices.parquet',), broken_parquet),
+    'rows that differ from the stored ones': Case('data import prices.csv --symbol WALK --bar 1m', ('differ from the stored ones', 'instead of'), walk(lambda f: f.assign(close=f['close'] + 0.01))),
+    'a store that cannot be written': Case(IMPORT, ('store',), lambda folder: (walk(lambda f: f)(folder), (folder / 'occupied').write_text('')), {'GEKKO_STORE': 'occupied'}),
+    'a store below a file': Case(IMPORT, ('store',), lambda folder: (walk(lambda f: f)(folder), (folder / 'occupied').write_text('')), {'GEKKO_STORE': 'occupied/store'}),
+    'a desk in a home below a file': Case('desk serve', ('a home that can be written', 'occupied/home: Not a directory'), lambda folder: (folder / 'occupied').write_text(''), {'GEKKO_HOME': 'occupied/home'}),
+    'a home below a file': Case('run ladder.ipynb -p symbols SP500', ('occupied',), lambda folder: (folder / 'occupied').write_text(''), {'GEKKO_HOME': 'occupied/home'}),
+    'a setting out of range': Case('run ladder.ipynb', ('CONFIDENCE_THRESHOLD', 'less than or equal to 1', "'1.7'"), env={'CONFIDENCE_THRESHOLD': '1.7'}),
+    'a setting too small': Case('desk status', ('MAX_POSITIONS', 'greater than or equal to 1', "'0'"), env={'MAX_POSITIONS': '0'}),
+    'a setting of the wrong kind': Case('runs list', ('GEKKO_HEARTBEAT_S', 'number', "'soon'"), env={'GEKKO_HEARTBEAT_S': 'soon'}),
+    'an unknown platform': Case('data list', ('TRADING_PLATFORMS', 'oanda, binance_us, coinbase', 'ftx'), env={'TRADING_PLATFORMS': 'oanda,ftx'}),
+    'a setting in a .env file': Case('ledger verify', ('PREDICTION_HORIZON', "'banana'"), lambda folder: (folder / '.env').write_text('PREDICTION_HORIZON=banana\n')),
+    'an unknown run': Case('runs show 20200101T000000-none-0000', ('20200101T000000-none-0000',)),
+    'an unknown run to make again': Case('runs rerun none', ('none',)),
+    'unknown runs to compare': Case('runs diff one two', ('one',)),
+    'an unknown account': Case('ledger show nobody', ('no such account', 'found nobody')),
+    'no ledger there': Case('ledger verify --url missing.db', ('no such ledger', 'missing.db')),
+    'an unknown series': Case('data check NOPE', ('unknown symbol NOPE', 'found NOPE')),
+    'a series without such bars': Case('data check WALK --bar 1h', ('1h',)),
+    'an unknown desk': Case('desk halt --desk nowhere', ('no such desk', 'found nowhere')),
+    'an unknown bench': Case('bench nothing', ('no such bench', 'jobs', 'found nothing')),
+    'an unknown option': Case('run ladder.ipynb --fast', ('--fast',)),
+    'an unknown command': Case('trade', ('trade',)),
+    'an argument too few': Case('run', ('Missing argument',)),
+}
+
+
+@pytest.fixture(scope='module')
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every case begins with: a home with a store, and a good notebook beside it."""
+    folder = tmp_path_factory.mktemp('stock')
+    make_store(folder / 'home' / 'store')
+    Runs(ledger_of(folder / 'home')).put(RunRecord('20240102T000000-known-0000', '', 'known.ipynb', 'backtest', 'backtest', state='done', executed='nowhere'))
+    ladder(folder)
+    return folder
 
 
 @pytest.fixture
-def here(home: Path, store: Path) -> Path:
-    """A folder with a good notebook, whose home has the walks in its store."""
-    notebook(home.parent/'good.ipynb', PARAMETERS, BODY)
-    return home.parent
+def folder(stock: Path, tmp_path: Path) -> Path: return Path(shutil.copytree(stock, tmp_path / 'here', copy_function=shutil.copy2))
 
 
-# Notebooks and parameters
-
-def test_no_such_notebook(home: Path) -> None:
-    refused(home, 'run', 'nowhere.ipynb', says=('no such notebook', 'expected a path to an .ipynb file', 'nowhere.ipynb'))
-
-
-def test_not_a_notebook(home: Path, here: Path) -> None:
-    (here/'broken.ipynb').write_text('{"cells": ')
-    refused(home, 'run', 'broken.ipynb', says=('not a notebook', 'expected JSON in broken.ipynb'))
-
-
-def test_a_stripped_tag(home: Path, here: Path) -> None:
-    """What nbdev's clean once did to a strategy: it would run with its own defaults."""
-    notebook(here/'stripped.ipynb', PARAMETERS, BODY, tagged=())
-    refused(home, 'run', 'stripped.ipynb', '-p', 'fast', '50', says=('expected exactly one cell tagged "parameters"', 'found 0'))
+@pytest.mark.parametrize('name', CASES)
+def test_refused_and_nothing_changed(name: str, folder: Path) -> None:
+    case = CASES[name]
+    case.make(folder)
+    before = tree(folder)
+    done = gekko(folder / 'home', *case.words.split(), cwd=folder, **case.env)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert 'Traceback' not in done.stderr and done.stdout == ''
+    assert [w for w in case.says if w not in done.stderr] == [], done.stderr
+    assert len(done.stderr) < 1500 and tree(folder) == before
 
 
-def test_two_parameters_cells(home: Path, here: Path) -> None:
-    notebook(here/'double.ipynb', PARAMETERS, PARAMETERS, tagged=(0, 1))
-    refused(home, 'run', 'double.ipynb', says=('expected exactly one cell tagged "parameters"', 'found 2'))
+@pytest.mark.parametrize('name', ['no such notebook', 'two parameters cells', 'wrong type', 'unknown symbol', 'live without credentials', '-p without a value', 'NaN prices', 'a store below a file',
+                                  'a setting out of range', 'an unknown run', 'no ledger there', 'an unknown desk'])
+def test_the_refusal_as_json(name: str, folder: Path) -> None:
+    case = CASES[name]
+    case.make(folder)
+    before = tree(folder)
+    done = gekko(folder / 'home', *case.words.split(), '--json', cwd=folder, **case.env)
+    said = one_line(done, code=2)
+    assert said['exit_code'] == 2 and said['kind'] == 'BadInput' and done.stderr == ''
+    assert [w for w in case.says if w not in f'{said["error"]}: expected {said["expected"]}, found {said["found"]}'] == []
+    assert tree(folder) == before
 
 
-@pytest.mark.parametrize(('words', 'says'), [
-    (('-p', 'fsat', '50'), ('unknown parameter', 'did you mean fast?', 'found fsat')),
-    (('-p', 'fast', 'many'), ('parameter fast', 'expected int', "found 'many'")),
-    (('-p', 'fast', '1.5'), ('parameter fast', 'expected int')),
-    (('-p', 'band', 'nan'), ('parameter band', 'expected a finite number')),
-    (('-p', 'fast', '1', '-p', 'fast', '2'), ('parameter given twice', 'expected fast once')),
-    (('-p', 'mode', 'live'), ('expected the mode as --mode',)),
-    (('--mode', 'practice'), ('mode', 'expected backtest paper live', 'found practice')),
-])
-def test_parameters(home: Path, here: Path, store: Path, words: tuple[str, ...], says: tuple[str, ...]) -> None:
-    refused(home, 'run', 'good.ipynb', *words, says=says, GEKKO_STORE=str(store))
-
-
-def test_a_parameter_without_its_value(home: Path, here: Path) -> None:
-    done = gekko(home, 'run', 'good.ipynb', '-p', 'fast')
-    assert done.returncode == 2 and 'expected a name and a value, as -p fast 20' in done.stderr
-
-
-def test_unknown_symbol(home: Path, here: Path, store: Path) -> None:
-    refused(home, 'run', 'good.ipynb', '-p', 'symbols', 'WALKS', says=('WALKS', 'WALK'), GEKKO_STORE=str(store))
-
-
-def test_an_unknown_symbol_of_a_shipped_strategy(home: Path) -> None:
-    refused(home, 'run', STRATEGIES/'trend.ipynb', '-p', 'symbols', 'SP501', '--mode', 'paper', says=('SP501', 'SP500'))
-
-
-def test_live_without_credentials(home: Path, here: Path, store: Path) -> None:
-    refused(home, 'run', 'good.ipynb', '--mode', 'live', says=("live mode without a venue's credentials", 'expected', 'found none'), GEKKO_STORE=str(store))
-
-
-# Data
-
-def written(folder: Path, name: str, text: str) -> Path:
-    (folder/name).write_text(text)
-    return folder/name
-
-
-HEAD = 'time,open,high,low,close,volume\n'
-ROW = '2024-01-02T00:00:00Z,10,11,9,10.5,3\n'
-
-
-@pytest.mark.parametrize(('name', 'text', 'says'), [
-    ('empty.csv', '', ('empty',)),
-    ('header.csv', HEAD, ('row',)),
-    ('timeless.csv', 'open,high,low,close\n1,2,0.5,1.5\n', ('time',)),
-    ('nan.csv', HEAD + ROW + '2024-01-02T00:01:00Z,10,11,9,nan,3\n', ('close',)),
-    ('zero.csv', HEAD + ROW + '2024-01-02T00:01:00Z,10,11,0,10,3\n', ('low',)),
-    ('twice.csv', HEAD + ROW + ROW, ('2024-01-02',)),
-    ('words.csv', HEAD + '2024-01-02T00:00:00Z,ten,11,9,10.5,3\n', ('ten',)),
-    ('noise.parquet', 'this is not Parquet', ('noise.parquet',)),
-])
-def test_files_that_are_not_bars(home: Path, name: str, text: str, says: tuple[str, ...]) -> None:
-    written(home.parent, name, text)
-    refused(home, 'data', 'import', name, '--symbol', 'X', '--bar', '1m', says=(*says, 'expected', 'found'))
-
-
-def test_no_such_file(home: Path) -> None:
-    refused(home, 'data', 'import', 'nowhere.csv', '--symbol', 'X', '--bar', '1m', says=('nowhere.csv',))
-
-
-def test_a_bar_that_is_none(home: Path) -> None:
-    written(home.parent, 'good.csv', HEAD + ROW)
-    refused(home, 'data', 'import', 'good.csv', '--symbol', 'X', '--bar', 'soon', says=("found 'soon'",))
-
-
-def test_a_store_that_cannot_be_written(home: Path) -> None:
-    written(home.parent, 'good.csv', HEAD + ROW)
-    written(home.parent, 'store', 'a file where a folder should be')
-    refused(home, 'data', 'import', 'good.csv', '--symbol', 'X', '--bar', '1m', says=('expected', 'found'), GEKKO_STORE=str(home.parent/'store'))
-
-
-def test_a_refused_file_leaves_the_series_as_it_was(home: Path) -> None:
-    bars(rows=20).to_parquet(home.parent/'good.parquet')
-    assert gekko(home, 'data', 'import', 'good.parquet', '--symbol', 'X', '--bar', '1m').returncode == 0
-    held = one_line(gekko(home, 'data', 'list', '--json'))
-    twice = bars(rows=20, start='2024-01-03')
-    twice.loc[5, 'close'] = float('nan')
-    twice.to_parquet(home.parent/'bad.parquet')
-    refused(home, 'data', 'import', 'bad.parquet', '--symbol', 'X', '--bar', '1m', says=('close',))
-    assert one_line(gekko(home, 'data', 'list', '--json')) == held
-
-
-# Settings and questions
-
-@pytest.mark.parametrize(('name', 'value'), [('GEKKO_HEARTBEAT_S', '0'), ('MAX_POSITIONS', 'many'), ('CONFIDENCE_THRESHOLD', '1.7'), ('LOG_LEVEL', 'loud'), ('TRADING_PLATFORMS', 'oanda,ftx')])
-def test_a_setting_out_of_range(home: Path, name: str, value: str) -> None:
-    refused(home, 'runs', 'list', says=(f'setting {name}', 'expected', 'found'), **{name: value})
-
-
-@pytest.mark.parametrize('words', [('runs', 'show', 'nothing'), ('runs', 'rerun', 'nothing'), ('runs', 'diff', 'a', 'b'), ('ledger', 'show', 'nobody'), ('desk', 'status', '--desk', 'nobody'),
-                                   ('bench', 'luck'), ('data', 'check', 'NOTHING')])
-def test_questions_about_what_is_not_there(home: Path, words: tuple[str, ...]) -> None:
-    refused(home, *words, says=('expected', 'found'))
+@pytest.mark.parametrize('name', ['first', 'trend', 'pairs'])
+def test_a_strategy_that_lost_its_tag_is_refused(name: str, folder: Path) -> None:
+    """What cleaning tools do to a notebook; papermill alone would run it with its own defaults, whatever was asked for."""
+    text = (STRATEGIES / f'{name}.ipynb').read_text()
+    assert text.count('"parameters"') == 1
+    (folder / f'{name}.ipynb').write_text(text.replace('"parameters"', ''))
+    done = gekko(folder / 'home', 'run', f'{name}.ipynb', '--mode', 'paper', cwd=folder)
+    assert done.returncode == 2 and 'exactly one cell tagged "parameters", found 0' in done.stderr and not (folder / 'home' / 'runs').exists()

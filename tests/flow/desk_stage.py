@@ -112,8 +112,9 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def tree(home: Path) -> dict[str, tuple[int, int]]:
-    """Every file and folder under `home`, with size and time of change."""
-    return {str(p.relative_to(home)): (s.st_size if p.is_file() else 0, s.st_mtime_ns) for p in sorted(home.rglob('*')) for s in [p.lstat()]}
+    """Every folder under `home`, and every file with its size and the time of its last change. What SQLite lays beside a database to read it counts once it holds something."""
+    found = {p: p.lstat() for p in sorted(home.rglob('*'))}
+    return {str(p.relative_to(home)): (0, 0) if p.is_dir() else (s.st_size, s.st_mtime_ns) for p, s in found.items() if not p.name.endswith('-shm') and not (p.name.endswith('-wal') and not s.st_size)}
 
 
 # Markets and notebooks
