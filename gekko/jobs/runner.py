@@ -16,7 +16,7 @@ from ..data.store import Store
 from ..desk.client import Line
 from ..desk.config import Settings
 from ..desk.progress import Progress, hold, read_progress
-from ..desk.protocol import AskStatus, CloseRun, OutcomeReply, StatusReply
+from ..desk.protocol import AskStatus, CloseRun, OutcomeReply, StatusReply, socket_folder
 from ..desk.result import Result, decode_result, encode_result
 from ..desk.run import lay_out
 from ..desk.serve import DeskProcess, start_desk
@@ -130,9 +130,12 @@ def stoppable() -> Iterator[Callable[[], None]]:
 def kernels(log: Path, started: Callable[[int], None] = lambda pid: None) -> type:
     "A kernel manager whose kernels speak over files of this user, not over ports that any user may open, and whose own words go to `log`; `started` hears their process ids."
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import Unicode
+    from traitlets import Unicode, default
+    here = f'{socket_folder()}/k{hashlib.sha256(str(log.resolve()).encode()).hexdigest()[:16]}'
     class JobKernel(AsyncKernelManager):
         transport = Unicode('ipc')
+        @default('ip')
+        def _ip_default(self) -> str: return here       # its own is one name for all kernels of a folder, so that two jobs would share their sockets
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
             with open(log, 'ab') as words: await super()._async_launch_kernel(kernel_cmd, **{**kw, 'stdout': words, 'stderr': words})
             started(getattr(self.provisioner, 'pid', 0) or 0)
