@@ -87,6 +87,7 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     finally:
         note.unlink(missing_ok=True)
         s.close()
+        if address.startswith('ipc://'): Path(address.removeprefix('ipc://')).unlink(missing_ok=True)
         if guard is not None: guard.stop()
 
 # %% ../../nbs/09_desk/08_serve.ipynb #55078322
