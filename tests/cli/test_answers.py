@@ -7,12 +7,13 @@ import select
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
-from desk_stage import BIN, environ, gekko, ladder, make_store, notebook, ok, one_line, only_run, runs_of, tidy, tree
+from desk_stage import BIN, LADDER, at_once, environ, gekko, ladder, make_store, notebook, ok, one_line, only_run, runs_of, tidy, tree
 
 from gekko.cli.main import app
 from gekko.ledger.journal import accounts
@@ -44,18 +45,17 @@ def test_every_question_answers_in_one_line_of_json(words: str, done: tuple[Path
     home, said = done
     filled = words.replace('RUN', said['run_id']).replace('ACCOUNT', said['account']).split()
     before = tree(home)
-    answer = gekko(home, *filled, '--json')
+    answer, plain = at_once(lambda: gekko(home, *filled, '--json'), lambda: gekko(home, *filled))
     assert answer.stdout.count('\n') == 1 and answer.stderr == '' and isinstance(json.loads(answer.stdout), (dict, list))
-    plain = gekko(home, *filled)
     assert plain.returncode == answer.returncode == 0 and plain.stdout.strip() and plain.stderr == ''
     assert not re.search(r'[\x00-\x08\x0b-\x1f\x7f]', plain.stdout + answer.stdout), 'no control characters in a pipe'
     assert tree(home) == before, 'a question changes nothing'
 
 
 def test_before_the_first_run_there_is_nothing_and_nothing_is_made(home: Path) -> None:
-    for words in ('runs list', 'desk status', 'data list'):
-        assert isinstance(one_line(gekko(home, *words.split(), '--json')), list)
-        assert ok(gekko(home, *words.split()))
+    asked = [words.split() for words in ('runs list', 'desk status', 'data list')]
+    said = at_once(*(partial(gekko, home, *words, '--json') for words in asked), *(partial(gekko, home, *words) for words in asked))
+    assert all(isinstance(one_line(s), list) for s in said[:3]) and all(ok(s) for s in said[3:])
     assert tree(home) == {}
 
 
@@ -69,11 +69,19 @@ OUTCOMES = {
 }
 
 
+@pytest.fixture(scope='module')
+def failures(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
+    """All of them at once, each in a home of its own."""
+    def fail(name: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        folder = tmp_path_factory.mktemp('failing')
+        if OUTCOMES[name][1] == 3: KillSwitch(folder / 'home' / 'kill').trip('fire drill', 'ann')
+        return folder / 'home', gekko(folder / 'home', 'run', notebook(folder / 'failing.ipynb', *FAILING), *OUTCOMES[name][0], GEKKO_STORE=str(store))
+    return dict(zip(OUTCOMES, at_once(*(partial(fail, name) for name in OUTCOMES))))
+
+
 @pytest.mark.parametrize('name', OUTCOMES)
-def test_how_a_job_that_fails_ends(name: str, home: Path, store: Path, tmp_path: Path) -> None:
-    words, code, says, state = OUTCOMES[name]
-    if code == 3: KillSwitch(home / 'kill').trip('fire drill', 'ann')
-    ended = gekko(home, 'run', notebook(tmp_path / 'failing.ipynb', *FAILING), *words, GEKKO_STORE=str(store))
+def test_how_a_job_that_fails_ends(name: str, failures: dict[str, tuple[Path, subprocess.CompletedProcess[str]]]) -> None:
+    (_, code, says, state), (home, ended) = OUTCOMES[name], failures[name]
     assert ended.returncode == code and says in ended.stderr and 'gekko: ' in ended.stderr
     assert not [line for line in ended.stderr.splitlines() if line.startswith('Traceback')], ended.stderr
     record = only_run(home)
@@ -82,23 +90,19 @@ def test_how_a_job_that_fails_ends(name: str, home: Path, store: Path, tmp_path:
 
 
 TRAPS = {
-    'given and then overwritten': ('stop_at', '7', "stop_at = 5", 'parameter stop_at has another value than the run was started with: expected 7, found 5'),
-    'its type changed': ('stop_at', '7', "stop_at = '7'", "parameter stop_at has another value than the run was started with: expected 7, found '7'"),
-    'deleted': ('stop_at', '7', "del stop_at", 'parameter stop_at is gone from the notebook: expected 7, found no such name'),
-    'the mode overwritten': ('stop_at', '7', "mode = 'paper'", 'the notebook opens a run in another mode than the job was started in: expected backtest, found paper'),
+    'given and then overwritten': ("stop_at = 5", 'parameter stop_at has another value than the run was started with: expected 7, found 5'),
+    'its type changed': ("stop_at = '7'", "parameter stop_at has another value than the run was started with: expected 7, found '7'"),
+    'deleted': ("del stop_at", 'parameter stop_at is gone from the notebook: expected 7, found no such name'),
+    'the mode overwritten': ("mode = 'paper'", 'the notebook opens a run in another mode than the job was started in: expected backtest, found paper'),
 }
 
 
 def test_parameters_that_are_not_those_of_the_run(home: Path, store: Path, tmp_path: Path) -> None:
-    """What is traded is what was asked for, or nothing is: all four traps at the same time, each refused with exit code 2."""
-    from desk_stage import LADDER, ended, launch
-    jobs = {}
-    for n, (name, (parameter, value, line, _)) in enumerate(TRAPS.items()):
-        jobs[name] = launch(home, 'run', notebook(tmp_path / f'trap{n}.ipynb', LADDER[0], line, LADDER[1]), '-p', parameter, value, GEKKO_STORE=str(store))
-        if n % 2:
-            for other in list(jobs)[n - 1:n + 1]:
-                refused = ended(jobs[other])
-                assert refused.returncode == 2 and TRAPS[other][3] in refused.stderr, refused.stderr
+    """What is traded is what was asked for, or nothing is: four jobs in one folder at the same time, each refused with exit code 2."""
+    def caught(n: int, line: str) -> subprocess.CompletedProcess[str]:
+        return gekko(home, 'run', notebook(tmp_path / f'trap{n}.ipynb', LADDER[0], line, LADDER[1]), '-p', 'stop_at', 7, GEKKO_STORE=str(store))
+    for refused, (_, says) in zip(at_once(*(partial(caught, n, line) for n, (line, _) in enumerate(TRAPS.values()))), TRAPS.values()):
+        assert refused.returncode == 2 and says in refused.stderr, refused.stderr
     assert [(r.state, r.metrics) for r in runs_of(home)] == [('failed', {})] * 4
 
 

@@ -1,12 +1,14 @@
 """Whatever cannot be used is refused before anything is touched: exit code 2, what was expected, what was found, and not a file changed."""
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from desk_stage import LADDER, STRATEGIES, bars, gekko, ladder, ledger_of, make_store, notebook, one_line, tree
+from desk_stage import LADDER, STRATEGIES, at_once, bars, gekko, ladder, ledger_of, make_store, notebook, one_line, tree
 
 from gekko.ledger.runs import RunRecord, Runs
 
@@ -111,40 +113,53 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def folder(stock: Path, tmp_path: Path) -> Path: return Path(shutil.copytree(stock, tmp_path / 'here', copy_function=shutil.copy2))
+AS_JSON = ['no such notebook', 'two parameters cells', 'wrong type', 'unknown symbol', 'live without credentials', '-p without a value', 'NaN prices', 'a store below a file', 'a setting out of range',
+           'an unknown run', 'no ledger there', 'an unknown desk']
+
+
+class Refusal(NamedTuple):
+    """How a case ended, and its folder before and after."""
+    done: CompletedProcess[str]
+    before: dict[str, tuple[int, int]]
+    after: dict[str, tuple[int, int]]
+
+
+@pytest.fixture(scope='module')
+def refusals(request: pytest.FixtureRequest, stock: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refusal]:
+    """Every case that is asked for by the tests of this session, each in a copy of the stock."""
+    def refuse(test: str, name: str) -> tuple[str, Refusal]:
+        case, folder = CASES[name], Path(shutil.copytree(stock, tmp_path_factory.mktemp('case') / 'here', copy_function=shutil.copy2))
+        case.make(folder)
+        before = tree(folder)
+        done = gekko(folder / 'home', *case.words.split(), *(['--json'] if 'json' in test else []), cwd=folder, **case.env)
+        return f'{test} {name}', Refusal(done, before, tree(folder))
+    asked = [(i.originalname, i.callspec.params['name']) for i in request.session.items if isinstance(i, pytest.Function) and i.module is request.module and 'refusals' in i.fixturenames]
+    return dict(at_once(*(partial(refuse, *a) for a in asked)))
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_refused_and_nothing_changed(name: str, folder: Path) -> None:
-    case = CASES[name]
-    case.make(folder)
-    before = tree(folder)
-    done = gekko(folder / 'home', *case.words.split(), cwd=folder, **case.env)
+def test_refused_and_nothing_changed(name: str, refusals: dict[str, Refusal]) -> None:
+    done, before, after = refusals[f'test_refused_and_nothing_changed {name}']
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     assert 'Traceback' not in done.stderr and done.stdout == ''
-    assert [w for w in case.says if w not in done.stderr] == [], done.stderr
-    assert len(done.stderr) < 1500 and tree(folder) == before
+    assert [w for w in CASES[name].says if w not in done.stderr] == [], done.stderr
+    assert len(done.stderr) < 1500 and after == before
 
 
-@pytest.mark.parametrize('name', ['no such notebook', 'two parameters cells', 'wrong type', 'unknown symbol', 'live without credentials', '-p without a value', 'NaN prices', 'a store below a file',
-                                  'a setting out of range', 'an unknown run', 'no ledger there', 'an unknown desk'])
-def test_the_refusal_as_json(name: str, folder: Path) -> None:
-    case = CASES[name]
-    case.make(folder)
-    before = tree(folder)
-    done = gekko(folder / 'home', *case.words.split(), '--json', cwd=folder, **case.env)
+@pytest.mark.parametrize('name', AS_JSON)
+def test_the_refusal_as_json(name: str, refusals: dict[str, Refusal]) -> None:
+    done, before, after = refusals[f'test_the_refusal_as_json {name}']
     said = one_line(done, code=2)
     assert said['exit_code'] == 2 and said['kind'] == 'BadInput' and done.stderr == ''
-    assert [w for w in case.says if w not in f'{said["error"]}: expected {said["expected"]}, found {said["found"]}'] == []
-    assert tree(folder) == before
+    assert [w for w in CASES[name].says if w not in f'{said["error"]}: expected {said["expected"]}, found {said["found"]}'] == []
+    assert after == before
 
 
 @pytest.mark.parametrize('name', ['first', 'trend', 'pairs'])
-def test_a_strategy_that_lost_its_tag_is_refused(name: str, folder: Path) -> None:
+def test_a_strategy_that_lost_its_tag_is_refused(name: str, home: Path) -> None:
     """What cleaning tools do to a notebook; papermill alone would run it with its own defaults, whatever was asked for."""
     text = (STRATEGIES / f'{name}.ipynb').read_text()
     assert text.count('"parameters"') == 1
-    (folder / f'{name}.ipynb').write_text(text.replace('"parameters"', ''))
-    done = gekko(folder / 'home', 'run', f'{name}.ipynb', '--mode', 'paper', cwd=folder)
-    assert done.returncode == 2 and 'exactly one cell tagged "parameters", found 0' in done.stderr and not (folder / 'home' / 'runs').exists()
+    (home.parent / f'{name}.ipynb').write_text(text.replace('"parameters"', ''))
+    done = gekko(home, 'run', f'{name}.ipynb', '--mode', 'paper')
+    assert done.returncode == 2 and 'exactly one cell tagged "parameters", found 0' in done.stderr and tree(home) == {}

@@ -1,13 +1,14 @@
 """Frames that no client of ours would send: the desk answers each with what is wrong, and nothing has changed."""
 from collections.abc import Iterator
 from decimal import Decimal as D
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import zmq
-from desk_stage import alive, entries_of, ledger_of, make_store, settings_of, tidy
+from desk_stage import alive, entries_of, ledger_of, make_store, settings_of, tidy, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,9 @@ class Server:
         return said, [(e.seq, e.hash) for e in entries]
 
 
+def written(server: Server, marks: int) -> bool: return [e.kind for e in entries_of(server.home)].count('mark') == marks
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path: return tmp_path_factory.mktemp('frames')
 
@@ -72,6 +76,7 @@ def busy(folder: Path, store_here: Path) -> Iterator[Server]:
     for server in serving(folder, store_here, 'busy'):
         server.ask(OpenRun('r1', 'frames', '0', to_json(make_spec(['WALK'], window=5, heartbeat_s=60)), str(store_here)))
         for row in (-1, 0, 1): server.ask(Decide('r1', row, units={} if row < 0 else {'WALK': D(10)}))
+        wait_for(partial(written, server, 3), 'the journal to be on disk')
         yield server
         server.ask(CloseRun('r1'))
         assert verify(ledger_of(server.home)).ok

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -63,6 +64,11 @@ def one_line(done: subprocess.CompletedProcess[str], code: int = 0) -> Any:
     assert done.returncode == code, f'exit code {done.returncode}\n{done.stdout}\n{done.stderr}'
     assert done.stdout.count('\n') == 1, done.stdout
     return json.loads(done.stdout)
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """The answers of all calls, in their order, as many at a time as there are processors."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool: return [f.result() for f in [pool.submit(c) for c in calls]]
 
 
 def launch(home: Path, *words: object, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:

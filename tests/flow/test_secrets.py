@@ -1,8 +1,9 @@
 """A password in the ledger's address stays with the desk; reports of use are sent to nobody."""
+from functools import partial
 from pathlib import Path
 
 import psutil
-from desk_stage import LADDER, desk_of, ended, gekko, launch, notebook, ok, one_line, sound_book, told, wait_for
+from desk_stage import LADDER, at_once, desk_of, ended, gekko, launch, notebook, ok, one_line, sound_book, told, wait_for
 
 PASSWORD = 'correct-horse-battery'
 NOSY = ("import os, sys, onnxruntime\nprint(dict(os.environ), sys.argv)", "from gekko.desk.config import load_settings\nprint(repr(load_settings()), load_settings().model_dump())",
@@ -21,9 +22,8 @@ def test_a_password_is_found_nowhere(home: Path, store: Path, tmp_path: Path) ->
     done = ended(job)
     said = [ok(done), done.stderr]
     run = one_line(gekko(home, 'runs', 'list', '--json', **env))[0]['run']
-    for words in (('runs', 'show', run), ('runs', 'show', run, '--json'), ('runs', 'list'), ('ledger', 'verify'), ('desk', 'status'), ('doctor',), ('data', 'list')):
-        answer = gekko(home, *words, **env)
-        said += [answer.stdout, answer.stderr]
+    asked = (('runs', 'show', run), ('runs', 'show', run, '--json'), ('runs', 'list'), ('ledger', 'verify'), ('desk', 'status'), ('doctor',), ('data', 'list'))
+    for answer in at_once(*(partial(gekko, home, *words, **env) for words in asked)): said += [answer.stdout, answer.stderr]
     assert 'books agree' in said[2] and sound_book(home).fills
     assert not [text for text in said if PASSWORD in text]
     assert not [str(p) for p in home.rglob('*') if p.is_file() and PASSWORD.encode() in p.read_bytes()]
@@ -33,8 +33,7 @@ def test_a_password_is_found_nowhere(home: Path, store: Path, tmp_path: Path) ->
 
 
 def test_a_wrong_address_is_refused_without_repeating_it(home: Path) -> None:
-    for address in (f'postgresql://desk:{PASSWORD}@nowhere.invalid/gekko', f'nosuch://desk:{PASSWORD}@host/gekko', f'postgresql://desk:{PASSWORD}@host:port/gekko'):
-        for words in (('ledger', 'verify'), ('runs', 'list', '--json')):
-            refused = gekko(home, *words, GEKKO_LEDGER=address)
-            assert refused.returncode in (1, 2), (words, refused.stdout, refused.stderr)
-            assert PASSWORD not in refused.stdout + refused.stderr and 'Traceback' not in refused.stderr
+    addresses = f'postgresql://desk:{PASSWORD}@nowhere.invalid/gekko', f'nosuch://desk:{PASSWORD}@host/gekko', f'postgresql://desk:{PASSWORD}@host:port/gekko'
+    for refused in at_once(*(partial(gekko, home, *words, GEKKO_LEDGER=a) for a in addresses for words in (('ledger', 'verify'), ('runs', 'list', '--json')))):
+        assert refused.returncode in (1, 2), (refused.args, refused.stdout, refused.stderr)
+        assert PASSWORD not in refused.stdout + refused.stderr and 'Traceback' not in refused.stderr
