@@ -111,6 +111,11 @@ def desk_serve(name: str = 'paper', listen: Annotated[str, typer.Option(help='tc
 # %% ../../nbs/14_cli/04_main.ipynb #563c853a
 def _desks(rows: list[dict[str, Any]]) -> str: return show.table(rows, _STATUS) if rows else 'no desk serves in this home'
 
+def _heard(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> None:
+    "An order to desks: one that stays silent makes the command fail."
+    said = answer(work, json_out, view)
+    if any(d['state'] == 'silent' for d in said): raise typer.Exit(1)
+
 @desk_app.command('status')
 def desk_status(desk: Name = '', json_out: Json = False) -> None:
     "How the desks are."
@@ -122,19 +127,19 @@ def desk_status(desk: Name = '', json_out: Json = False) -> None:
 def desk_halt(reason: Annotated[str, typer.Option(help='Why; it is written into the ledger.')] = 'halted by hand', desk: Name = '', json_out: Json = False) -> None:
     "No new risk from now on."
     from gekko.cli.desk import halt_all
-    answer(lambda: halt_all(_settings(), reason, desk), json_out, _desks)
+    _heard(lambda: halt_all(_settings(), reason, desk), json_out, _desks)
 
 @desk_app.command('resume')
 def desk_resume(desk: Name = '', json_out: Json = False) -> None:
     "Trading may go on."
     from gekko.cli.desk import resume_all
-    answer(lambda: resume_all(_settings(), desk), json_out, _desks)
+    _heard(lambda: resume_all(_settings(), desk), json_out, _desks)
 
 @desk_app.command('flatten')
 def desk_flatten(reason: str = 'flattened by hand', desk: Name = '', json_out: Json = False) -> None:
     "Halt, and close every position."
     from gekko.cli.desk import flatten_all
-    answer(lambda: flatten_all(_settings(), reason, desk), json_out, _desks)
+    _heard(lambda: flatten_all(_settings(), reason, desk), json_out, _desks)
 
 # %% ../../nbs/14_cli/04_main.ipynb #87bc5dbc
 data_app = typer.Typer(help='Market data.', no_args_is_help=True)

@@ -46,10 +46,12 @@ def summary(r: RunRecord, currency: str = 'USD') -> str:
     "The end of a run as a person reads it."
     m = r.metrics
     if 'sharpe' not in m: return facts({'run': r.run_id, 'state': r.state, **({'equity': f'{_money(m["equity"])} {currency}'} if m else {}), 'ended': r.exit_reason, 'notebook': r.executed})
-    shown = {'run': f'{r.run_id} ({r.mode}, {r.state})', 'equity': f'{_money(m["equity"])} {currency} from {_money(m["cash"])}', 'return': f'{m["total_return"]:+.2%} in all, {m["cagr"]:+.2%} a year',
-             'Sharpe ratio': f'{m["sharpe"]:.2f}', 'max drawdown': f'{m["max_drawdown"]:.2%}', 'orders': f'{m["orders"]:,}', 'fills': f'{m["fills"]:,}', 'fees': f'{_money(m["fees"])} {currency}',
+    shown = {'run': f'{r.run_id} ({r.mode}, {r.state})', 'equity': f'{_money(m["equity"])} {currency} from {_money(m["cash"])}', 'return': f'{_form(m["total_return"], "+.2%")} in all, {_form(m["cagr"], "+.2%")} a year',
+             'Sharpe ratio': _form(m['sharpe'], '.2f'), 'max drawdown': _form(m['max_drawdown'], '.2%'), 'orders': f'{m["orders"]:,}', 'fills': f'{m["fills"]:,}', 'fees': f'{_money(m["fees"])} {currency}',
              'rejected intents': f'{m["rejected"]:,}', 'ended': r.exit_reason, 'notebook': r.executed}
     return facts(shown)
+
+def _form(x: float | None, form: str) -> str: return '-' if x is None else format(x, form)     # a figure that one bar cannot give
 
 def next_steps(r: RunRecord) -> str:
     "Commands to try next."

@@ -72,10 +72,11 @@ def load_settings(env: Mapping[str, str] | None = None, dotenv: Path | None = Pa
     "Settings from `env` (the process's own when None) over a `.env` file. A value out of range raises BadInput naming the variable."
     if env is None: env = os.environ
     values: dict[str, str] = {}
-    for source in (_read_dotenv(dotenv) if dotenv else {}, env):
+    files = [_read_dotenv(folder/dotenv) for folder in (find_home(Path.cwd()).parent, Path.cwd())] if dotenv else []     # the project's, then the folder's
+    for source in (*files, env):
         for key, field in Settings.model_fields.items():
             name = field.alias or key
-            if given := source.get(name.upper()): values[name] = _absolute(name, given)
+            if given := source.get(name.upper()): values[name] = given.lower() if key in ('log_level', 'model_type') else _absolute(name, given)
     try: return Settings.model_validate(values)
     except ValidationError as e:
         first = e.errors()[0]

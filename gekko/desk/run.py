@@ -15,13 +15,14 @@ from .spec import RunSpec
 from .trader import Trader, carry_out, close_run, decide, on_step, open_run
 from ..domain.errors import BadInput, Reject
 from ..domain.instrument import Instrument
+from ..domain.money import ZERO
 from ..domain.time import SimClock, iso
 from ..ledger.journal import Journal
 from ..venue.fillmodel import FillModel
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['Market', 'lay_out', 'Run']
+__all__ = ['WAIT', 'Market', 'lay_out', 'Run']
 
 # %% ../../nbs/09_desk/05_run.ipynb #0dc039ef
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def lay_out(spec: RunSpec, store: Store | None) -> Market:
     return Market(spec, on_grid(bars.rows(lo, len(bars)), instruments), instruments, first - lo)
 
 # %% ../../nbs/09_desk/05_run.ipynb #dbbe68f4
+WAIT = 1_000
+
 class Run:
     "A run under way. `advance` lives until the next decision is due; `answer` takes the decision; `finish` and `abandon` end it."
 
@@ -88,15 +91,22 @@ class Run:
         self.feed.close()
         return replace(close_run(self.trader, reason), data_version=self.market.bars.version)
 
-    def _live_on(self) -> None:
-        "Step until no order works and the next close has marked what is left."
-        while self.trader.tracker.open() and (step := self.feed.poll()) is not None:
-            on_step(self.trader, step)
-            while step is not None and step.row < 0 and (step := self.feed.poll()) is not None: on_step(self.trader, step)
+    def _live_on(self, wanted: Mapping[str, Decimal]) -> None:
+        "Step until no order works and what is held is what was wanted; a refused order is sent again at the next close. A market may keep shut for WAIT rows."
+        t, rows = self.trader, 0
+        def short() -> bool: return any(t.view.account.qty(s) != q for s, q in wanted.items())
+        while (t.tracker.open() or short()) and rows < WAIT and (step := self.feed.poll()) is not None:
+            on_step(t, step)
+            while step is not None and step.row < 0 and (step := self.feed.poll()) is not None: on_step(t, step)
+            rows += 1
+            if not t.tracker.open() and short(): decide(t, units=wanted, band=ZERO)
 
     def abandon(self, reason: str, policy: str = '') -> Result:
-        "The notebook is gone: carry out the declared policy (or the one given), live on until its orders are done, then end."
-        if not self.trader.closed:
-            carry_out(self.trader, policy or self.spec.policy, reason)
-            self._live_on()
+        "The notebook is gone: carry out the declared policy (or the one given), live on until its orders are done, then end, saying what could not be closed."
+        t = self.trader
+        if not t.closed:
+            wanted = carry_out(t, policy or self.spec.policy, reason)
+            self._live_on(wanted)
+            left = [f'{s} {t.view.account.qty(s)}' for s, q in wanted.items() if t.view.account.qty(s) != q]
+            if left: reason += f'; could not be closed: {", ".join(left)}'
         return self.finish(reason)

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/08_serve.ipynb #fbb57d2b
 from __future__ import annotations
-import hashlib, json, os, signal, subprocess, sys, time
+import hashlib, json, os, shutil, signal, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], T
         if keys is None: raise BadInput('a desk on the network', expected='a folder for its keys', found='none')
         public, secret = key_pair(keys, 'desk')
         (keys/'clients').mkdir(mode=0o700, exist_ok=True)
+        key_pair(keys, 'client')
+        shutil.copyfile(keys/'client.key', keys/'clients'/'own.key')      # the desk's own user may always ask
         guard = ThreadAuthenticator(context)
         guard.start()
         guard.configure_curve(domain='*', location=str(keys/'clients'))
@@ -70,15 +72,17 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     s, guard, public = listen(address, keys)
     address = str(s.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip('\0')
     told: list[str] = []
-    for n in (signal.SIGTERM, signal.SIGINT): signal.signal(n, lambda number, _: told.append(signal.Signals(number).name))
+    for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(n, lambda number, _: told.append(signal.Signals(number).name))
     card = {'desk': address, 'name': desk.name, 'pid': os.getpid(), 'key': public}
     note = _announce(desk.settings.home, desk.name, card)
     sys.stdout.write((json.dumps(card) if json_out else f'desk {desk.name} listens at {address}') + '\n')
     sys.stdout.flush()
     wait = max(5, min(50, round(1000 * desk.settings.heartbeat_s / 4)))
-    quiet = time.monotonic()
+    quiet = turned = time.monotonic()
     try:
         while not told:
+            if time.monotonic() - turned > desk.settings.heartbeat_s: desk.beat = desk.asked = desk.clock.monotonic()   # we stood still, not the notebook
+            turned = time.monotonic()
             if answer_all(desk, s, wait): quiet = time.monotonic()
             look_after(desk)
             if leave_when_done and desk.state != 'trading' and time.monotonic() - quiet > linger_s: break

@@ -39,6 +39,7 @@ class Desk:
         self.kill = KillSwitch(settings.home/'kill')
         self.run: Run | None = None
         self.lease: Lease | None = None
+        self.told: tuple[Decide, RowReply] | None = None      # the last decision and its answer
         self.last: Result | None = None
         self.run_id = self.account = self.reason = self.halted = ''
         self.started, self.beat, self.asked, self.flushed, self.renewed, self.later = clock.now(), 0, 0, 0, 0, 0
@@ -60,6 +61,7 @@ def _may_send(desk: Desk) -> bool: return desk.lease is not None and desk.lease.
 
 # %% ../../nbs/09_desk/06_server.ipynb #85daf2cd
 def _on_open(desk: Desk, q: OpenRun) -> Reply:
+    if desk.leaving: raise Reject('the desk is leaving', expected='a desk that stays', found=desk.name)
     if desk.run is not None: raise Reject('the desk is busy', expected='no run under way', found=desk.run_id)
     if desk.halted or desk.kill.tripped(): raise Halt('the desk is halted', expected='gekko desk resume', found=desk.halted or desk.kill.reason())
     if not q.run_id: raise BadInput('a run needs a name', expected='an id', found='none')
@@ -74,6 +76,7 @@ def _on_open(desk: Desk, q: OpenRun) -> Reply:
         lease.release()
         raise
     desk.run, desk.run_id, desk.account, desk.reason, desk.lease, desk.last = run, q.run_id, account, '', lease, None
+    desk.told = None
     desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
     return RunOpenedReply(account, lease.epoch, market.spec.symbols, columns(market.bars.rows(0, market.first)), market.first, market.total, market.bars.version)
 
@@ -97,13 +100,16 @@ def _running(desk: Desk, run_id: str) -> Run:
 def _on_decide(desk: Desk, q: Decide) -> Reply:
     run = _running(desk, q.run_id)
     desk.beat = desk.clock.monotonic()
+    if desk.told is not None and desk.told[0] == q: return desk.told[1]      # asked again after an interrupt or a lost answer
     if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
     if run.row >= 0 or q.row >= 0: _take(desk, run, q)
     more = run.advance()
     desk.asked = desk.clock.monotonic()
     t = run.trader
     bars = columns(run.market.bars.rows(run.row, run.row + 1)) if more else None
-    return RowReply(run.row, bars, t.view.equity, len(t.fills), len(t.refusals), t.view.halted, not more)
+    reply = RowReply(run.row, bars, t.view.equity, len(t.fills), len(t.refusals), t.view.halted, not more)
+    desk.told = q, reply
+    return reply
 
 # %% ../../nbs/09_desk/06_server.ipynb #8097c8b8
 def _take(desk: Desk, run: Run, q: Decide) -> None:
@@ -150,7 +156,7 @@ def stop_risk(desk: Desk, reason: str, who: str) -> None:
 
 def _on_resume(desk: Desk, who: str) -> Reply:
     if desk.run is not None: desk.run.trader.journal.commit()     # Halt: on a ledger that can't be written nothing is resumed
-    desk.kill.reset(who)
+    if desk.kill.tripped(): raise Reject('the kill switch is on, for every desk of this home', expected='gekko desk resume, without a name', found=desk.kill.reason())
     desk.halted = ''
     if desk.run is not None:
         resume(desk.run.trader, who)
@@ -188,14 +194,21 @@ def _fault(desk: Desk, e: Exception) -> Halt:
     return Halt(reason)
 
 # %% ../../nbs/09_desk/06_server.ipynb #990022e2
+def _renew(desk: Desk, now: Nanos) -> None:
+    assert desk.lease is not None
+    desk.lease.renew()
+    desk.renewed = now
+
 def end_run(desk: Desk, reason: str, policy: str = '') -> None:
     "End the run without its notebook: by its policy, or the one given. Once begun it is not called off; Halt when the ledger makes it wait."
     if desk.run is None: return
     reason, policy = desk.ending = desk.ending or (reason, policy)
+    now = desk.clock.monotonic()
+    if desk.lease is not None and not desk.lease.alive(now): _renew(desk, now)      # it may have run out while the ledger was locked or this machine slept
     result = desk.run.abandon(reason, policy)
     run_id = desk.run_id
-    _ended(desk, result, reason)
-    try: Runs(desk.settings.ledger).update(run_id, state='killed', exit_reason=reason, ended=desk.clock.now(), journal_head=result.journal_head, metrics={'equity': str(result.final_equity)})
+    _ended(desk, result, result.exit_reason)
+    try: Runs(desk.settings.ledger).update(run_id, state='killed', exit_reason=result.exit_reason, ended=desk.clock.now(), journal_head=result.journal_head, metrics={'equity': str(result.final_equity)})
     except GekkoError: return    # no record of that run: it was opened by hand, and the journal has the reason
 
 # %% ../../nbs/09_desk/06_server.ipynb #fd85f2f1
@@ -208,8 +221,7 @@ def tick(desk: Desk) -> None:
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
     if desk.run.due and 0 < spec.decision_timeout_s < waited: return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
     if desk.lease is not None and now - desk.renewed > desk.lease.ttl // 3:
-        desk.lease.renew()
-        desk.renewed = now
+        _renew(desk, now)
     if desk.run.trader.journal.pending and now - desk.flushed > FLUSH:
         desk.flushed = now
         desk.run.trader.journal.commit()

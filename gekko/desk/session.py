@@ -4,12 +4,12 @@
 
 # %% ../../nbs/09_desk/10_session.ipynb #0a76a4b9
 from __future__ import annotations
-import os, sys
+import json, os, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from ..data.bars import Bars, BarWindow
@@ -22,16 +22,17 @@ from .result import Result, decode_result, encode_result
 from .run import Market, Run, lay_out
 from .serve import find_desks, start_desk
 from .spec import MODES, RunSpec, lineage, make_spec, run_context, to_json
-from ..domain.errors import BadInput, Retry
+from ..domain.errors import BadInput, GekkoError, Reject, Retry
 from ..domain.time import SystemClock
 from ..ledger.journal import Journal
 from ..ledger.runs import new_run_id
 
 # %% auto #0
-__all__ = ['Strategy', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell', 'Session', 'Identity',
+__all__ = ['T', 'Strategy', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell', 'Session', 'Identity',
            'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
 
 # %% ../../nbs/09_desk/10_session.ipynb #03b6d5d8
+T = TypeVar('T')
 Strategy = Callable[[Bars], NDArray[np.float64]]
 "Closed bars of T rows and N symbols in, target weights (T, N) out; row t may use rows up to t only. NaN leaves a position as it is."
 
@@ -58,12 +59,14 @@ def check_window(strategy: Strategy, bars: Bars, weights: NDArray[np.float64], f
             raise BadInput(f'row {row} depends on more than the {window} bars before it, or on bars after it', expected=f'{again.tolist()} as from its window', found=weights[row].tolist())
 
 # %% ../../nbs/09_desk/10_session.ipynb #8b72bac8
+def _plainly(x: Any) -> str: return json.dumps(x, sort_keys=True, default=repr)
+
 def check_parameters(wanted: Mapping[str, Any], names: Mapping[str, Any]) -> None:
     "Every parameter the run was started with must have its value in the notebook now."
     for k, v in wanted.items():
         if k not in names: raise BadInput(f'parameter {k} is gone from the notebook', expected=repr(v), found='no such name')
         found = list(names[k]) if isinstance(names[k], tuple) else names[k]
-        if found != v or type(found) is not type(v): raise BadInput(f'parameter {k} has another value than the run was started with', expected=repr(v), found=repr(names[k]))
+        if _plainly(found) != _plainly(v): raise BadInput(f'parameter {k} has another value than the run was started with', expected=repr(v), found=repr(names[k]))
 
 # %% ../../nbs/09_desk/10_session.ipynb #71a8bb4c
 def _namespace() -> Mapping[str, Any]:
@@ -113,30 +116,43 @@ class Backtest:
     def __init__(self, who: Identity, market: Market) -> None:
         self.spec, self.run_id, self.market, self._who = market.spec, who.run_id, market, who
         self._journal = Journal.open(f'sqlite:///{who.folder}/journal.db' if who.folder else 'sqlite:///:memory:', 'backtest', durable=False)
+        if self._journal.head[0]: raise Reject('this run has traded already', expected='one open_run a backtest job', found=who.run_id)
         self.run = Run(market, run_id=who.run_id, strategy=who.strategy, lineage=who.lineage, mode=self.mode, account='backtest', journal=self._journal)
         self._report = Reporter(who.folder, market.total, who.strategy)
         self._result: Result | None = None
+        self._torn = False
 
     def __iter__(self) -> Iterator[Bars]:
-        while self.run.advance():
+        while self._whole(self.run.advance):
             row, t = self.run.row, self.run.trader
             self._report(row - self.market.first + 1, t.times[-1], t.equity[-1])
             yield self.market.bars.rows(max(row + 1 - self.spec.window, 0), row + 1)
 
     def target(self, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None) -> None:
-        self.run.answer(self.run.row, weights, units, current_cell())
+        self._whole(lambda: self.run.answer(self.run.row, weights, units, current_cell()))
 
     def trade(self, strategy: Strategy) -> Result:
         "One call of the strategy on the whole history, then every row's decision in turn."
         w = weights_of(strategy, self.market.bars)
         check_window(strategy, self.market.bars, w, self.market.first, self.spec.window)
         cell = current_cell()
-        for _ in self: self.run.answer(self.run.row, targets_of(w[self.run.row], self.spec.symbols), None, cell)
+        for _ in self: self._whole(lambda: self.run.answer(self.run.row, targets_of(w[self.run.row], self.spec.symbols), None, cell))
         return self.finish()
+
+    def _whole(self, act: Callable[[], T]) -> T:
+        "Do a step of the run. One that an interrupt tore in two leaves the book and the venue apart, so nothing follows it."
+        if self._torn: raise BadInput('this backtest was interrupted in the middle of a step', expected='a new open_run', found=self.run_id)
+        self._torn = True
+        try: done = act()
+        except GekkoError:
+            self._torn = False
+            raise
+        self._torn = False
+        return done
 
     def finish(self, reason: str = 'finished') -> Result:
         if self._result is None:
-            self._result = self.run.finish(reason)
+            self._result = self._whole(lambda: self.run.finish(reason))
             self._report.close()
             self._journal.close()
             _keep(self._who, self._result)
@@ -145,7 +161,9 @@ class Backtest:
 # %% ../../nbs/09_desk/10_session.ipynb #0a264148
 def _keep(who: Identity, result: Result) -> None:
     "Leave the result where the runner looks for it."
-    if who.folder is not None: (who.folder/'result.msgpack').write_bytes(encode_result(result))
+    if who.folder is None: return
+    (who.folder/'.result').write_bytes(encode_result(result))
+    (who.folder/'.result').replace(who.folder/'result.msgpack')
 
 # %% ../../nbs/09_desk/10_session.ipynb #3ec07ff2
 def rows_of(c: Columns, symbols: tuple[str, ...]) -> Bars:
@@ -154,13 +172,15 @@ def rows_of(c: Columns, symbols: tuple[str, ...]) -> Bars:
     return Bars(symbols, np.frombuffer(c.start, '<i8'), np.frombuffer(c.end, '<i8'), o, h, l, cl, v)
 
 # %% ../../nbs/09_desk/10_session.ipynb #90e967c9
+_unfinished: list[DeskRun] = []
+
 class DeskRun:
     "A run on a desk, seen from the notebook."
-    def __init__(self, who: Identity, spec: RunSpec, address: str, desk_key: str = '') -> None:
+    def __init__(self, who: Identity, spec: RunSpec, address: str, desk_key: str = '', version: str = '') -> None:
         self.spec, self.run_id, self.mode, self._who = spec, who.run_id, who.mode, who
         keys = who.settings.home/'keys'
         self._line = Line(address, desk_key=desk_key, keys=keys, timeout_s=60.0)
-        opened = self._line.ask(OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store))
+        opened = self._line.ask(OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store, version))
         assert isinstance(opened, RunOpenedReply)
         self.account, self._total, self._first = opened.account, opened.total, opened.first
         self._window = BarWindow(spec.symbols, spec.window)
@@ -170,6 +190,8 @@ class DeskRun:
         self._report = Reporter(who.folder, opened.total, who.strategy)
         self._row, self._answer = -1, Decide(who.run_id, -1)
         self._result: Result | None = None
+        for old in _unfinished: old.leave()      # a kernel has one run; the desk ends a left one by its policy
+        _unfinished[:] = [self]
         self.equity, self.halted = spec.cash, ''
 
     def __iter__(self) -> Iterator[Bars]:
@@ -193,12 +215,17 @@ class DeskRun:
         for window in self: self.target(targets_of(weights_of(strategy, window)[-1], self.spec.symbols))
         return self.finish()
 
+    def leave(self) -> None:
+        "Stop the pulse: as if the notebook had died."
+        self._pulse.close()
+
     def finish(self, reason: str = 'finished') -> Result:
         if self._result is None:
             closed = self._line.ask(CloseRun(self.run_id, reason))
             assert isinstance(closed, OutcomeReply)
             self._result = decode_result(closed.outcome)
             self._pulse.close(); self._report.close(); self._line.close()
+            if self in _unfinished: _unfinished.remove(self)
             _keep(self._who, self._result)
         return self._result
 
@@ -234,12 +261,13 @@ def open_run(symbols: str | Sequence[str], *, mode: str = 'backtest', **settings
     who = identify(mode, market.spec, market.bars.version, os.environ, _namespace())
     if mode == 'backtest': return Backtest(who, market)
     address, key = (who.desk, who.desk_key) if who.desk else _some_desk(who)
-    return DeskRun(who, market.spec, address, key)
+    return DeskRun(who, market.spec, address, key, market.bars.version)
 
 # %% ../../nbs/09_desk/10_session.ipynb #f07a1ec5
 def _some_desk(who: Identity) -> tuple[str, str]:
     "A desk of this home that is free, or one started for this notebook, which leaves when it is no longer needed."
     for card in find_desks(who.settings.home):
+        if card['name'].startswith('run-'): continue     # a job's own
         line = Line(card['desk'], desk_key=card['key'], keys=who.settings.home/'keys', timeout_s=2.0)
         try: said = line.ask(AskStatus())
         except Retry: continue

@@ -16,7 +16,8 @@ from ..domain.money import dec
 from ..domain.time import Nanos, duration, utc
 
 # %% auto #0
-__all__ = ['MODES', 'POLICIES', 'setting', 'RunSpec', 'make_spec', 'to_json', 'from_json', 'lineage', 'RunContext', 'run_context']
+__all__ = ['MODES', 'POLICIES', 'PACE', 'setting', 'RunSpec', 'make_spec', 'to_json', 'from_json', 'lineage', 'RunContext',
+           'run_context']
 
 # %% ../../nbs/09_desk/01_spec.ipynb #cb8f4715
 MODES = ('backtest', 'paper', 'live')
@@ -71,7 +72,7 @@ class RunSpec:
     def last(self) -> Nanos | None: return utc(self.end) if self.end else None
 
 # %% ../../nbs/09_desk/01_spec.ipynb #f5e28f3c
-_RANGES: dict[str, tuple[str | None, str | None]] = {'cash': ('0.01', None), 'fee_bps': ('0', '1000'), 'slippage_bps': ('0', '1000'), 'participation': ('0.000001', '1'),
+_RANGES: dict[str, tuple[str | None, str | None]] = {'cash': ('0.01', '1e18'), 'fee_bps': ('0', '1000'), 'slippage_bps': ('0', '1000'), 'participation': ('0.000001', '1'),
                                                      'band': ('0', '1'), 'reduce_to': ('0', '1')}
 _WHOLE = ('window', 'seed')
 _SECONDS: dict[str, tuple[str, str]] = {'heartbeat_s': ('0.02', '60'), 'decision_timeout_s': ('0', '86400'), 'reject_rate': ('0', '1')}
@@ -112,9 +113,13 @@ def from_json(data: Mapping[str, Any]) -> RunSpec:
     return make_spec(data.get('symbols', ()), **{k: v for k, v in data.items() if k != 'symbols'})
 
 # %% ../../nbs/09_desk/01_spec.ipynb #a322f6b6
+PACE = ('heartbeat_s', 'decision_timeout_s')
+"Settings of the conversation, which decide nothing about a run's outcome."
+
 def lineage(spec: RunSpec, strategy: str, notebook_hash: str = '', params: Mapping[str, Any] | None = None, data_version: str = '') -> str:
     "16 hex digits over spec, strategy, notebook, parameters and data version; independent of their order in memory."
-    facts = [to_json(spec), strategy, notebook_hash, params or {}, data_version]
+    asked = {k: v for k, v in to_json(spec).items() if k not in PACE}
+    facts = [asked, strategy, notebook_hash, params or {}, data_version]
     return hashlib.sha256(msgspec.json.encode(facts, order='sorted', enc_hook=str)).hexdigest()[:16]
 
 # %% ../../nbs/09_desk/01_spec.ipynb #1734e4ed

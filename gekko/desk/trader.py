@@ -10,7 +10,7 @@ from decimal import Decimal
 import numpy as np
 from ..data.feed import Opened, Step
 from .result import Refusal, Result
-from .spec import RunSpec, to_json
+from .spec import PACE, RunSpec, to_json
 from ..domain.errors import Halt
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
@@ -59,7 +59,8 @@ def open_run(t: Trader) -> None:
     "Begin the journal: instruments, deposit, run."
     for i in t.instruments.values(): t._record(i)
     t._record(Deposited(t.spec.cash, t.spec.currency, 'start of the run'))
-    t._record(RunOpened(t.run_id if t.mode != 'backtest' else t.lineage, t.lineage, t.strategy, to_json(t.spec)))
+    spec = {k: v for k, v in to_json(t.spec).items() if k not in PACE}
+    t._record(RunOpened(t.run_id if t.mode != 'backtest' else t.lineage, t.lineage, t.strategy, spec))
     t.journal.commit()
 
 # %% ../../nbs/09_desk/03_trader.ipynb #9442df85
@@ -175,8 +176,8 @@ def cancel_working(t: Trader) -> int:
     _heard(t)
     return len(working)
 
-def carry_out(t: Trader, policy: str, reason: str) -> list[Order]:
-    "Do what the run declared: cancel, then `hold`, `reduce` to its stated part, or `flatten`; the orders that left."
+def carry_out(t: Trader, policy: str, reason: str) -> dict[str, Decimal]:
+    "Do what the run declared: cancel, then `hold`, `reduce` to its stated part, or `flatten`; the positions that this asks for."
     halt(t, reason, 'desk')
     if not t.policy:
         t.policy = policy
@@ -184,16 +185,18 @@ def carry_out(t: Trader, policy: str, reason: str) -> list[Order]:
         cancel_working(t)
     t.journal.commit()      # Halt while it cannot be recorded; asked again later, the policy goes on from here
     keep = {'hold': None, 'reduce': t.spec.reduce_to, 'flatten': ZERO}[policy]
-    if keep is None: return []
+    if keep is None: return {}
     held = {s: p.qty for s, p in t.view.account.positions.items() if p.qty}
     wanted = {s: t.instruments[s].size(EXACT.multiply(q, keep)) for s, q in held.items()}
-    return decide(t, units=wanted, band=ZERO)    # to the unit: the no-trade band is the strategy's, not the policy's
+    decide(t, units=wanted, band=ZERO)    # to the unit: the no-trade band is the strategy's, not the policy's
+    return wanted
 
 # %% ../../nbs/09_desk/03_trader.ipynb #58fda3b7
 def close_run(t: Trader, reason: str) -> Result:
     "End the run: cancel what works, write the last line, and answer with the outcome. A second close changes nothing."
     if not t.closed:
         cancel_working(t)
+        if t.view.halted and reason == 'finished': reason = f'halted: {t.view.halted}'
         metrics = {'equity': str(t.view.equity), 'orders': len(t.tracker), 'fills': len(t.fills), 'breaches': len(t.refusals)}
         t._record(RunClosed(t.run_id if t.mode != 'backtest' else t.lineage, reason, metrics))
         t.closed = reason

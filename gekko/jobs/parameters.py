@@ -21,6 +21,9 @@ def load_notebook(path: Path) -> dict[str, Any]:
     try: nb = json.loads(path.read_bytes())
     except (ValueError, UnicodeDecodeError) as e: raise BadInput('not a notebook', expected=f'JSON in {path.name}', found=str(e)) from None
     if not isinstance(nb, dict) or not isinstance(nb.get('cells'), list): raise BadInput('not a notebook', expected=f'cells in {path.name}', found='none')
+    for c in nb['cells']:
+        tags = c.get('metadata', {}).get('tags', []) if isinstance(c, dict) and isinstance(c.get('metadata', {}), dict) else None
+        if not isinstance(tags, list) or 'source' not in c: raise BadInput('not a notebook', expected=f'cells with a source and metadata in {path.name}', found=str(c)[:60])
     return nb
 
 def parameters_cell(nb: Mapping[str, Any], name: str = 'the notebook') -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
     except GekkoError as e: return {'ledger_equity': None, 'books_agree': False, 'chain': str(e)}
     if book is None: return {'ledger_equity': None, 'books_agree': not r.metrics, 'chain': 'empty'}
     report = verify(r.journal_url or ledger, r.account)
-    agree = str(book.equity) == r.metrics.get('equity') and report.ok and not book.faults and book.head == r.journal_head
+    agree = 'equity' in r.metrics and book.equity == Decimal(r.metrics['equity']) and report.ok and not book.faults and book.head == r.journal_head
     chain = f'{report.entries:,} entries, whole' if report.ok else f'broken at #{report.first_bad}: {report.why}'
     return {'ledger_equity': str(book.equity), 'books_agree': agree, 'chain': chain}
 

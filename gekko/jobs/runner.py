@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
+import msgspec
 from ..data.store import Store
 from ..desk.client import Line
 from ..desk.config import Settings
@@ -36,7 +37,8 @@ __all__ = ['commit_of', 'lock_hash', 'Job', 'prepare', 'environment', 'watching'
 def commit_of(folder: Path) -> str:
     "The git commit of the folder's checkout, with a + when files differ from it; empty outside of one."
     def git(*args: str) -> str:
-        r = subprocess.run(['git', '-C', str(folder), *args], capture_output=True, text=True)
+        try: r = subprocess.run(['git', '-C', str(folder), *args], capture_output=True, text=True)
+        except OSError: return ''     # a machine without git
         return r.stdout.strip() if r.returncode == 0 else ''
     head = git('rev-parse', 'HEAD')
     return head + ('+' if head and git('status', '--porcelain', '--untracked-files=no') else '')
@@ -67,6 +69,8 @@ def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setti
     if 'mode' in given: raise BadInput('parameter mode', expected='the mode as --mode', found=f'-p mode {given["mode"]}')
     params = resolve(declared, {**given, 'mode': mode} if 'mode' in declared else given)
     if mode == 'live': require_live(settings)
+    seed = params.get('seed', 0)
+    if type(seed) is not int or abs(seed) >= 2**62: raise BadInput('parameter seed', expected='a whole number below 2^62', found=repr(seed))
     if 'symbols' in params:
         asked = {k: params[k] for k in ('bar', 'start', 'end') if k in params}
         lay_out(make_spec(params['symbols'], **asked), Store(settings.store))
@@ -206,7 +210,7 @@ def account_of(desk: DeskProcess, run_id: str, wait_s: float) -> tuple[Result | 
 def outcome_of(folder: Path) -> Result | None:
     "The result the notebook left in the run's folder, None when it did not get that far."
     try: return decode_result((folder/'result.msgpack').read_bytes())
-    except FileNotFoundError: return None
+    except (FileNotFoundError, msgspec.DecodeError): return None
 
 def metrics_of(r: Result) -> dict[str, Any]:
     "What the record keeps of a result: exact equity as text, statistics as numbers."
@@ -269,6 +273,12 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
         return finish(job, record, desk, state, reason, error, settings, clock)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #0e164175
+def _unfinished(folder: Path, reason: str) -> tuple[str, str, GekkoError | None]:
+    "A notebook that ended without a result: one that never opened a run has done its work, one that left a run open has not."
+    if reason == 'finished' and not (folder/'journal.db').exists(): return 'done', 'finished without trading', None
+    why = 'the notebook ended without finishing its run' + reason.removeprefix('finished')
+    return 'failed', why, GekkoError(why)
+
 def finish(job: Job, record: RunRecord, desk: DeskProcess | None, state: str, reason: str, error: GekkoError | None, settings: Settings, clock: Clock) -> Done:
     "Hear the desk's account, stop it, and complete the record."
     folder = Path(record.executed).parent
@@ -279,7 +289,8 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | None, state: str, re
             reason = f'{reason}; {ended}' if ended else reason
         desk.stop(settings.grace_s)
     facts: dict[str, Any] = {} if result is None else dict(lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))
-    if state == 'done' and result is None: state, reason = 'done', 'finished without trading'
+    if state == 'done' and result is None: state, reason, error = _unfinished(folder, reason)
+    if state == 'done' and result is not None and result.exit_reason.startswith('halted'): reason, error = result.exit_reason, Halt(result.exit_reason)
     runs = Runs(settings.ledger)
     if (said := runs.get(record.run_id)).state == 'killed':      # the desk ended it first, and said why
         state, reason = 'killed', reason if said.exit_reason in reason else f'{reason}; {said.exit_reason}'

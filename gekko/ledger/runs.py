@@ -26,7 +26,7 @@ def new_run_id(clock: Clock, name: str, digest: str) -> str:
     "As 20261122T034501-trend-3f2a: UTC start, the notebook's name, four hex digits of `digest` (the lineage) and the instant."
     now = clock.now()
     start = re.sub('[-:]', '', iso(now - now % SECOND)).removesuffix('Z')
-    short = re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')[:40]
+    short = re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')[:36]
     if not short: raise BadInput('a run needs a name', expected='letters or digits', found=repr(name))
     return f'{start}-{short}-{hashlib.sha256(f"{digest} {now}".encode()).hexdigest()[:4]}'
 

@@ -7,6 +7,7 @@ import select
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,10 @@ def on_a_terminal(home: Path, *words: object, **env: str) -> tuple[int, str]:
 
 def test_a_bar_moves_on_a_terminal_and_nothing_in_a_pipe(home: Path, store: Path, tmp_path: Path) -> None:
     asked = ('run', ladder(tmp_path), '-p', 'symbols', 'WALK')
-    code, seen = on_a_terminal(home, *asked, GEKKO_STORE=str(store))
+    with ThreadPoolExecutor() as pool:
+        terminal, pipe = pool.submit(on_a_terminal, home, *asked, GEKKO_STORE=str(store)), pool.submit(gekko, home, *asked, GEKKO_STORE=str(store))
+        (code, seen), piped = terminal.result(), pipe.result()
     assert code == 0 and 'ladder (backtest)' in seen and '100%' in seen and 'equity' in seen and '\x1b[' in seen
-    piped = gekko(home, *asked, GEKKO_STORE=str(store))
     assert piped.returncode == 0 and piped.stderr == ''
     assert 'equity' in piped.stdout and 'Sharpe ratio' in piped.stdout and 'gekko runs show' in piped.stdout and not re.search(r'[\r\x1b]', piped.stdout)
 

@@ -27,6 +27,11 @@ def walk(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], obj
 
 
 def broken_parquet(folder: Path) -> None: (folder / 'prices.parquet').write_bytes(b'PAR1' + b'\x00' * 64 + b'PAR1')
+def banana(folder: Path) -> None:
+    (folder / '.gekko').mkdir()     # makes the folder a project
+    (folder / '.env').write_text('PREDICTION_HORIZON=banana\n')
+
+
 def stripped(folder: Path) -> None: notebook(folder / 'odd.ipynb', *LADDER, tagged=())
 
 
@@ -87,7 +92,7 @@ CASES = {
     'a setting too small': Case('desk status', ('MAX_POSITIONS', 'greater than or equal to 1', "'0'"), env={'MAX_POSITIONS': '0'}),
     'a setting of the wrong kind': Case('runs list', ('GEKKO_HEARTBEAT_S', 'number', "'soon'"), env={'GEKKO_HEARTBEAT_S': 'soon'}),
     'an unknown platform': Case('data list', ('TRADING_PLATFORMS', 'oanda, binance_us, coinbase', 'ftx'), env={'TRADING_PLATFORMS': 'oanda,ftx'}),
-    'a setting in a .env file': Case('ledger verify', ('PREDICTION_HORIZON', "'banana'"), lambda folder: (folder / '.env').write_text('PREDICTION_HORIZON=banana\n')),
+    'a setting in a .env file': Case('ledger verify', ('PREDICTION_HORIZON', "'banana'"), banana),
     'an unknown run': Case('runs show 20200101T000000-none-0000', ('20200101T000000-none-0000',)),
     'an unknown run to make again': Case('runs rerun none', ('none',)),
     'unknown runs to compare': Case('runs diff one two', ('one',)),

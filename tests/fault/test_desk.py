@@ -2,14 +2,16 @@
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from decimal import Decimal as D
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from desk_stage import alive, desk_of, ended, entries_of, gekko, held, ladder, launch, ledger_of, ok, one_line, only_run, settings_of, sound_book, status_of, told, wait_for
+from desk_stage import alive, at_once, desk_of, ended, entries_of, gekko, held, ladder, launch, ledger_of, ok, one_line, only_run, settings_of, sound_book, status_of, tidy, told, wait_for
 
 from gekko.data.bars import Bars
 from gekko.desk.client import Line
@@ -18,7 +20,7 @@ from gekko.desk.serve import DeskProcess, start_desk
 from gekko.desk.session import Session, open_run
 from gekko.desk.spec import make_spec, to_json
 from gekko.domain.errors import BadInput, Halt, Reject
-from gekko.ledger.events import BreachRecorded, Halted, IntentRecorded, PolicyTaken, Resumed
+from gekko.ledger.events import BreachRecorded, Entry, Halted, IntentRecorded, PolicyTaken, Resumed
 from gekko.ledger.journal import verify
 from gekko.ledger.lease import holdings
 from gekko.risk.kill import KillSwitch
@@ -34,22 +36,36 @@ def go_on(run: Session, seen: Iterator[Bars], *sizes: int) -> None:
 def records(home: Path) -> list[Any]: return [e.record for e in entries_of(home)]
 
 
-def half_way(home: Path, store: Path, folder: Path, **env: str) -> tuple[Any, int, int]:
-    """A paper job that waits at its decision 60: its runner, its kernel and its desk."""
-    job = launch(home, 'run', ladder(folder), '--mode', 'paper', *told({'stop_at': 60, 'pulse': folder / 'pulse', 'go': folder / 'go'}), GEKKO_STORE=str(store), **env)
-    kernel = int(wait_for(lambda: (folder / 'pulse').exists() and (folder / 'pulse').read_text(), 'the notebook half way'))
-    return job, kernel, desk_of(home)['pid']
+class Struck(NamedTuple):
+    """A paper job whose desk was sent a signal at the job's decision 60: what was in the journal when the desk had gone, and how the job ended, after how many seconds."""
+    home: Path
+    left: list[Entry]
+    done: subprocess.CompletedProcess[str]
+    took_s: float
 
 
-def test_a_killed_desk_sends_nothing_more_and_the_notebook_hears_of_it(home: Path, store: Path, tmp_path: Path) -> None:
-    job, _, desk = half_way(home, store, tmp_path)
-    os.kill(desk, signal.SIGKILL)
-    wait_for(lambda: not alive(desk), 'the desk to be gone')
-    left, at = entries_of(home), time.monotonic()
-    (tmp_path / 'go').touch()
-    done = ended(job)
+@pytest.fixture(scope='module')
+def struck(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[signal.Signals, Struck]:
+    """Both at the same time."""
+    def strike(number: signal.Signals) -> Struck:
+        folder = tmp_path_factory.mktemp(number.name)
+        with tidy(folder / 'home') as home:
+            job = launch(home, 'run', ladder(folder), '--mode', 'paper', *told({'stop_at': 60, 'pulse': folder / 'pulse', 'go': folder / 'go'}), GEKKO_STORE=str(store))
+            wait_for((folder / 'pulse').exists, 'the notebook half way')
+            desk = desk_of(home)['pid']
+            os.kill(desk, number)
+            wait_for(lambda: not alive(desk), 'the desk to be gone')
+            left, at = entries_of(home), time.monotonic()
+            (folder / 'go').touch()
+            return Struck(home, left, ended(job), time.monotonic() - at)
+    signals = signal.SIGKILL, signal.SIGTERM
+    return dict(zip(signals, at_once(*(partial(strike, n) for n in signals))))
+
+
+def test_a_killed_desk_sends_nothing_more_and_the_notebook_hears_of_it(struck: dict[signal.Signals, Struck]) -> None:
+    home, left, done, took_s = struck[signal.SIGKILL]
     assert done.returncode == 1 and 'the desk does not answer' in done.stderr and 'Traceback' not in done.stderr
-    assert time.monotonic() - at < 15
+    assert took_s < 15
     assert entries_of(home) == left and verify(ledger_of(home)).ok
     record = only_run(home)
     assert record.state == 'failed' and record.ended and 'the desk does not answer' in record.exit_reason
@@ -57,13 +73,10 @@ def test_a_killed_desk_sends_nothing_more_and_the_notebook_hears_of_it(home: Pat
     assert one_line(gekko(home, 'desk', 'status', '--json')) == []
 
 
-def test_a_desk_told_to_go_takes_its_run_with_it(home: Path, store: Path, tmp_path: Path) -> None:
-    job, _, desk = half_way(home, store, tmp_path)
-    os.kill(desk, signal.SIGTERM)
-    wait_for(lambda: not alive(desk), 'the desk to go')
-    (tmp_path / 'go').touch()
-    done, book = ended(job), sound_book(home)
-    assert held(book) == {} and [r.policy for r in records(home) if isinstance(r, PolicyTaken)] == ['flatten']
+def test_a_desk_told_to_go_takes_its_run_with_it(struck: dict[signal.Signals, Struck]) -> None:
+    home, left, done, _ = struck[signal.SIGTERM]
+    book = sound_book(home)
+    assert held(book) == {} and [r.policy for r in records(home) if isinstance(r, PolicyTaken)] == ['flatten'] and entries_of(home) == left
     assert done.returncode in (1, 3) and 'Traceback' not in done.stderr
     record = only_run(home)
     assert record.state == 'killed' and 'the desk was stopped: SIGTERM' in record.exit_reason

@@ -55,7 +55,7 @@ def test_a_run_on_a_ledger_that_cannot_be_written(strike: Callable[[Path], Calla
     time.sleep(1.2)                         # and the desk tries again by itself, in vain
     said = status_of(home)
     assert (said.state, said.positions, said.fills) == ('trading', {'WALK': D(12)}, 2) and word in said.halted
-    refused = one_line(gekko(home, 'desk', 'resume', '--json'))[0]
+    (refused,) = one_line(gekko(home, 'desk', 'resume', '--json'), code=1)
     assert refused['state'] == 'silent' and word in refused['reason'], 'nothing is resumed on a ledger that cannot be written'
     release()
     (said,) = one_line(gekko(home, 'desk', 'resume', '--json'))
