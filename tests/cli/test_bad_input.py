@@ -118,8 +118,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-AS_JSON = ['no such notebook', 'two parameters cells', 'wrong type', 'unknown symbol', 'live without credentials', '-p without a value', 'NaN prices', 'a store below a file', 'a setting out of range',
-           'an unknown run', 'no ledger there', 'an unknown desk']
+AS_JSON = ['two parameters cells', 'wrong type', 'live without credentials', '-p without a value', 'NaN prices', 'a store below a file', 'a setting out of range', 'an unknown run', 'an unknown desk']
 
 
 class Refusal(NamedTuple):

@@ -6,12 +6,12 @@ import signal
 import subprocess
 from collections.abc import Callable
 from decimal import Decimal as D
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from desk_stage import alive, desk_of, ended, entries_of, gekko, held, ladder, launch, ok, only_run, result_of, sound_book, told, wait_for
+from desk_stage import alive, at_once, desk_of, ended, entries_of, gekko, held, ladder, launch, ok, only_run, result_of, sound_book, tidy, told, wait_for
 
 from gekko.ledger.events import Halted, PolicyTaken, RunClosed
 from gekko.ledger.replay import Book
@@ -46,36 +46,23 @@ KEPT = {'hold': HELD, 'reduce': D(int(HELD / 2)), 'flatten': D(0)}
 
 
 @pytest.fixture(scope='module')
-def struck(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Struck]:
-    """A blow by name, dealt to a paper run at its decision 60; all are dealt by the first test that asks, two at a time."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in BLOWS}
-
-    def begin(name: str) -> subprocess.Popen[str]:
-        d, (_, policy, more) = folders[name], BLOWS[name]
-        asked = {'policy': policy, 'stop_at': STOP_AT, 'pulse': d / 'pulse', 'go': d / 'go', **more}
-        (d / 'home').mkdir()
-        return launch(d / 'home', 'run', ladder(d), '--mode', 'paper', *told(asked), GEKKO_STORE=str(store), GEKKO_GRACE_S='1.5')
-
-    def finish(name: str, job: subprocess.Popen[str]) -> Struck:
-        d = folders[name]
-        kernel = int(wait_for(lambda: (d / 'pulse').exists() and (d / 'pulse').read_text(), f'{name}: the notebook half way'))
-        desk = desk_of(d / 'home')['pid']
-        BLOWS[name][0](job, kernel)
-        return Struck(ended(job), d / 'home', only_run(d / 'home'), sound_book(d / 'home'), desk, kernel)
-
-    @cache
-    def all_of_them() -> dict[str, Struck]:
-        names, out = list(BLOWS), {}
-        for two in zip(names[::2], [*names[1::2], '']):
-            jobs = {n: begin(n) for n in two if n}
-            out.update({n: finish(n, job) for n, job in jobs.items()})
-        return out
-    return lambda name: all_of_them()[name]
+def struck(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Struck]:
+    """Each blow, dealt to a paper run of its own at its decision 60."""
+    def deal(name: str) -> Struck:
+        folder, (blow, policy, more) = tmp_path_factory.mktemp(name), BLOWS[name]
+        asked = {'policy': policy, 'stop_at': STOP_AT, 'pulse': folder / 'pulse', 'go': folder / 'go', **more}
+        with tidy(folder / 'home') as home:
+            job = launch(home, 'run', ladder(folder), '--mode', 'paper', *told(asked), GEKKO_STORE=str(store), GEKKO_GRACE_S='1.5')
+            kernel = int(wait_for(lambda: (folder / 'pulse').exists() and (folder / 'pulse').read_text(), f'{name}: the notebook half way'))
+            desk = desk_of(home)['pid']
+            blow(job, kernel)
+            return Struck(ended(job), home, only_run(home), sound_book(home), desk, kernel)
+    return dict(zip(BLOWS, at_once(*(partial(deal, name) for name in BLOWS))))
 
 
 @pytest.mark.parametrize('name', BLOWS)
-def test_the_declared_policy_is_carried_out(name: str, struck: Callable[[str], Struck]) -> None:
-    s, policy = struck(name), BLOWS[name][1]
+def test_the_declared_policy_is_carried_out(name: str, struck: dict[str, Struck]) -> None:
+    s, policy = struck[name], BLOWS[name][1]
     assert held(s.book) == ({'WALK': KEPT[policy]} if KEPT[policy] else {})
     assert not s.book.open_orders and s.book.halted
     records = [e.record for e in entries_of(s.home)]
@@ -87,16 +74,16 @@ def test_the_declared_policy_is_carried_out(name: str, struck: Callable[[str], S
 
 
 @pytest.mark.parametrize('name', BLOWS)
-def test_after_the_halt_orders_only_reduce(name: str, struck: Callable[[str], Struck]) -> None:
-    entries = [e.record for e in entries_of(struck(name).home)]
+def test_after_the_halt_orders_only_reduce(name: str, struck: dict[str, Struck]) -> None:
+    entries = [e.record for e in entries_of(struck[name].home)]
     after = entries[next(n for n, r in enumerate(entries) if isinstance(r, Halted)):]
     assert all(r.intent.reduce_only and r.intent.side.value == 'sell' for r in after if type(r).__name__ == 'IntentRecorded')
     assert all(r.fill.side.value == 'sell' for r in after if type(r).__name__ == 'Filled')
 
 
 @pytest.mark.parametrize('name', BLOWS)
-def test_the_record_the_command_and_the_books_agree(name: str, struck: Callable[[str], Struck]) -> None:
-    s = struck(name)
+def test_the_record_the_command_and_the_books_agree(name: str, struck: dict[str, Struck]) -> None:
+    s = struck[name]
     assert s.done.returncode == 1 and SAID.get(name, 'the kernel died') in s.done.stderr and 'Traceback' not in s.done.stderr
     assert s.record.state == 'killed' and WHY.get(name, 'fell silent') in s.record.exit_reason and SAID.get(name, 'the kernel died') in s.record.exit_reason
     assert s.record.ended and s.record.journal_head == s.book.head

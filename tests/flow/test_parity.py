@@ -92,7 +92,7 @@ def test_weights_of_a_whole_frame_and_of_its_last_row(desk: Path) -> None:
     assert len(run.times) == 220 and len(run.fills) > 40
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), most=st.sampled_from([3, 50, 2000]), participation=st.none() | st.sampled_from(['0.01', '0.5']), reject_rate=st.sampled_from([0.0, 0.2]),
        band=st.sampled_from(['0', '0.03']), fee=st.sampled_from(['0', '7.5']), slippage=st.sampled_from(['0', '12']), gross=st.sampled_from(['0.8', '3']), start=st.integers(0, 59))
 def test_whatever_is_asked(desk: Path, seed: int, most: int, participation: str | None, reject_rate: float, band: str, fee: str, slippage: str, gross: str, start: int) -> None:
