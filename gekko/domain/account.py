@@ -10,12 +10,13 @@ from decimal import Decimal
 from .errors import BadInput
 from .instrument import Instrument
 from .money import EXACT, ZERO, cash, plain, total
-from .order import Fill
+from .order import Fill, Side
 from .position import Position, trade
 from .show import COOL, brief, card, esc, table
+from .time import Nanos
 
 # %% auto #0
-__all__ = ['Account', 'deposit', 'settle', 'equity', 'Pnl', 'pnl']
+__all__ = ['Account', 'deposit', 'settle', 'Funding', 'fund', 'equity', 'Pnl', 'pnl']
 
 # %% ../../nbs/00_domain/07_account.ipynb #ab488fe4
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,32 @@ def settle(account: Account, fill: Fill, instrument: Instrument) -> Account:
     "The account after `fill`: quote currency pays for base, the fee leaves in its own currency. BadInput for another instrument's fill."
     if fill.symbol != instrument.symbol: raise BadInput('a fill of another instrument', expected=instrument.symbol, found=fill.symbol)
     before = account.positions.get(fill.symbol) or Position(fill.symbol, multiplier=instrument.multiplier, currency=instrument.quote)
-    held, paid = {**account.cash}, account.paid
+    held, paid, after = {**account.cash}, account.paid, trade(before, fill)
     held[instrument.quote] = EXACT.subtract(held.get(instrument.quote, ZERO), instrument.notional(fill.signed, fill.price))
-    if fill.fee:
+    if fill.fee and fill.fee_currency == instrument.base and instrument.kind == 'crypto':      # a coin kept back is a coin sold at the fill's price to pay the fee
+        worth = instrument.notional(fill.fee, fill.price)
+        after = trade(after, replace(fill, side=Side.SELL, qty=fill.fee, fee=worth, fee_currency=instrument.quote))
+        paid = {**paid, instrument.quote: EXACT.add(paid.get(instrument.quote, ZERO), worth)}
+    elif fill.fee:
         held[fill.fee_currency] = EXACT.subtract(held.get(fill.fee_currency, ZERO), fill.fee)
         paid = {**paid, fill.fee_currency: EXACT.add(paid.get(fill.fee_currency, ZERO), fill.fee)}
-    return Account(account.name, account.currency, held, {**account.positions, fill.symbol: trade(before, fill)}, paid)
+    return Account(account.name, account.currency, held, {**account.positions, fill.symbol: after}, paid)
+
+# %% ../../nbs/00_domain/07_account.ipynb #26ca20b6
+@dataclass(frozen=True, slots=True)
+class Funding:
+    "Money that a venue booked without a fill: interest on a position, the conversion of a profit, a rounding. `amount` is positive when received."
+    funding_id: str
+    amount: Decimal
+    currency: str
+    reason: str = ''
+    symbol: str = ''
+    ts: Nanos = 0
+
+def fund(account: Account, f: Funding) -> Account:
+    "The account after `f`. It is a cost of trading and counts with the fees; a deposit would hide it from the profit."
+    return replace(account, cash={**account.cash, f.currency: EXACT.add(account.cash.get(f.currency, ZERO), f.amount)},
+                   paid={**account.paid, f.currency: EXACT.subtract(account.paid.get(f.currency, ZERO), f.amount)})
 
 # %% ../../nbs/00_domain/07_account.ipynb #724179dd
 def _rate(account: Account, currency: str, rates: Mapping[str, Decimal]) -> Decimal:

@@ -106,7 +106,7 @@ def take(levels: Sequence[Level], qty: Decimal) -> tuple[Decimal, Decimal]:
 # %% ../../nbs/00_domain/04_market.ipynb #8c6c01f5
 @dataclass(frozen=True, slots=True)
 class Trade:
-    "A print: `side` is the taker's, 'buy' or 'sell'."
+    "A print: `side` is the taker's, 'buy' or 'sell'; `seq` the venue's counter where it has one."
     symbol: str
     ts: Nanos
     price: Decimal
@@ -114,6 +114,7 @@ class Trade:
     side: str = ''
     trade_id: str = ''
     received: Nanos = 0
+    seq: int = 0
 
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str: return f'{self.symbol} {self.side or "trade"} {plain(self.qty)} at {self.price}, {iso(self.ts)}'

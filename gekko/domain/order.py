@@ -14,8 +14,8 @@ from .time import Nanos, iso
 
 # %% auto #0
 __all__ = ['OrderEvent', 'MOVES', 'Side', 'OrderType', 'TimeInForce', 'Intent', 'OrderState', 'Fill', 'Submitted',
-           'CancelRequested', 'Lost', 'Accepted', 'Filled', 'CancelRejected', 'Cancelled', 'Rejected', 'Expired',
-           'Order', 'apply']
+           'CancelRequested', 'Lost', 'Accepted', 'Filled', 'CancelRejected', 'Amended', 'AmendRejected', 'Cancelled',
+           'Rejected', 'Expired', 'Order', 'apply']
 
 # %% ../../nbs/00_domain/05_order.ipynb #69717bde
 class Side(str, Enum):
@@ -172,6 +172,23 @@ class CancelRejected:
 
 # %% ../../nbs/00_domain/05_order.ipynb #bdefe076
 @dataclass(frozen=True, slots=True)
+class Amended:
+    "The venue has changed it: size, limit and stop as they are now; None for what stayed."
+    client_id: str
+    qty: Decimal | None = None
+    limit: Decimal | None = None
+    stop: Decimal | None = None
+    ts: Nanos = 0
+
+@dataclass(frozen=True, slots=True)
+class AmendRejected:
+    "The venue would not change it; it works on as it was."
+    client_id: str
+    reason: str = ''
+    ts: Nanos = 0
+
+# %% ../../nbs/00_domain/05_order.ipynb #8a53f3d2
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     "The venue ended it."
     client_id: str
@@ -191,7 +208,7 @@ class Expired:
     client_id: str
     ts: Nanos = 0
 
-OrderEvent = Submitted | Accepted | Filled | CancelRequested | CancelRejected | Cancelled | Rejected | Expired | Lost
+OrderEvent = Submitted | Accepted | Filled | CancelRequested | CancelRejected | Cancelled | Rejected | Expired | Lost | Amended | AmendRejected
 
 # %% ../../nbs/00_domain/05_order.ipynb #c75bd277
 @dataclass(frozen=True, slots=True)
@@ -303,6 +320,15 @@ def _lost(order: Order, event: Lost) -> Order:
     if known is not None and (known.what != 'submit', known.ts) >= (event.what != 'submit', event.ts): return order
     return replace(order, state=_S.UNKNOWN, unheard=event, cancelling=order.cancelling or event.what != 'submit', reason=f'{event.what} not heard')
 
+# %% ../../nbs/00_domain/05_order.ipynb #d3c5b6f3
+def _amended(order: Order, event: Amended) -> Order:
+    "The order with what the venue changed. A size below what has traded already contradicts itself; one equal to it ends the order."
+    i = order.intent
+    if event.qty is not None and event.qty < order.filled: return _noted(order, f'amended to {event.qty} after fills of {order.filled}')
+    intent = replace(i, qty=event.qty or i.qty, limit=event.limit or i.limit, stop=event.stop or i.stop)
+    after = order if intent == i else replace(order, intent=intent)
+    return replace(after, state=_S.FILLED, cancelling=False, unheard=None) if after.filled == intent.qty else after
+
 # %% ../../nbs/00_domain/05_order.ipynb #490d1ab4
 def _rejected(order: Order, event: Rejected) -> Order:
     if order.filled: return _noted(order, f'rejected after a fill of {order.filled}')
@@ -326,3 +352,5 @@ def apply(order: Order, event: OrderEvent) -> Order:
         case Cancelled(): return _ended(order, 'cancelled', event.reason)
         case Expired(): return _ended(order, 'expired', '')
         case Lost(): return _lost(order, event)
+        case Amended(): return _amended(order, event)
+        case AmendRejected(): return replace(order, reason=event.reason)

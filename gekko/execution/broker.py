@@ -38,6 +38,15 @@ class Capability(str, Enum):
     POSITIONS = 'positions'
     CASH = 'cash by currency'
     FILLS_SINCE = 'fills since a cursor'
+    AMEND = 'amend'
+    INSTRUMENTS = 'list of instruments'
+    HISTORY = 'historical bars'
+    QUOTES = 'quotes, streamed'
+    TRADES = 'trades, streamed'
+    BOOK = 'book, streamed'
+    OWN_STREAM = 'own orders and fills, streamed'
+    FINANCING = 'interest on positions'
+    HEDGE = 'long and short at once'
 
 # %% ../../nbs/06_execution/00_broker.ipynb #99f56a92
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,6 +91,8 @@ class Broker(Protocol):
         "Send an order. Does not wait, and does not raise for a venue's answer: that comes through `drain`. The same client id again makes no second order."
     def cancel(self, client_id: str) -> None:
         "Ask for an order's end. The answer, Cancelled or CancelRejected, comes through `drain`."
+    def amend(self, approved: Approved) -> None:
+        "Ask for another size or price: the order of that name becomes as approved. The answer, Amended or AmendRejected, comes through `drain`."
     def drain(self) -> list[OrderEvent]:
         "What the venue has said since the last call, in the venue's order."
         ...

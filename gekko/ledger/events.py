@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
-from ..domain.order import Accepted, Cancelled, CancelRejected, CancelRequested, Expired, Filled, Intent, Lost, Rejected, Submitted
+from ..domain.account import Funding
+from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Filled, Intent, Lost, Rejected, Submitted
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
 
@@ -106,7 +107,7 @@ class Note:
 # %% ../../nbs/07_ledger/00_events.ipynb #9c0e30dc
 KINDS: dict[str, type] = {
     'intent': IntentRecorded, 'submitted': Submitted, 'accepted': Accepted, 'fill': Filled, 'cancel_requested': CancelRequested,
-    'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost,
+    'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost, 'amended': Amended, 'amend_rejected': AmendRejected, 'funding': Funding,
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
     'lease': LeaseTaken, 'note': Note}

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from html import escape
 from typing import Any
-from ..domain.account import Account, deposit, equity, settle
+from ..domain.account import Account, Funding, deposit, equity, fund, settle
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.money import to_minor, to_step
-from ..domain.order import Accepted, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Lost, Order, OrderEvent, OrderState, Rejected, Submitted, apply
+from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Lost, Order, OrderEvent, OrderState, Rejected, Submitted, apply
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
 from .events import BreachRecorded, Deposited, Entry, Halted, IntentRecorded, LeaseTaken, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
@@ -92,6 +92,8 @@ def _deposited(book: Book, r: Deposited, e: Entry) -> None:
 
 def _instrument(book: Book, r: Instrument, e: Entry) -> None: book.instruments[r.symbol] = r
 
+def _funded(book: Book, r: Funding, e: Entry) -> None: book.account = fund(book.account, r)
+
 # %% ../../nbs/07_ledger/02_replay.ipynb #1b902486
 def _intent(book: Book, r: IntentRecorded, e: Entry) -> None:
     if r.client_id in book.orders: return book.fault(e, 'client id used twice', 'a new id', r.client_id)
@@ -138,9 +140,9 @@ def _breach(book: Book, r: BreachRecorded, e: Entry) -> None:
     if o := book.orders.get(r.client_id): book.orders[r.client_id] = apply(o, Rejected(r.client_id, f'{r.limit}: {r.message}' if r.message else r.limit, r.ts))
 def _targets(book: Book, r: Targets, e: Entry) -> None: book.targets = r
 
-_ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost)
+_ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost, Amended, AmendRejected)
 _RULES: dict[type, Callable[[Book, Any, Entry], None]] = {
-    Deposited: _deposited, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
+    Deposited: _deposited, Funding: _funded, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
     RunOpened: _run_opened, RunClosed: _run_closed, PolicyTaken: _policy, Halted: _halted, Resumed: _resumed, LeaseTaken: _leased,
     **dict.fromkeys(_ORDER_EVENTS, _order_event)}
 

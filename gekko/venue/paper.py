@@ -12,7 +12,7 @@ from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO, on_step
-from ..domain.order import Accepted, CancelRejected, Fill, Intent, Order, OrderEvent, OrderState, Rejected, Side, TimeInForce
+from ..domain.order import Accepted, AmendRejected, CancelRejected, Fill, Intent, Order, OrderEvent, OrderState, Rejected, Side, TimeInForce
 from ..domain.time import Clock, Nanos
 from ..execution.broker import Capabilities, Capability, unsupported
 from ..risk.gate import Approved
@@ -121,6 +121,10 @@ class PaperVenue:
         known, now = self._orders.get(client_id), self._clock.now()
         if isinstance(known, Held): request_cancel(self._floor, known, now)
         else: self._floor.said.append(CancelRejected(client_id, 'already rejected' if known else 'no such order', now))
+
+    def amend(self, approved: Approved) -> None:
+        "Not offered here: cancel, and send another."
+        self._floor.said.append(AmendRejected(approved.order.client_id, f'{self.name} does not offer {_C.AMEND.value}', self._clock.now()))
 
     def drain(self) -> list[OrderEvent]:
         if self._floor.leaving: depart(self._floor, self._clock.now())
