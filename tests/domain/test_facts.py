@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 import gekko.domain
 from gekko.domain import account, errors, instrument, lifecycle, market, money, order, position, show, target
 from gekko.domain import time as times
-from gekko.domain.account import Account, Pnl
+from gekko.domain.account import Account, Funding, Pnl
 from gekko.domain.errors import BadInput, GekkoError, Halt, Reject, Retry
 from gekko.domain.instrument import KINDS, Instrument
 from gekko.domain.market import Bar, Depth, Level, Quote, Trade
 from gekko.domain.money import Money
 from gekko.domain.order import (
-    Accepted, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderState, OrderType, Rejected, Side, Submitted, TimeInForce,
+    Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderState, OrderType, Rejected, Side, Submitted, TimeInForce,
 )
 from gekko.domain.position import Position
 from gekko.domain.target import Forecast, Signal, Targets
@@ -67,10 +67,11 @@ triples = st.tuples(share, share, share).map(sorted)
 FACTS: dict[type, st.SearchStrategy[Any]] = {
     Money: st.builds(Money, amount, text), Instrument: st.builds(Instrument, text, text, text, st.sampled_from(KINDS), positive, positive, positive, positive, text, text, st.booleans()),
     Quote: st.builds(Quote, text, ts, positive, positive, positive, positive, ts, ts), Level: st.builds(Level, positive, positive),
-    Depth: st.builds(Depth, text, ts, ladder(True), ladder(False), ts, ts), Trade: st.builds(Trade, text, ts, positive, positive, st.sampled_from(['', 'buy', 'sell']), text, ts), Bar: bars(),
+    Depth: st.builds(Depth, text, ts, ladder(True), ladder(False), ts, ts), Trade: st.builds(Trade, text, ts, positive, positive, st.sampled_from(['', 'buy', 'sell']), text, ts, ts), Bar: bars(),
     Intent: intents(), Fill: fills, Submitted: st.builds(Submitted, text, ts), Accepted: st.builds(Accepted, text, text, ts), Filled: st.builds(Filled, text, fills, ts),
     CancelRequested: st.builds(CancelRequested, text, ts), CancelRejected: st.builds(CancelRejected, text, text, ts), Cancelled: st.builds(Cancelled, text, text, ts),
     Rejected: st.builds(Rejected, text, text, ts), Expired: st.builds(Expired, text, ts), Lost: lost,
+    Amended: st.builds(Amended, text, st.none() | positive, st.none() | positive, st.none() | positive, ts), AmendRejected: st.builds(AmendRejected, text, text, ts), Funding: st.builds(Funding, text, amount, text, text, text, ts),
     Order: st.builds(Order, text, intents(), st.sampled_from(OrderState), positive, positive, amount, text, st.frozensets(text, max_size=4), st.booleans(), text, text, st.none() | lost),
     Position: positions, Account: st.builds(Account, text, text, st.dictionaries(text, amount, max_size=3), st.dictionaries(text, positions, max_size=3), st.dictionaries(text, amount, max_size=3)),
     Pnl: st.builds(Pnl, amount, amount, amount, text), Signal: st.builds(Signal, text, ts, share),

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from desk_stage import alive, at_once, desk_of, ended, entries_of, gekko, held, ladder, launch, ok, only_run, result_of, sound_book, tidy, told, wait_for
+from desk_stage import alive, at_once, desk_of, ended, entries_of, gekko, held, ladder, launch, ok, only_run, result_of, settings_of, sound_book, tidy, told, wait_for
 
+from gekko.cli.runs import show_run, shown_run
 from gekko.ledger.events import Halted, PolicyTaken, RunClosed
 from gekko.ledger.replay import Book
 from gekko.ledger.runs import RunRecord
@@ -88,7 +89,7 @@ def test_the_record_the_command_and_the_books_agree(name: str, struck: dict[str,
     assert s.record.state == 'killed' and WHY.get(name, 'fell silent') in s.record.exit_reason and SAID.get(name, 'the kernel died') in s.record.exit_reason
     assert s.record.ended and s.record.journal_head == s.book.head
     assert D(s.record.metrics['equity']) == s.book.equity == result_of(s.record).final_equity
-    shown = ok(gekko(s.home, 'runs', 'show', s.record.run_id))
+    shown = shown_run(show_run(settings_of(s.home), s.record.run_id))
     assert re.search('^books agree +yes$', shown, re.M) and 'killed' in shown
     assert '"outputs": []' in Path(s.record.executed).read_text(), 'what had run by then is kept'
     assert not alive(s.kernel) and not alive(s.desk)

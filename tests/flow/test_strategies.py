@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
-from desk_stage import STRATEGIES, deals, ended, entries_of, gekko, launch, ledger_of, ok, one_line, outputs, result_of, runs_of, told
+from desk_stage import STRATEGIES, at_once, deals, ended, entries_of, gekko, launch, ledger_of, ok, one_line, outputs, result_of, runs_of, told
 
 from gekko.desk.result import Result
 from gekko.ledger.journal import read_entries, verify
@@ -68,8 +68,8 @@ def test_fills_are_the_same_one_by_one(pair: tuple[Job, Job]) -> None:
 
 
 def test_equity_is_one_number_everywhere(pair: tuple[Job, Job]) -> None:
-    for job in pair:
-        shown = ok(gekko(job.home, 'runs', 'show', job.record.run_id))
+    for job, answer in zip(pair, at_once(*(partial(gekko, j.home, 'runs', 'show', j.record.run_id) for j in pair))):
+        shown = ok(answer)
         number = cents(job.result.final_equity)
         assert f'{number} USD' in job.shown, 'the executed notebook'
         assert re.search(rf'^equity +{re.escape(number)}$', shown, re.M) and re.search(rf'^equity by replay +{re.escape(number)}$', shown, re.M), shown
@@ -82,9 +82,9 @@ def test_the_books_are_sound_and_anchored_in_the_record(pair: tuple[Job, Job]) -
     backtest, paper = pair
     assert verify(ledger_of(paper.home), paper.record.account, paper.record.journal_head).ok
     assert verify(backtest.record.journal_url, 'backtest', backtest.record.journal_head).ok
-    said = one_line(gekko(paper.home, 'ledger', 'verify', '--account', paper.record.account, '--json'))
-    assert said['ok'] and said['entries'] == len(entries_of(paper.home, paper.record.account))
-    assert one_line(gekko(backtest.home, 'ledger', 'verify', '--url', backtest.record.journal_url, '--json'))['ok']
+    asked = ('--account', paper.record.account), ('--url', backtest.record.journal_url)
+    said = [one_line(s) for s in at_once(*(partial(gekko, paper.home, 'ledger', 'verify', '--json', *words) for words in asked))]
+    assert said[0]['ok'] and said[0]['entries'] == len(entries_of(paper.home, paper.record.account)) and said[1]['ok']
 
 
 def test_every_order_carries_its_run_and_its_cell(pair: tuple[Job, Job]) -> None:
@@ -104,16 +104,17 @@ def test_the_conversation_with_the_desk_is_not_in_the_notebook(pair: tuple[Job, 
     if paper.record.notebook.endswith('first.ipynb'): assert '"stream"' not in paper.shown
 
 
-def test_what_was_traded_on_a_desk_is_not_traded_again(pair: tuple[Job, Job]) -> None:
-    refused = gekko(pair[1].home, 'runs', 'rerun', pair[1].record.run_id)
+def test_what_was_traded_on_a_desk_is_not_traded_again(traded: Callable[[str], tuple[Job, Job]]) -> None:
+    _, paper = traded('first')
+    refused = gekko(paper.home, 'runs', 'rerun', paper.record.run_id)
     assert refused.returncode == 2 and 'only a backtest' in refused.stderr
 
 
 def test_runs_are_listed_and_compared(pair: tuple[Job, Job]) -> None:
     backtest, paper = (j.record.run_id for j in pair)
-    listed = {r['run']: r for r in one_line(gekko(pair[0].home, 'runs', 'list', '--json'))}
+    lines = at_once(partial(gekko, pair[0].home, 'runs', 'list', '--json'), partial(gekko, pair[0].home, 'runs', 'diff', backtest, paper, '--json'))
+    listed, differs = {r['run']: r for r in one_line(lines[0])}, one_line(lines[1])
     assert listed[backtest]['state'] == listed[paper]['state'] == 'done' and listed[paper]['equity'] == pair[1].record.metrics['equity']
-    differs = one_line(gekko(pair[0].home, 'runs', 'diff', backtest, paper, '--json'))
     assert [d['what'] for d in differs if not d['what'].startswith('result') and d[backtest] != d[paper]] == ['mode', 'params.mode']
     assert all(d[backtest] == d[paper] for d in differs if d['what'].startswith('result'))
 
