@@ -19,7 +19,7 @@ from ...domain.errors import BadInput
 from ...domain.time import SECOND, Nanos
 
 # %% auto #0
-__all__ = ['PublicKey', 'PrivateKey', 'LIFE_S', 'LEEWAY', 'ISSUERS', 'Key', 'algorithm', 'key_name', 'new_key', 'private', 'uri',
+__all__ = ['PublicKey', 'PrivateKey', 'LIFE_S', 'ISSUERS', 'LEEWAY', 'Key', 'algorithm', 'key_name', 'new_key', 'private', 'uri',
            'sign', 'Unauthorized', 'verify', 'bearer']
 
 # %% ../../../nbs/08_venue/sandbox/30_coinbase_token.ipynb #6812240d
@@ -82,13 +82,13 @@ def sign(key: Key, now: Nanos, bound: str = '', **changed: Any) -> str:
     return jwt.encode({k: v for k, v in claims.items() if v is not None}, mine, algorithm(mine.public_key()), {'kid': key.name, 'nonce': secrets.token_hex(16)})
 
 # %% ../../../nbs/08_venue/sandbox/30_coinbase_token.ipynb #eb1fc68a
-class Unauthorized(Exception):
-    "A token that does not prove who is asking; the message is for the sandbox's own record, the client only hears 401."
-
-LEEWAY: Nanos = 5 * SECOND
-"How far ahead of us a client's clock may be; a minute is too far."
 ISSUERS = frozenset({'cdp', 'coinbase-cloud'})
 "The issuer that the documents name today, and the one before it, which older clients still send."
+LEEWAY: Nanos = 5 * SECOND
+"How far ahead of us a client's clock may be; a minute is too far."
+
+class Unauthorized(Exception):
+    "A token that does not prove who is asking; the message is for the sandbox's own record, the client only hears 401."
 
 # %% ../../../nbs/08_venue/sandbox/30_coinbase_token.ipynb #357ee0e4
 def _lifetime(claims: Mapping[str, Any], now: Nanos) -> str:
