@@ -17,8 +17,8 @@ from ...domain.time import SECOND, Nanos, iso, utc
 # %% auto #0
 __all__ = ['NEVER', 'MICRO', 'T', 'STATUS', 'UNAUTHORIZED', 'THROTTLED', 'UNKNOWN', 'PREVIEW_UNKNOWN', 'REASONS',
            'CANCEL_UNKNOWN', 'EDIT_UNKNOWN', 'EDITS', 'text', 'ratio', 'percent', 'stamp', 'when', 'amount',
-           'order_uuid', 'fill_uuid', 'account_uuid', 'cursor', 'position', 'page', 'Problem', 'limits', 'reasons',
-           'refused', 'cancel_result', 'edit_error']
+           'order_uuid', 'fill_uuid', 'account_uuid', 'cursor', 'position', 'page', 'Problem', 'limits', 'NotAccepted',
+           'reasons', 'refused', 'cancel_result', 'edit_error']
 
 # %% ../../../nbs/08_venue/sandbox/31_coinbase_words.ipynb #41ea38a3
 def text(x: Decimal | None) -> str:
@@ -152,7 +152,16 @@ REASONS |= {
     'ended': (UNKNOWN, 'PREVIEW_END_TIME_IS_IN_THE_PAST'),
     'end_too_far': ('END_TIME_TOO_FAR_IN_FUTURE', 'PREVIEW_END_TIME_TOO_FAR_IN_FUTURE'),
     'reduce_only': (UNKNOWN, 'PREVIEW_REDUCE_ONLY_NOT_ALLOWED_ON_SPOT_PRODUCTS'),
-    'bad_side': ('INVALID_SIDE', 'PREVIEW_INVALID_SIDE')}
+    'bad_side': ('INVALID_SIDE', 'PREVIEW_INVALID_SIDE'),
+    'bracket': ('BRACKET_ORDER_NOT_SUPPORTED', 'PREVIEW_BRACKET_ORDER_NOT_SUPPORTED'),
+    'fok_market': ('FOK_ONLY_ALLOWED_ON_LIMIT_ORDERS', 'PREVIEW_FOK_ONLY_ALLOWED_ON_LIMIT_ORDERS')}
+
+# %% ../../../nbs/08_venue/sandbox/31_coinbase_words.ipynb #d9e98383
+class NotAccepted(Exception):
+    "This protocol's own refusal of an order that can be read: `word` is a key of REASONS."
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(f'{word}: {message}')
+        self.word, self.message = word, message
 
 # %% ../../../nbs/08_venue/sandbox/31_coinbase_words.ipynb #aa5cb1c0
 def reasons(word: str) -> tuple[str, str]:
