@@ -80,10 +80,11 @@ def _earliest(m: _Meter, n: int, urgent: bool, now: Nanos) -> Nanos:
     raise BadInput(f'quota {m.quota.name} can never admit this', expected=f'at most {m.quota.limit - (0 if urgent else m.quota.reserved)}', found=n)
 
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #ef644728
+_FAR: Nanos = 1 << 63
+
 def _after(m: _Meter, n: int, kept: int, urgent: bool, now: Nanos) -> Nanos:
-    "As `_earliest`, with `kept` units left free for somebody who stands before; when all of it is kept, some instant later than now."
-    if kept + n > m.quota.limit - (0 if urgent else m.quota.reserved): return max(now + 1, _earliest(m, m.quota.limit - (0 if urgent else m.quota.reserved), urgent, now))
-    return _earliest(m, n + kept, urgent, now)
+    "As `_earliest`, with `kept` units left for those who stand before; far away when only their going can make room."
+    return _FAR if kept + n > m.quota.limit - (0 if urgent else m.quota.reserved) else _earliest(m, n + kept, urgent, now)
 
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #53ab7a27
 @dataclass(eq=False, slots=True)
@@ -134,7 +135,8 @@ class Line:
             t = self._lanes[key][0]
             at = max([self.banned_until, now, *(_after(m, n, shadow.get(m.quota.name, 0), t.urgent, now) for m, n in self._meters(t.cost))])
             if at <= now: self._admit(t, now); continue
-            done.add(key); again.append(at)
+            done.add(key)
+            if at < _FAR: again.append(at)
             for m, n in self._meters(t.cost):
                 blocks = _after(m, n, 0, t.urgent, now) > now
                 shadow[m.quota.name] = m.quota.limit if blocks else shadow.get(m.quota.name, 0) + n
