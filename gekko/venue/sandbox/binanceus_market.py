@@ -18,14 +18,14 @@ from .history import Candle, joined
 from .orders import Listing, Print
 
 # %% auto #0
-__all__ = ['TYPES', 'STP', 'MAX_ORDERS', 'MAX_ALGO', 'AVG_MINS', 'INTERVALS', 'filters', 'symbol_info', 'exchange_info', 'rows',
-           'depth', 'depth_weight', 'book_ticker', 'trade', 'same_taker', 'aggregates', 'agg_trade', 'picked', 'opened',
+__all__ = ['TYPES', 'STP', 'MAX_ORDERS', 'MAX_ALGO', 'INTERVALS', 'filters', 'symbol_info', 'exchange_info', 'rows', 'depth',
+           'depth_weight', 'book_ticker', 'trade', 'same_taker', 'aggregates', 'agg_trade', 'picked', 'opened',
            'closes', 'opening', 'gather', 'kline', 'read_klines', 'ticker', 'average', 'ticker_weight']
 
 # %% ../../../nbs/08_venue/sandbox/22_binanceus_market.ipynb #0b22bf4d
 TYPES = ('LIMIT', 'LIMIT_MAKER', 'MARKET', 'STOP_LOSS_LIMIT', 'TAKE_PROFIT_LIMIT')
-STP = ('EXPIRE_TAKER', 'EXPIRE_MAKER', 'EXPIRE_BOTH')
-MAX_ORDERS, MAX_ALGO, AVG_MINS = 200, 5, 5
+STP = ('EXPIRE_MAKER', 'NONE')
+MAX_ORDERS, MAX_ALGO = 200, 5
 _STATUS = {'trading': 'TRADING', 'halted': 'HALT', 'closed': 'BREAK', 'delisted': 'BREAK'}
 
 def filters(x: Listing) -> list[dict[str, Any]]:
@@ -35,8 +35,8 @@ def filters(x: Listing) -> list[dict[str, Any]]:
     return [{'filterType': 'PRICE_FILTER', 'minPrice': num(x.tick), 'maxPrice': num(Decimal(10_000_000)), 'tickSize': num(x.tick)},
             {'filterType': 'LOT_SIZE', **size, 'stepSize': num(x.lot)},
             {'filterType': 'MARKET_LOT_SIZE', **size, 'stepSize': num(x.lot)},
-            {'filterType': 'PERCENT_PRICE', 'multiplierUp': f'{high:f}', 'multiplierDown': f'{low:f}', 'avgPriceMins': AVG_MINS},
-            {'filterType': 'NOTIONAL', 'minNotional': num(x.min_notional), 'applyMinToMarket': True, 'maxNotional': num(Decimal(9_000_000)), 'applyMaxToMarket': False, 'avgPriceMins': AVG_MINS},
+            {'filterType': 'PERCENT_PRICE', 'multiplierUp': f'{high:f}', 'multiplierDown': f'{low:f}', 'avgPriceMins': 0},
+            {'filterType': 'NOTIONAL', 'minNotional': num(x.min_notional), 'applyMinToMarket': True, 'maxNotional': num(Decimal(9_000_000)), 'applyMaxToMarket': False, 'avgPriceMins': 0},
             {'filterType': 'MAX_NUM_ORDERS', 'maxNumOrders': MAX_ORDERS}, {'filterType': 'MAX_NUM_ALGO_ORDERS', 'maxNumAlgoOrders': MAX_ALGO}]
 
 # %% ../../../nbs/08_venue/sandbox/22_binanceus_market.ipynb #7ed23243

@@ -41,7 +41,7 @@ SAYS |= {
     'empty':         (400, -1105, "Parameter '{name}' was empty."),
     'not_required':  (400, -1106, "Parameter '{name}' sent when not required."),
     'precision':     (400, -1111, 'Precision is over the maximum defined for this asset.'),
-    'tif_unneeded':  (400, -1114, 'TimeInForce parameter sent when not required.'),
+    'no_depth':      (400, -1112, 'No orders on book for symbol.'),
     'tif':           (400, -1115, 'Invalid timeInForce.'),
     'type':          (400, -1116, 'Invalid orderType.'),
     'side':          (400, -1117, 'Invalid side.'),
@@ -86,7 +86,7 @@ class Said(Exception):
 # %% ../../../nbs/08_venue/sandbox/20_binanceus_words.ipynb #68ebd9db
 _REFUSED = {'unknown_symbol': 'symbol', 'halted': 'closed', 'market_closed': 'closed', 'insufficient': 'insufficient', 'would_take': 'would_take', 'would_trigger': 'would_trigger',
             'duplicate_id': 'duplicate', 'unknown_order': 'unknown_sent', 'already_done': 'unknown_sent', 'bad_order': 'composition', 'rate_limited': 'busy', 'not_allowed': 'key',
-            'no_liquidity': 'unsupported'}
+            'no_liquidity': 'no_depth'}
 _FILTERS = {'price_step': 'PRICE_FILTER', 'size_step': 'LOT_SIZE', 'too_small': 'LOT_SIZE', 'too_big': 'LOT_SIZE', 'min_notional': 'NOTIONAL', 'price_band': 'PERCENT_PRICE'}
 
 def said(refusal: Refusal, *, looking: bool = False) -> Said:
