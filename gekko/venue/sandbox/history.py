@@ -67,7 +67,7 @@ class Candle:
 # %% ../../../nbs/08_venue/sandbox/03_history.ipynb #dd0fe385
 def joined(candles: list[Candle], start: Nanos) -> Candle:
     "Candles in a row as one. Those without trades lend their prices only when there is nothing else."
-    xs = [c for c in candles if c.count] or candles[:1]
+    xs = [c for c in candles if c.count or c.volume] or candles
     volume = turnover = bought = ZERO
     for c in xs: volume, turnover, bought = EXACT.add(volume, c.volume), EXACT.add(turnover, c.turnover), EXACT.add(bought, c.bought)
     return Candle(start, xs[0].open, max(c.high for c in xs), min(c.low for c in xs), xs[-1].close, volume, turnover, sum(c.count for c in xs), bought)
