@@ -18,9 +18,9 @@ from .coinbase_words import NEVER, NotAccepted, Problem, amount, fill_uuid, orde
 from .orders import Deal, Listing, Ticket, Work
 
 # %% auto #0
-__all__ = ['SHAPES', 'ELSEWHERE', 'Shape', 'shape', 'net_of_fee', 'read_side', 'read_order', 'Names', 'status', 'force',
-           'trigger_status', 'Sums', 'sums', 'configuration', 'order_json', 'user_order', 'fill_json', 'read_edit',
-           'find_problem']
+__all__ = ['SHAPES', 'ELSEWHERE', 'Shape', 'shape', 'net_of_fee', 'read_side', 'read_order', 'Names', 'status', 'ending',
+           'order_type', 'force', 'trigger_status', 'Sums', 'sums', 'configuration', 'order_json', 'user_order',
+           'fill_json', 'read_edit', 'find_problem']
 
 # %% ../../../nbs/08_venue/sandbox/32_coinbase_orders.ipynb #af4bbd84
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,19 @@ _STATUS = {OrderState.ACCEPTED: 'OPEN', OrderState.PARTLY_FILLED: 'OPEN', OrderS
 _TYPES = {OrderType.MARKET: 'MARKET', OrderType.LIMIT: 'LIMIT', OrderType.STOP_LIMIT: 'STOP_LIMIT', OrderType.STOP: 'STOP'}
 
 def status(work: Work) -> str:
-    "An order's status at the venue; what has not reached the book yet is PENDING."
+    "An order's status at the venue; what has not reached the book yet is PENDING. The rest of an order that never waits is cancelled, not expired."
+    if work.state is OrderState.EXPIRED and work.reason != 'expired': return 'CANCELLED'
     return _STATUS.get(work.state, 'PENDING')
+
+_ENDS = {'cancelled': 'User requested cancel', 'ioc': 'Immediate or cancel order was not filled', 'fok': 'Fill or kill order was not filled', 'no_liquidity': 'No more liquidity', 'insufficient': 'Insufficient funds', '': 'User requested cancel'}
+
+def ending(work: Work) -> str:
+    "Why a cancelled order was cancelled; empty for any other."
+    return _ENDS.get(work.reason, work.reason) if status(work) == 'CANCELLED' else ''
+
+def order_type(work: Work) -> str:
+    "The order's type in the venue's word."
+    return _TYPES[work.ticket.type]
 
 def force(ticket: Ticket) -> str:
     "The time in force's long name; an expiry makes it good until that date."
@@ -180,14 +191,13 @@ def order_json(work: Work, listing: Listing, names: Names) -> dict[str, Any]:
     "An order as Get Order and List Orders show it."
     t, s = work.ticket, sums(work, listing)
     quoted = 'quote_size' in t.extra
-    ended = 'User requested cancel' if work.reason in ('', 'cancelled') else work.reason
     return {
         'order_id': names.order(work.order_id), 'product_id': t.symbol, 'user_id': names.user, 'order_configuration': configuration(work), 'side': t.side.value.upper(),
         'client_order_id': t.client_id, 'status': status(work), 'time_in_force': force(t), 'created_time': stamp(work.created), 'completion_percentage': s.completion,
         'filled_size': text(s.filled), 'average_filled_price': text(ratio(s.value, s.filled)), 'fee': '', 'number_of_fills': str(len(work.deals)), 'filled_value': text(s.value), 'pending_cancel': False,
-        'size_in_quote': quoted, 'total_fees': text(s.fees), 'size_inclusive_of_fees': quoted, 'total_value_after_fees': text(s.after_fees), 'trigger_status': trigger_status(work), 'order_type': _TYPES[t.type],
+        'size_in_quote': quoted, 'total_fees': text(s.fees), 'size_inclusive_of_fees': quoted, 'total_value_after_fees': text(s.after_fees), 'trigger_status': trigger_status(work), 'order_type': order_type(work),
         'reject_reason': 'REJECT_REASON_UNSPECIFIED', 'settled': work.state is OrderState.FILLED, 'product_type': 'SPOT', 'reject_message': work.reason if work.state is OrderState.REJECTED else '',
-        'cancel_message': ended if work.state is OrderState.CANCELLED else '', 'order_placement_source': 'RETAIL_ADVANCED', 'outstanding_hold_amount': text(s.hold), 'is_liquidation': False,
+        'cancel_message': ending(work), 'order_placement_source': 'RETAIL_ADVANCED', 'outstanding_hold_amount': text(s.hold), 'is_liquidation': False,
         'last_fill_time': stamp(work.deals[-1].ts) if work.deals else None, 'edit_history': list(work.note.get('edits', ())), 'leverage': '', 'margin_type': 'UNKNOWN_MARGIN_TYPE',
         'retail_portfolio_id': names.portfolio, 'originating_order_id': '', 'attached_order_id': '', 'attached_order_configuration': None, 'last_update_time': stamp(work.updated or work.created)}
 
@@ -195,11 +205,10 @@ def order_json(work: Work, listing: Listing, names: Names) -> dict[str, Any]:
 def user_order(work: Work, listing: Listing, names: Names) -> dict[str, str]:
     "An order as the user channel shows it."
     t, s = work.ticket, sums(work, listing)
-    ended = work.state is OrderState.CANCELLED
     return {
-        'avg_price': text(ratio(s.value, s.filled)), 'cancel_reason': ('User requested cancel' if work.reason in ('', 'cancelled') else work.reason) if ended else '', 'client_order_id': t.client_id,
+        'avg_price': text(ratio(s.value, s.filled)), 'cancel_reason': ending(work), 'client_order_id': t.client_id,
         'completion_percentage': s.completion, 'contract_expiry_type': 'UNKNOWN_CONTRACT_EXPIRY_TYPE', 'cumulative_quantity': text(s.filled), 'filled_value': text(s.value), 'leaves_quantity': text(s.left),
-        'limit_price': text(t.limit or ZERO), 'number_of_fills': str(len(work.deals)), 'order_id': names.order(work.order_id), 'order_side': t.side.value.upper(), 'order_type': _TYPES[t.type],
+        'limit_price': text(t.limit or ZERO), 'number_of_fills': str(len(work.deals)), 'order_id': names.order(work.order_id), 'order_side': t.side.value.upper(), 'order_type': order_type(work),
         'outstanding_hold_amount': text(s.hold), 'post_only': str(t.post_only).lower(), 'product_id': t.symbol, 'product_type': 'SPOT', 'reject_reason': '', 'retail_portfolio_id': names.portfolio,
         'risk_managed_by': 'UNKNOWN_RISK_MANAGEMENT_TYPE', 'status': status(work), 'stop_price': text(t.stop), 'time_in_force': force(t), 'total_fees': text(s.fees), 'total_value_after_fees': text(s.after_fees),
         'trigger_status': trigger_status(work), 'creation_time': stamp(work.created), 'end_time': stamp(t.expires), 'start_time': NEVER}
