@@ -53,6 +53,7 @@ class Order:
     told: dict[str, Any] = field(default_factory=dict)                    # tradeOpenedID and the like
     replaces: int = 0
     replaced_by: int = 0
+    pieces: int = 0                                                       # into how many fills the fault plan cuts what is left
 
     @property
     def pending(self) -> bool: return self.state == 'PENDING'
