@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote_plus
-from ...domain.money import EXACT, to_step
+from ...domain.money import EXACT
 from ...domain.time import Nanos
 from .orders import Refusal
 
@@ -99,7 +99,7 @@ _EIGHT = Decimal('0.00000001')
 
 def num(x: Decimal | None) -> str:
     "A number as the venue writes it: eight decimals, no exponent; nothing is zero."
-    return '0.00000000' if x is None else f'{to_step(x, _EIGHT):f}'
+    return '0.00000000' if x is None else f'{x:.8f}'
 
 def ms(ts: Nanos) -> int:
     "Milliseconds since 1970, rounded down."
