@@ -156,6 +156,10 @@ class Roll:
         known.amending = True
         return leg_name(client_id, known.leg + 1)
 
+    def unamended(self, client_id: str, reason: str, ts: Nanos) -> None:
+        "A change was refused before it was sent."
+        self._say(AmendRejected(client_id, reason, ts))
+
     def unchanged(self, client_id: str, reason: str, ts: Nanos) -> None:
         "The change failed: it works on as it was, or, if its end was heard meanwhile, that end is said."
         known = self._known[client_id]

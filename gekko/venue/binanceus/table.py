@@ -4,15 +4,17 @@
 
 # %% ../../../nbs/08_venue/binanceus/00_table.ipynb #cd2e8dd4
 from __future__ import annotations
+from collections.abc import Mapping, Sequence
 from ...domain.errors import BadInput
 from ...domain.order import Intent, OrderType, TimeInForce
 from ...domain.time import Nanos, duration
 from ...execution.broker import Capabilities, Capability
 from ..wire.sorting import ErrorTable, Reaction, Rule
+from ..wire.throttle import Quota, used_header
 
 # %% auto #0
-__all__ = ['VENUE', 'CAPABILITIES', 'BARS', 'WEIGHTS', 'PER_MINUTE', 'ORDERS_PER_10S', 'RECV_WINDOW_MS', 'SETTLED_MS', 'ERRORS',
-           'STALE', 'contradiction', 'bar_length', 'weight']
+__all__ = ['VENUE', 'CAPABILITIES', 'BARS', 'WEIGHTS', 'QUOTAS', 'READERS', 'RECV_WINDOW_MS', 'SETTLED_MS', 'ERRORS', 'STALE',
+           'contradiction', 'bar_length', 'weight', 'published']
 
 # %% ../../../nbs/08_venue/binanceus/00_table.ipynb #14250013
 VENUE = 'binanceus'
@@ -46,8 +48,6 @@ def bar_length(bar: str) -> Nanos:
 # %% ../../../nbs/08_venue/binanceus/00_table.ipynb #a3c6ff20
 WEIGHTS = {'ping': 1, 'time': 1, 'exchangeInfo': 10, 'trades': 1, 'historicalTrades': 5, 'klines': 1, 'ticker/bookTicker': 1, 'account': 10, 'order': 2,
            'openOrders': 40, 'allOrders': 10, 'myTrades': 10, 'userDataStream': 1, 'order/cancelReplace': 1}
-PER_MINUTE, ORDERS_PER_10S = 1200, 100
-
 def weight(path: str, method: str = 'GET', **params: object) -> int:
     "What a call costs. A write of an order weighs 1; one symbol's open orders weigh 3, all symbols' 40; a deep book weighs more."
     if path == 'order' and method != 'GET': return 1
@@ -56,6 +56,17 @@ def weight(path: str, method: str = 'GET', **params: object) -> int:
         levels = int(str(params.get('limit', 100)))
         return next(w for most, w in ((100, 1), (500, 5), (1000, 10), (10**9, 50)) if levels <= most)
     return WEIGHTS.get(path, 1)
+
+# %% ../../../nbs/08_venue/binanceus/00_table.ipynb #48012e20
+QUOTAS = (Quota('weight', 1200, 60.0, reserved=120, aligned=True), Quota('orders', 100, 10.0, aligned=True), Quota('orders-1d', 200_000, 86_400.0, counts='orders', aligned=True))
+READERS = (used_header('x-mbx-used-weight-1m', 'weight'), used_header('x-mbx-order-count-10s', 'orders'), used_header('x-mbx-order-count-1d', 'orders-1d'))
+_SECONDS = {'SECOND': 1, 'MINUTE': 60, 'HOUR': 3600, 'DAY': 86_400}
+
+def published(rate_limits: Sequence[Mapping[str, object]]) -> dict[str, int]:
+    "The quotas' limits as exchangeInfo publishes them, by our names; those that we don't keep are left out."
+    names = {('REQUEST_WEIGHT', 60): 'weight', ('ORDERS', 10): 'orders', ('ORDERS', 86_400): 'orders-1d'}
+    spans = [((str(x.get('rateLimitType')), _SECONDS.get(str(x.get('interval')), 0) * int(str(x.get('intervalNum', 1)))), int(str(x.get('limit', 0)))) for x in rate_limits]
+    return {names[key]: limit for key, limit in spans if key in names and limit > 1}
 
 # %% ../../../nbs/08_venue/binanceus/00_table.ipynb #a0d0a9c1
 RECV_WINDOW_MS = 3_000
