@@ -40,7 +40,7 @@ class Street:
     exchange: Exchange
     specs: Mapping[str, Spec]
     session: str = 'open'
-    levels: int = 10
+    levels: int = 3
 
     def now(self) -> Nanos: return self.exchange.clock.now()
     def listing(self, name: str) -> Listing: return self.exchange.listing(self.specs[name].symbol)
