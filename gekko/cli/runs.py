@@ -30,11 +30,11 @@ def pairs(words: Sequence[tuple[str, str]]) -> dict[str, str]:
     return out
 
 # %% ../../nbs/14_cli/01_runs.ipynb #78e23b96
-def start(notebook: Path, given: Mapping[str, Any], mode: str, settings: Settings, quiet: bool) -> Done:
+def start(notebook: Path, given: Mapping[str, Any], mode: str, settings: Settings, quiet: bool, venue: str = '') -> Done:
     "Check the job, run it with a progress bar on a terminal, and give back what came of it."
     from gekko.jobs.runner import prepare, run_job
-    job = prepare(notebook, given, mode, settings)
-    with progress(f'{job.name} ({mode})', quiet) as move:
+    job = prepare(notebook, given, mode, settings, venue)
+    with progress(f'{job.name} ({venue or mode})', quiet) as move:
         return run_job(job, settings, watch=lambda p: move(p.done, p.total, f'{when(p.ts)[:10]}  equity {_money(p.equity)}'))
 
 def _money(text: object) -> str:
@@ -55,7 +55,7 @@ def _form(x: float | None, form: str) -> str: return '-' if x is None else forma
 
 def next_steps(r: RunRecord) -> str:
     "Commands to try next."
-    other = 'backtest' if r.mode == 'paper' else 'paper'
+    other = 'paper' if r.mode == 'backtest' else 'backtest'
     tries = [f'gekko runs show {r.run_id}', f'gekko ledger verify --account {r.account}' if r.mode != 'backtest' else f'gekko runs rerun {r.run_id}',
              f'gekko run {_short(r.notebook)} --mode {other}', 'make dashboards']
     return 'Next:\n' + '\n'.join(f'  {t}' for t in tries)

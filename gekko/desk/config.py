@@ -59,6 +59,10 @@ class Settings(BaseModel):
         return v
 
     @property
+    def venues(self) -> tuple[str, ...]:
+        "The venues that may be traded here, by the names that commands use."
+        return tuple(p.replace('_', '') for p in self.trading_platforms.split(',') if p and p != 'paper')
+    @property
     def store(self) -> str:
         "Root of the market data store: a path or an s3:// address."
         return self.store_url or str(self.home/'store')

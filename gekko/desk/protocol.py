@@ -88,9 +88,10 @@ class RunOpenedReply(msgspec.Struct, tag=True, frozen=True):
     first: int
     total: int
     data_version: str
+    bar: str = ''
 
 class RowReply(msgspec.Struct, tag=True, frozen=True):
-    "The next closed bars, and the account after everything that happened up to their end. `done` when there are none."
+    "The next closed bars, and the account after everything that happened up to their end. `done` when there will be none, `waiting` while there are none yet: ask again."
     row: int
     bars: Columns | None
     equity: Decimal
@@ -98,6 +99,7 @@ class RowReply(msgspec.Struct, tag=True, frozen=True):
     breaches: int
     halted: str = ''
     done: bool = False
+    waiting: bool = False
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #ca4cf872
 class BeatReply(msgspec.Struct, tag=True, frozen=True):

@@ -29,6 +29,11 @@ class Refusal:
     client_id: str = ''
     message: str = ''
 
+# %% ../../nbs/09_desk/02_result.ipynb #e77d4523
+def _in_kind(f: Fill) -> bool:
+    "Whether the fee was kept back in the coin that was bought."
+    return bool(f.fee) and f.symbol.startswith(f'{f.fee_currency}-')
+
 # %% ../../nbs/09_desk/02_result.ipynb #3ed5c70f
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
@@ -58,8 +63,8 @@ class Result:
         return self.equity[-1] if self.equity else self.cash
     @property
     def fees(self) -> Decimal:
-        "Fees paid, in the account's currency."
-        return sum((f.fee for f in self.fills), ZERO)
+        "Fees paid, in the account's currency; one taken in the coin that was bought counts at the fill's price."
+        return sum((EXACT.multiply(f.fee, f.price) if _in_kind(f) else f.fee for f in self.fills), ZERO)
     @property
     def periods_per_year(self) -> float:
         "Bars a year, as this history really had them: five-day weeks, holidays and gaps count themselves."
@@ -67,9 +72,9 @@ class Result:
         return (len(self.times) - 1) * 365.25 * DAY / span if span else 0.0
 
     def positions(self) -> dict[str, Decimal]:
-        "Signed size held at the end, from the fills."
+        "Signed size that the run's own fills add up to."
         held: dict[str, Decimal] = {}
-        for f in self.fills: held[f.symbol] = EXACT.add(held.get(f.symbol, ZERO), f.qty * f.side.sign)
+        for f in self.fills: held[f.symbol] = EXACT.subtract(EXACT.add(held.get(f.symbol, ZERO), f.signed), f.fee if _in_kind(f) else ZERO)
         return {s: q for s, q in held.items() if q}
     def __repr__(self) -> str:
         return f'{self.run_id}: {self.mode}, {len(self.times):,} bars, equity {self.final_equity:,.2f} {self.currency}, {len(self.fills):,} fills ({self.exit_reason})'

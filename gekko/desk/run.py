@@ -65,6 +65,12 @@ class Run:
         self.trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode=mode, account=account, instruments=market.instruments,
                              venue=venue, journal=journal, clock=self.clock, may_send=may_send, kill=kill)
         open_run(self.trader)
+        self.history, self.first, self.total, self.version = market.bars.rows(0, market.first), market.first, market.total, market.bars.version
+
+    @property
+    def last(self) -> Bars:
+        "The row that closed last."
+        return self.market.bars.rows(self.row, self.row + 1)
 
     def advance(self) -> bool:
         "Step to the next closed row; False when history is over."

@@ -13,6 +13,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from .client import key_pair
+from .live import LiveRun
 from .config import Settings, load_settings
 from .protocol import MAX_FRAME, pack, refusal, socket_folder, unpack_request
 from .server import Desk, handle, look_after, stop
@@ -83,7 +84,7 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
         while not told:
             if time.monotonic() - turned > desk.settings.heartbeat_s: desk.beat = desk.asked = desk.clock.monotonic()   # we stood still, not the notebook
             turned = time.monotonic()
-            if answer_all(desk, s, wait): quiet = time.monotonic()
+            if answer_all(desk, s, min(wait, 5) if isinstance(desk.run, LiveRun) else wait): quiet = time.monotonic()
             look_after(desk)
             if leave_when_done and desk.state != 'trading' and time.monotonic() - quiet > linger_s: break
         stop(desk, told[0] if told else 'nobody needs it any more')

@@ -4,8 +4,9 @@
 
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
-import os, traceback
-from contextlib import suppress
+import os, time, traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
@@ -13,8 +14,9 @@ from .config import Settings
 from .protocol import (AskFlatten, AskHalt, AskResume, AskStatus, Beat, BeatReply, CloseRun, Columns, Decide, OpenRun, OutcomeReply, Reply, Request,
                                  RowReply, RunOpenedReply, StatusReply, refusal)
 from .result import Result, encode_result
-from .run import Market, Run, lay_out
-from .spec import from_json
+from .live import LiveRun
+from .run import Run, lay_out
+from .spec import RunSpec, from_json
 from .trader import halt, resume
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.money import ZERO
@@ -33,11 +35,11 @@ __all__ = ['FLUSH', 'Desk', 'columns', 'status', 'stop_risk', 'handle', 'end_run
 FLUSH: Nanos = SECOND // 5
 
 class Desk:
-    "A paper desk. One run at a time, each on an account of its own, because a replay starts from nothing."
+    "A desk. One run at a time: a replay on an account of its own, because it starts from nothing; a live run on the account it has at the venue."
     def __init__(self, name: str, settings: Settings, clock: Clock) -> None:
         self.name, self.settings, self.clock = name, settings, clock
         self.kill = KillSwitch(settings.home/'kill')
-        self.run: Run | None = None
+        self.run: Run | LiveRun | None = None
         self.lease: Lease | None = None
         self.told: tuple[Decide, RowReply] | None = None      # the last decision and its answer
         self.last: Result | None = None
@@ -67,31 +69,54 @@ def _on_open(desk: Desk, q: OpenRun) -> Reply:
     if not q.run_id: raise BadInput('a run needs a name', expected='an id', found='none')
     spec = from_json(q.spec)
     Limits.from_dict(spec.limits)
-    market = lay_out(spec, Store(q.store) if q.store else None)
-    if q.data_version and q.data_version != market.bars.version: raise BadInput('the data changed since the run was prepared', expected=q.data_version, found=market.bars.version)
-    account = f'paper-{q.run_id}'
+    run, lease = _open_live(desk, q, spec) if spec.venue else _open_paper(desk, q, spec)
+    desk.run, desk.run_id, desk.account, desk.reason, desk.lease, desk.last = run, q.run_id, lease.account, '', lease, None
+    desk.told = None
+    desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
+    return RunOpenedReply(lease.account, lease.epoch, run.spec.symbols, columns(run.history), run.first, run.total, run.version, run.spec.bar)
+
+# %% ../../nbs/09_desk/06_server.ipynb #07d39331
+@contextmanager
+def _books(desk: Desk, account: str, lineage: str) -> Iterator[tuple[Lease, Journal]]:
+    "The account's lease and journal, with the lease's line in it; both let go again when the opening fails."
     lease = acquire(desk.settings.ledger, account, f'{desk.name}:{os.getpid()}', desk.settings.lease_s, desk.clock)
-    try: run = _first_lines(desk, q, market, lease)
+    try:
+        journal = Journal.open(desk.settings.ledger, account, epoch=lease.epoch)
+        try: yield lease, journal
+        except BaseException:
+            journal.close()
+            raise
     except BaseException:
         lease.release()
         raise
-    desk.run, desk.run_id, desk.account, desk.reason, desk.lease, desk.last = run, q.run_id, account, '', lease, None
-    desk.told = None
-    desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
-    return RunOpenedReply(account, lease.epoch, market.spec.symbols, columns(market.bars.rows(0, market.first)), market.first, market.total, market.bars.version)
 
-# %% ../../nbs/09_desk/06_server.ipynb #07d39331
-def _first_lines(desk: Desk, q: OpenRun, market: Market, lease: Lease) -> Run:
-    "The run, with its first lines on disk."
-    journal = Journal.open(desk.settings.ledger, lease.account, epoch=lease.epoch)
-    if journal.head[0]:
-        journal.close()
-        raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
-    journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
-    return Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: _may_send(desk), kill=desk.kill.reason)
+def _open_paper(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[Run, Lease]:
+    "A replay, with its first lines on disk."
+    market = lay_out(spec, Store(q.store) if q.store else None)
+    if q.data_version and q.data_version != market.bars.version: raise BadInput('the data changed since the run was prepared', expected=q.data_version, found=market.bars.version)
+    with _books(desk, f'paper-{q.run_id}', q.lineage) as (lease, journal):
+        if journal.head[0]: raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
+        journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
+        return Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: _may_send(desk), kill=desk.kill.reason), lease
+
+def _open_live(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
+    "A run at a venue: the account's lease first, so that no two desks speak for it, then the venue, then the books."
+    from gekko.desk.opening import account_of, connected, open_live, told
+    from gekko.venue.wire.secret import load_access
+    access = load_access(desk.settings.home, spec.venue)
+    with _books(desk, account_of(access), q.lineage) as (lease, journal):
+        book = told(journal)
+        journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
+        venue = connected(access, desk.clock)
+        try: run = open_live(venue, access.credentials.account, spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: _may_send(desk), kill=desk.kill.reason)
+        except BaseException:
+            venue.close()
+            raise
+        if not lease.alive(): lease.renew()      # a slow venue may have used it up
+        return run, lease
 
 # %% ../../nbs/09_desk/06_server.ipynb #83e6c0a0
-def _running(desk: Desk, run_id: str) -> Run:
+def _running(desk: Desk, run_id: str) -> Run | LiveRun:
     if desk.run is not None and desk.run_id == run_id and desk.ending: raise Halt('the run is being ended', expected='a run under way', found=desk.ending[0])
     if desk.run is not None and desk.run_id == run_id: return desk.run
     if desk.run_id == run_id: raise Halt('the run has ended', expected='a run under way', found=desk.reason)
@@ -100,19 +125,20 @@ def _running(desk: Desk, run_id: str) -> Run:
 def _on_decide(desk: Desk, q: Decide) -> Reply:
     run = _running(desk, q.run_id)
     desk.beat = desk.clock.monotonic()
-    if desk.told is not None and desk.told[0] == q: return desk.told[1]      # asked again after an interrupt or a lost answer
+    if desk.told is not None and desk.told[0] == q and not desk.told[1].waiting: return desk.told[1]      # asked again after an interrupt or a lost answer
+    taken = desk.told is not None and desk.told[0] == q      # and this is somebody who waits
     if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
-    if run.row >= 0 or q.row >= 0: _take(desk, run, q)
+    if not taken and (run.row >= run.first or q.row >= 0): _take(desk, run, q)
     more = run.advance()
-    desk.asked = desk.clock.monotonic()
+    if more: desk.asked = desk.clock.monotonic()
     t = run.trader
-    bars = columns(run.market.bars.rows(run.row, run.row + 1)) if more else None
-    reply = RowReply(run.row, bars, t.view.equity, len(t.fills), len(t.refusals), t.view.halted, not more)
+    bars = columns(run.last) if more else None
+    reply = RowReply(run.row, bars, t.view.equity, len(t.fills), len(t.refusals), t.view.halted, more is False, more is None)
     desk.told = q, reply
     return reply
 
 # %% ../../nbs/09_desk/06_server.ipynb #8097c8b8
-def _take(desk: Desk, run: Run, q: Decide) -> None:
+def _take(desk: Desk, run: Run | LiveRun, q: Decide) -> None:
     try: run.answer(q.row, q.weights, q.units, q.cell)
     except Halt as e: desk.halted = desk.halted or e.message
 
@@ -140,7 +166,7 @@ def status(desk: Desk) -> StatusReply:
     t = run.trader if run else None
     positions = {s: p.qty for s, p in t.view.account.positions.items() if p.qty} if t else last.positions() if last else {}
     return StatusReply(desk.name, os.getpid(), desk.account, desk.lease.epoch if desk.lease else 0, desk.run_id, desk.state,
-                       run.row - run.market.first + 1 if run else len(last.times) if last else 0, run.market.total if run else len(last.times) if last else 0,
+                       run.row - run.first + 1 if run else len(last.times) if last else 0, run.total if run else len(last.times) if last else 0,
                        t.view.equity if t else last.final_equity if last else ZERO, positions, len(t.tracker.open()) if t else 0,
                        len(t.tracker) if t else len(last.orders) if last else 0, len(t.fills) if t else len(last.fills) if last else 0,
                        len(t.refusals) if t else len(last.breaches) if last else 0, desk.halted or (t.view.halted if t else ''), desk.started, desk.reason)
@@ -206,6 +232,7 @@ def end_run(desk: Desk, reason: str, policy: str = '') -> None:
     now = desk.clock.monotonic()
     if desk.lease is not None and not desk.lease.alive(now): _renew(desk, now)      # it may have run out while the ledger was locked or this machine slept
     result = desk.run.abandon(reason, policy)
+    if result is None: return      # a venue takes its time; the next turn goes on from here
     run_id = desk.run_id
     _ended(desk, result, result.exit_reason)
     try: Runs(desk.settings.ledger).update(run_id, state='killed', exit_reason=result.exit_reason, ended=desk.clock.now(), journal_head=result.journal_head, metrics={'equity': str(result.final_equity)})
@@ -220,6 +247,7 @@ def tick(desk: Desk) -> None:
     spec, silent, waited = desk.run.spec, (now - desk.beat)/SECOND, (now - desk.asked)/SECOND
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
     if desk.run.due and 0 < spec.decision_timeout_s < waited: return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
+    if isinstance(desk.run, LiveRun): desk.run.pump()
     if desk.lease is not None and now - desk.renewed > desk.lease.ttl // 3:
         _renew(desk, now)
     if desk.run.trader.journal.pending and now - desk.flushed > FLUSH:
@@ -244,3 +272,4 @@ def stop(desk: Desk, why: str) -> None:
         try: end_run(desk, f'the desk was stopped: {why}')
         except Halt:
             if not (tries := tries - 1): raise
+        if isinstance(desk.run, LiveRun): time.sleep(0.005)      # its orders are on their way

@@ -4,9 +4,9 @@
 
 # %% ../../nbs/09_desk/10_session.ipynb #0a76a4b9
 from __future__ import annotations
-import json, os, sys
+import json, os, sys, time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -28,8 +28,8 @@ from ..ledger.journal import Journal
 from ..ledger.runs import new_run_id
 
 # %% auto #0
-__all__ = ['T', 'Strategy', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell', 'Session', 'Identity',
-           'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
+__all__ = ['T', 'Strategy', 'LOOK', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell', 'Session',
+           'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
 
 # %% ../../nbs/09_desk/10_session.ipynb #03b6d5d8
 T = TypeVar('T')
@@ -173,6 +173,7 @@ def rows_of(c: Columns, symbols: tuple[str, ...]) -> Bars:
 
 # %% ../../nbs/09_desk/10_session.ipynb #90e967c9
 _unfinished: list[DeskRun] = []
+LOOK = 0.05      # seconds between two looks for a live bar
 
 class DeskRun:
     "A run on a desk, seen from the notebook."
@@ -180,8 +181,9 @@ class DeskRun:
         self.spec, self.run_id, self.mode, self._who = spec, who.run_id, who.mode, who
         keys = who.settings.home/'keys'
         self._line = Line(address, desk_key=desk_key, keys=keys, timeout_s=60.0)
-        opened = self._line.ask(OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store, version))
+        opened = self._line.ask(OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store, version), timeout_s=180.0 if spec.venue else None)
         assert isinstance(opened, RunOpenedReply)
+        self.spec = spec = replace(spec, bar=opened.bar or spec.bar)
         self.account, self._total, self._first = opened.account, opened.total, opened.first
         self._window = BarWindow(spec.symbols, spec.window)
         self._window.extend(rows_of(opened.history, spec.symbols))
@@ -199,9 +201,12 @@ class DeskRun:
             reply = self._line.ask(self._answer)
             assert isinstance(reply, RowReply)
             self.equity, self.halted = reply.equity, reply.halted
+            if reply.waiting:      # a live bar closes when it closes
+                time.sleep(LOOK)
+                continue
             if reply.done or reply.bars is None: return
             self._row, self._answer = reply.row, Decide(self.run_id, reply.row)
-            self._window.append(rows_of(reply.bars, self.spec.symbols))
+            self._window.extend(rows_of(reply.bars, self.spec.symbols))
             window = self._window.bars
             self._report(reply.row - self._first + 1, int(window.end[-1]), reply.equity)
             yield window
@@ -230,9 +235,13 @@ class DeskRun:
         return self._result
 
 # %% ../../nbs/09_desk/10_session.ipynb #3d3018d3
-def require_live(settings: Settings) -> None:
-    "Live trading needs a venue's adapter and its credentials in the desk; BadInput names what is missing."
-    raise BadInput('live mode without a venue\'s credentials', expected=f'credentials of one of {settings.trading_platforms} in the desk\'s vault', found='none')
+def require_live(settings: Settings, venue: str) -> None:
+    "Live trading needs a venue, allowed here, and its credentials in this home; BadInput names what is missing."
+    from gekko.venue.venues import known
+    from gekko.venue.wire.secret import load_access
+    if not venue: raise BadInput('live mode without a venue', expected=f'--venue and one of {", ".join(settings.venues)}', found='none')
+    if known(venue) not in settings.venues: raise BadInput(f'{venue} is not among the platforms of this installation', expected=f'TRADING_PLATFORMS with {venue} in it', found=settings.trading_platforms)
+    load_access(settings.home, venue)
 
 def identify(mode: str, spec: RunSpec, market_version: str, env: Mapping[str, str], namespace: Mapping[str, Any]) -> Identity:
     "Who this run is: from the runner's context, checked against the notebook, or made up for a notebook used by hand."
@@ -253,15 +262,24 @@ def open_run(symbols: str | Sequence[str], *, mode: str = 'backtest', **settings
     "Open a run. `mode` is backtest, paper or live; everything else is a field of `desk.spec.RunSpec`, such as bar, start, window, cash, fee_bps, band, policy."
     if mode not in MODES: raise BadInput('mode', expected=' '.join(MODES), found=mode)
     context, config = run_context(os.environ), load_settings()
-    if mode == 'live': require_live(config)
     settings.setdefault('heartbeat_s', context.heartbeat_s if context is not None else config.heartbeat_s)
     spec = make_spec(symbols, **settings)
+    if mode == 'live': return _open_live(spec, config)
+    spec = replace(spec, venue='', bars=0)      # words of a live run, which a replay has no use for
     store = context.store if context else config.store
     market = lay_out(spec, Store(store))
     who = identify(mode, market.spec, market.bars.version, os.environ, _namespace())
     if mode == 'backtest': return Backtest(who, market)
     address, key = (who.desk, who.desk_key) if who.desk else _some_desk(who)
     return DeskRun(who, market.spec, address, key, market.bars.version)
+
+# %% ../../nbs/09_desk/10_session.ipynb #abfc89a9
+def _open_live(spec: RunSpec, config: Settings) -> DeskRun:
+    "A run at a venue, on the job's desk or on one of this home. The desk holds the credentials; here they are only looked for."
+    who = identify('live', spec, f'live {new_run_id(SystemClock(), "live", spec.venue)}', os.environ, _namespace())
+    require_live(config if who.folder is None else who.settings, spec.venue)
+    address, key = (who.desk, who.desk_key) if who.desk else _some_desk(who)
+    return DeskRun(who, spec, address, key)
 
 # %% ../../nbs/09_desk/10_session.ipynb #f07a1ec5
 def _some_desk(who: Identity) -> tuple[str, str]:

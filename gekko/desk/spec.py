@@ -36,7 +36,7 @@ def setting(name: str, x: object, low: str | None = None, high: str | None = Non
 # %% ../../nbs/09_desk/01_spec.ipynb #10bf945a
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have."
+    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself)."
     symbols: tuple[str, ...]
     bar: str = ''
     start: str = ''
@@ -48,6 +48,8 @@ class RunSpec:
     slippage_bps: Decimal = Decimal(1)
     participation: Decimal | None = None
     reject_rate: float = 0.0
+    venue: str = ''
+    bars: int = 0
     band: Decimal = Decimal(0)
     seed: int = 0
     policy: str = 'flatten'
@@ -62,6 +64,7 @@ class RunSpec:
         if self.bar: duration(self.bar)
         lo, hi = self.first, self.last
         if lo is not None and hi is not None and lo >= hi: raise BadInput('start and end', expected='start before end', found=f'{self.start} and {self.end}')
+        if self.bars < 0: raise BadInput('bars', expected='zero (no end) or more', found=self.bars)
         if self.window < 1: raise BadInput('window', expected='at least 1 bar', found=self.window)
         if self.policy not in POLICIES: raise BadInput('policy', expected=' '.join(POLICIES), found=self.policy)
         if self.decision_timeout_s < 0: raise BadInput('decision_timeout_s', expected='zero (none) or more', found=self.decision_timeout_s)
@@ -74,7 +77,7 @@ class RunSpec:
 # %% ../../nbs/09_desk/01_spec.ipynb #f5e28f3c
 _RANGES: dict[str, tuple[str | None, str | None]] = {'cash': ('0.01', '1e18'), 'fee_bps': ('0', '1000'), 'slippage_bps': ('0', '1000'), 'participation': ('0.000001', '1'),
                                                      'band': ('0', '1'), 'reduce_to': ('0', '1')}
-_WHOLE = ('window', 'seed')
+_WHOLE = ('window', 'seed', 'bars')
 _SECONDS: dict[str, tuple[str, str]] = {'heartbeat_s': ('0.02', '60'), 'decision_timeout_s': ('0', '86400'), 'reject_rate': ('0', '1')}
 
 def make_spec(symbols: str | Iterable[str], **given: Any) -> RunSpec:

@@ -17,7 +17,7 @@ from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO
 from ..domain.order import CancelRequested, Fill, Filled, Intent, Order, OrderEvent, Rejected, Submitted
 from ..domain.target import Targets
-from ..domain.time import SimClock
+from ..domain.time import Clock, Nanos, SimClock
 from ..execution.ids import client_id
 from ..execution.tracker import Tracker
 from ..ledger.events import BreachRecorded, Deposited, Halted, IntentRecorded, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
@@ -26,23 +26,24 @@ from ..portfolio.rebalance import to_intents
 from ..risk.gate import Approved, Breach, Gate
 from ..risk.limits import Limits
 from ..risk.view import BookView
+from ..execution.broker import Broker
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['Trader', 'open_run', 'on_step', 'send', 'decide', 'halt', 'resume', 'cancel_working', 'carry_out', 'close_run',
-           'outcome']
+__all__ = ['Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide', 'halt', 'resume', 'cancel_working',
+           'carry_out', 'close_run', 'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 class Trader:
     "One account trading one run. `may_send` is asked before every batch of orders leaves: a desk without a valid lease must not send. `kill` gives the kill switch's reason, '' while it is off."
 
     def __init__(self, spec: RunSpec, *, run_id: str, strategy: str, lineage: str, mode: str, account: str, instruments: Mapping[str, Instrument],
-                 venue: PaperVenue, journal: Journal, clock: SimClock, may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '') -> None:
+                 venue: Broker, journal: Journal, clock: Clock, may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '') -> None:
         self.spec, self.run_id, self.strategy, self.lineage, self.mode = spec, run_id, strategy, lineage, mode
         self.instruments, self.venue, self.journal, self.clock, self.may_send = instruments, venue, journal, clock, may_send
         self.gate = Gate(Limits.from_dict(spec.limits), instruments, clock, kill)
         self.view = BookView(account, spec.currency, instruments)
-        self.view.deposit(spec.cash)
+        if mode != 'live': self.view.deposit(spec.cash)      # live, the venue says what there is
         self.tracker = Tracker()
         self.times: list[int] = []
         self.equity: list[Decimal] = []
@@ -52,25 +53,26 @@ class Trader:
         self.seq = 0
         self.policy = self.closed = ''
 
-    def _record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
+    def record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #ab0c1c16
 def open_run(t: Trader) -> None:
-    "Begin the journal: instruments, deposit, run."
-    for i in t.instruments.values(): t._record(i)
-    t._record(Deposited(t.spec.cash, t.spec.currency, 'start of the run'))
+    "Begin the journal: instruments, deposit, run. A venue's account has its own beginning (desk.account)."
+    if t.mode != 'live':
+        for i in t.instruments.values(): t.record(i)
+        t.record(Deposited(t.spec.cash, t.spec.currency, 'start of the run'))
     spec = {k: v for k, v in to_json(t.spec).items() if k not in PACE}
-    t._record(RunOpened(t.run_id if t.mode != 'backtest' else t.lineage, t.lineage, t.strategy, spec))
+    t.record(RunOpened(t.run_id if t.mode != 'backtest' else t.lineage, t.lineage, t.strategy, spec))
     t.journal.commit()
 
 # %% ../../nbs/09_desk/03_trader.ipynb #9442df85
-def _heard(t: Trader) -> int:
-    "Take what the venue has said into the book and the journal; the number of new fills."
+def hear(t: Trader, told: Sequence[OrderEvent] | None = None) -> int:
+    "Take what the venue has said (or `told`, what was found by asking) into the book and the journal; the number of new fills."
     new = 0
-    for event in t.venue.drain():
+    for event in t.venue.drain() if told is None else told:
         before = t.tracker.get(event.client_id) if event.client_id in t.tracker else None
         after = t.tracker.on(event)
-        t._record(event)
+        t.record(event)
         if after is None or after is before: continue
         if isinstance(event, Filled) and after.filled != (before.filled if before else ZERO):
             t.view.fill(event.fill)
@@ -83,22 +85,25 @@ def _heard(t: Trader) -> int:
 # %% ../../nbs/09_desk/03_trader.ipynb #894216b9
 def on_step(t: Trader, step: Step) -> int:
     "Live through one step of the market; the number of new fills."
-    t.clock.set(step.ts)
+    if isinstance(t.clock, SimClock): t.clock.set(step.ts)
     for event in step.events:
-        t.venue.on(event)
+        if isinstance(t.venue, PaperVenue): t.venue.on(event)
         if isinstance(event, Opened): t.view.mark(event.symbol, event.price, event.ts)
-        elif isinstance(event, Quote) and not event.crossed: t.view.mark(event.symbol, event.mid, event.ts)
-    new = _heard(t)
+        elif isinstance(event, Quote) and not event.crossed: t.view.mark(event.symbol, event.mid, event.received or event.ts)
+    new = hear(t)
     if step.row < 0: return new
-    closes = [float('nan')] * len(t.spec.symbols)
-    for event in step.events:
-        if isinstance(event, Bar):
-            t.view.mark(event.symbol, event.close, event.end)
-            closes[t.spec.symbols.index(event.symbol)] = float(event.close)
-    t.view.observe(step.ts)
-    t.times.append(step.ts); t.closes.append(closes); t.equity.append(t.view.equity)
-    t._record(Marked({e.symbol: e.close for e in step.events if isinstance(e, Bar)}, t.view.equity))
+    bars = [e for e in step.events if isinstance(e, Bar)]
+    for e in bars:
+        if e.end >= t.view.mark_ts.get(e.symbol, 0): t.view.mark(e.symbol, e.close, e.end)     # live, a later quote may have been heard already
+    close_row(t, step.ts, {e.symbol: e.close for e in bars})
     return new
+
+def close_row(t: Trader, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
+    "Write a row of the run's result: what everything was worth when these bars closed."
+    t.view.observe(ts)
+    t.times.append(ts); t.equity.append(t.view.equity)
+    t.closes.append([float(closes.get(s, 'nan')) for s in t.spec.symbols])
+    t.record(Marked(dict(closes) if t.mode != 'live' else dict(t.view.marks), t.view.equity))
 
 # %% ../../nbs/09_desk/03_trader.ipynb #4c91b995
 def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
@@ -107,7 +112,7 @@ def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
     for intent in intents:
         t.seq += 1
         order = Order(client_id(t.view.account.name, t.lineage, t.seq), replace(intent, run=t.lineage, cell=cell, ts=ts))
-        t._record(IntentRecorded(order.client_id, order.intent))
+        t.record(IntentRecorded(order.client_id, order.intent))
         verdict = t.gate.check(order, t.view)
         if isinstance(verdict, Breach): _refused(t, verdict, order)
         else:
@@ -117,17 +122,17 @@ def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
     if not leaving: return []
     _write_ahead(t, leaving)
     for approved in leaving: t.venue.submit(approved)
-    _heard(t)
+    hear(t)
     return [t.tracker.get(a.order.client_id) for a in leaving]
 
 # %% ../../nbs/09_desk/03_trader.ipynb #d7a12288
 def _said(t: Trader, event: OrderEvent) -> None:
     order = t.tracker.on(event)
-    t._record(event)
+    t.record(event)
     if order is not None: t.view.track(order)
 
 def _refused(t: Trader, b: Breach, order: Order) -> None:
-    t._record(BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent))
+    t.record(BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent))
     t.refusals.append(Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
 
 def _write_ahead(t: Trader, leaving: Sequence[Approved]) -> None:
@@ -150,7 +155,7 @@ def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping
     intents = to_intents(wanted, held=held, marks=marks, equity=t.view.equity, instruments=t.instruments, band=t.spec.band if band is None else band,
                          positions={s: account.qty(s) for s in held}, currency=account.currency, rates=t.view.rates)
     if not intents: return []
-    t._record(wanted)
+    t.record(wanted)
     return send(t, intents, cell)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #2e4a17b8
@@ -158,13 +163,13 @@ def halt(t: Trader, reason: str, who: str) -> None:
     "No new risk from now on; recorded once."
     if t.view.halted: return
     t.view.halted = reason
-    t._record(Halted(reason, who))
+    t.record(Halted(reason, who))
 
 def resume(t: Trader, who: str) -> None:
     "The reason of the halt is gone, says `who`."
     if not t.view.halted: return
     t.view.halted = ''
-    t._record(Resumed(who))
+    t.record(Resumed(who))
 
 # %% ../../nbs/09_desk/03_trader.ipynb #23f2588d
 def cancel_working(t: Trader) -> int:
@@ -173,7 +178,7 @@ def cancel_working(t: Trader) -> int:
     for order in working:
         _said(t, CancelRequested(order.client_id, t.clock.now()))
         t.venue.cancel(order.client_id)
-    _heard(t)
+    hear(t)
     return len(working)
 
 def carry_out(t: Trader, policy: str, reason: str) -> dict[str, Decimal]:
@@ -181,7 +186,7 @@ def carry_out(t: Trader, policy: str, reason: str) -> dict[str, Decimal]:
     halt(t, reason, 'desk')
     if not t.policy:
         t.policy = policy
-        t._record(PolicyTaken(t.run_id if t.mode != 'backtest' else t.lineage, policy, reason))
+        t.record(PolicyTaken(t.run_id if t.mode != 'backtest' else t.lineage, policy, reason))
         cancel_working(t)
     t.journal.commit()      # Halt while it cannot be recorded; asked again later, the policy goes on from here
     keep = {'hold': None, 'reduce': t.spec.reduce_to, 'flatten': ZERO}[policy]
@@ -198,7 +203,7 @@ def close_run(t: Trader, reason: str) -> Result:
         cancel_working(t)
         if t.view.halted and reason == 'finished': reason = f'halted: {t.view.halted}'
         metrics = {'equity': str(t.view.equity), 'orders': len(t.tracker), 'fills': len(t.fills), 'breaches': len(t.refusals)}
-        t._record(RunClosed(t.run_id if t.mode != 'backtest' else t.lineage, reason, metrics))
+        t.record(RunClosed(t.run_id if t.mode != 'backtest' else t.lineage, reason, metrics))
         t.closed = reason
         t.journal.commit()
     return outcome(t)

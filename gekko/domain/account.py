@@ -16,7 +16,7 @@ from .show import COOL, brief, card, esc, table
 from .time import Nanos
 
 # %% auto #0
-__all__ = ['Account', 'deposit', 'settle', 'Funding', 'fund', 'equity', 'Pnl', 'pnl']
+__all__ = ['Account', 'deposit', 'settle', 'Funding', 'fund', 'adopt', 'equity', 'Pnl', 'pnl']
 
 # %% ../../nbs/00_domain/07_account.ipynb #ab488fe4
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,13 @@ def fund(account: Account, f: Funding) -> Account:
     "The account after `f`. It is a cost of trading and counts with the fees; a deposit would hide it from the profit."
     return replace(account, cash={**account.cash, f.currency: EXACT.add(account.cash.get(f.currency, ZERO), f.amount)},
                    paid={**account.paid, f.currency: EXACT.subtract(account.paid.get(f.currency, ZERO), f.amount)})
+
+# %% ../../nbs/00_domain/07_account.ipynb #f7df9e5d
+def adopt(account: Account, instrument: Instrument, qty: Decimal, price: Decimal) -> Account:
+    "The account holding `qty` that was there before its books began, taken in at `price`: a deposit in kind. BadInput when the books hold some already."
+    if account.qty(instrument.symbol): raise BadInput(f'{instrument.symbol}: a position brought in on top of one held', expected='none in the books', found=account.qty(instrument.symbol))
+    before = account.positions.get(instrument.symbol) or Position(instrument.symbol, multiplier=instrument.multiplier, currency=instrument.quote)
+    return replace(account, positions={**account.positions, instrument.symbol: replace(before, qty=qty, cost=instrument.notional(qty, price))})
 
 # %% ../../nbs/00_domain/07_account.ipynb #724179dd
 def _rate(account: Account, currency: str, rates: Mapping[str, Decimal]) -> Decimal:

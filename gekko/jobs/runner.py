@@ -24,6 +24,7 @@ from ..desk.serve import DeskProcess, start_desk
 from ..desk.session import require_live
 from ..desk.spec import MODES, RunContext, make_spec
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
+from ..venue.venues import default_symbols
 from ..domain.time import Clock, SystemClock
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from ..ledger.runs import RunRecord, Runs, new_run_id
@@ -61,19 +62,22 @@ class Job:
     @property
     def name(self) -> str: return self.notebook.stem
 
-def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Settings) -> Job:
-    "Check everything that can be checked without starting anything; BadInput says what is wrong."
+def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Settings, venue: str = '') -> Job:
+    "Check everything that can be checked without starting anything; BadInput says what is wrong. `venue`: where a live job trades."
     if mode not in MODES: raise BadInput('mode', expected=' '.join(MODES), found=mode)
     nb = load_notebook(notebook)
     declared = read_parameters(parameters_cell(nb, notebook.name))
     if 'mode' in given: raise BadInput('parameter mode', expected='the mode as --mode', found=f'-p mode {given["mode"]}')
+    if venue and mode != 'live': raise BadInput('--venue', expected='with --mode live', found=f'--mode {mode}')
+    if venue and 'venue' in given: raise BadInput('parameter venue', expected='the venue as --venue', found=f'-p venue {given["venue"]}')
+    given = {**given, 'venue': venue} if venue else given
     params = resolve(declared, {**given, 'mode': mode} if 'mode' in declared else given)
-    if mode == 'live': require_live(settings)
+    if mode == 'live': require_live(settings, str(params.get('venue', '')))
     seed = params.get('seed', 0)
     if type(seed) is not int or abs(seed) >= 2**62: raise BadInput('parameter seed', expected='a whole number below 2^62', found=repr(seed))
-    if 'symbols' in params:
+    if 'symbols' in params and mode != 'live':
         asked = {k: params[k] for k in ('bar', 'start', 'end') if k in params}
-        lay_out(make_spec(params['symbols'], **asked), Store(settings.store))
+        lay_out(make_spec(params['symbols'] or default_symbols(), **asked), Store(settings.store))
     return Job(notebook.resolve(), nb, params, dict(given), mode)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #fe5a2120
@@ -239,6 +243,8 @@ class Done:
     result: Result | None
     error: GekkoError | None = None
 
+_ACCOUNTS = {'backtest': 'backtest', 'paper': 'paper-{}', 'live': ''}      # a live run's account is known once the desk has opened it
+
 def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None) -> RunRecord:
     "The run's folder, the copy of its notebook, and its record, before anything runs."
     digest = notebook_hash(job.nb)
@@ -249,7 +255,7 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
     shutil.copyfile(source or job.notebook, folder/'source.ipynb')
     journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else ''      # empty: in the ledger that keeps the record
     return Runs(settings.ledger).put(RunRecord(
-        run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account='backtest' if job.mode == 'backtest' else f'paper-{run_id}', params=job.params, commit=commit_of(job.notebook.parent),
+        run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account=_ACCOUNTS[job.mode].format(run_id), params=job.params, commit=commit_of(job.notebook.parent),
         notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given}))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #1e7d8859
@@ -260,7 +266,7 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
     desk, error, kernel = None, None, list[int]()
     with hold(folder), stoppable() as deaf:
         try:
-            if job.mode == 'paper': desk = start_desk(settings, f'run-{record.run_id}', log=folder/'desk.log')
+            if job.mode != 'backtest': desk = start_desk(settings, f'run-{record.run_id}', log=folder/'desk.log')
             RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
                        desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s).save(folder/'run.json')
             runs.update(record.run_id, state='running', started=clock.now())
@@ -288,7 +294,7 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | None, state: str, re
             result, ended = account_of(desk, record.run_id, settings.grace_s + 4 * settings.heartbeat_s)
             reason = f'{reason}; {ended}' if ended else reason
         desk.stop(settings.grace_s)
-    facts: dict[str, Any] = {} if result is None else dict(lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))
+    facts: dict[str, Any] = {} if result is None else dict(account=result.account, lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))
     if state == 'done' and result is None: state, reason, error = _unfinished(folder, reason)
     if state == 'done' and result is not None and result.exit_reason.startswith('halted'): reason, error = result.exit_reason, Halt(result.exit_reason)
     runs = Runs(settings.ledger)

@@ -19,8 +19,9 @@ from ..domain.target import Targets
 from ..domain.time import Nanos, iso
 
 # %% auto #0
-__all__ = ['KINDS', 'IntentRecorded', 'BreachRecorded', 'Deposited', 'Marked', 'RunOpened', 'RunClosed', 'PolicyTaken', 'Halted',
-           'Resumed', 'LeaseTaken', 'Note', 'canonical', 'body', 'encode', 'decode', 'describe', 'Entry', 'chained']
+__all__ = ['KINDS', 'IntentRecorded', 'BreachRecorded', 'Deposited', 'AccountOpened', 'Adopted', 'Marked', 'RunOpened',
+           'RunClosed', 'PolicyTaken', 'Halted', 'Resumed', 'LeaseTaken', 'Note', 'canonical', 'body', 'encode',
+           'decode', 'describe', 'Entry', 'chained']
 
 # %% ../../nbs/07_ledger/00_events.ipynb #879a93e3
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,20 @@ class Deposited:
     amount: Decimal
     currency: str = 'USD'
     reason: str = ''
+
+@dataclass(frozen=True, slots=True)
+class AccountOpened:
+    "The books of an account at a venue begin: its number there, and the last fill that happened before, from which on fills are ours to explain."
+    venue: str
+    number: str
+    cursor: str = ''
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    "A position that was held before the books began, taken in at a price."
+    symbol: str
+    qty: Decimal
+    price: Decimal
 
 @dataclass(frozen=True, slots=True)
 class Marked:
@@ -107,7 +122,7 @@ class Note:
 # %% ../../nbs/07_ledger/00_events.ipynb #9c0e30dc
 KINDS: dict[str, type] = {
     'intent': IntentRecorded, 'submitted': Submitted, 'accepted': Accepted, 'fill': Filled, 'cancel_requested': CancelRequested,
-    'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost, 'amended': Amended, 'amend_rejected': AmendRejected, 'funding': Funding,
+    'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost, 'amended': Amended, 'amend_rejected': AmendRejected, 'funding': Funding, 'account_opened': AccountOpened, 'adopted': Adopted,
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
     'lease': LeaseTaken, 'note': Note}

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from html import escape
 from typing import Any
-from ..domain.account import Account, Funding, deposit, equity, fund, settle
+from ..domain.account import Account, Funding, adopt, deposit, equity, fund, settle
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.money import to_minor, to_step
 from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Lost, Order, OrderEvent, OrderState, Rejected, Submitted, apply
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
-from .events import BreachRecorded, Deposited, Entry, Halted, IntentRecorded, LeaseTaken, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
+from .events import AccountOpened, Adopted, BreachRecorded, Deposited, Entry, Halted, IntentRecorded, LeaseTaken, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
 
 # %% auto #0
 __all__ = ['Fault', 'RunState', 'Book', 'replay']
@@ -63,6 +63,7 @@ class Book:
     last_ts: Nanos = 0
     head: str = ''
     settled: set[tuple[str, str]] = field(default_factory=set)
+    cursor: str = ''      # the venue's last fill before these books began
 
     @property
     def equity(self) -> Decimal:
@@ -93,6 +94,12 @@ def _deposited(book: Book, r: Deposited, e: Entry) -> None:
 def _instrument(book: Book, r: Instrument, e: Entry) -> None: book.instruments[r.symbol] = r
 
 def _funded(book: Book, r: Funding, e: Entry) -> None: book.account = fund(book.account, r)
+def _account_opened(book: Book, r: AccountOpened, e: Entry) -> None: book.cursor = r.cursor
+def _adopted(book: Book, r: Adopted, e: Entry) -> None:
+    if (i := book.instruments.get(r.symbol)) is None: return book.fault(e, 'a position brought in of an instrument never recorded', 'its instrument before it', r.symbol)
+    try: book.account = adopt(book.account, i, r.qty, r.price)
+    except BadInput as x: return book.fault(e, x.message, x.expected, x.found)
+    book.marks.setdefault(r.symbol, r.price)
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #1b902486
 def _intent(book: Book, r: IntentRecorded, e: Entry) -> None:
@@ -142,7 +149,7 @@ def _targets(book: Book, r: Targets, e: Entry) -> None: book.targets = r
 
 _ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost, Amended, AmendRejected)
 _RULES: dict[type, Callable[[Book, Any, Entry], None]] = {
-    Deposited: _deposited, Funding: _funded, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
+    Deposited: _deposited, Funding: _funded, AccountOpened: _account_opened, Adopted: _adopted, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
     RunOpened: _run_opened, RunClosed: _run_closed, PolicyTaken: _policy, Halted: _halted, Resumed: _resumed, LeaseTaken: _leased,
     **dict.fromkeys(_ORDER_EVENTS, _order_event)}
 
