@@ -251,6 +251,16 @@ class Exchange:
         self._calm(pit)
         return left
 
+    def fill_resting(self, work: Work, qty: Decimal) -> None:
+        "Somebody without a name trades with just this resting order, whoever stands before it."
+        pit = self.pits[work.symbol]
+        resting = pit.book.orders.get(work.order_id)
+        if resting is None: return
+        qty = min(qty, resting.qty)
+        left = pit.book.reduce(work.order_id, qty)
+        self._trade(pit, work.side.other, Match(work.order_id, work.account, resting.price, qty, left), None)
+        self._calm(pit)
+
     def print_trade(self, symbol: str, price: Decimal, qty: Decimal, side: Side, ts: Nanos | None = None) -> Print:
         "A trade between two strangers, away from the book: it moves the last price, and may set off stops."
         pit = self.pit(symbol)

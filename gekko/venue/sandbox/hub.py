@@ -60,6 +60,7 @@ class Hub:
         self.muted: dict[str, int] = {}
         self._later = later or (lambda f: asyncio.get_running_loop().call_soon(f))
         self._after = after or (lambda s, f: asyncio.get_running_loop().call_later(s, f))
+        self.struck: Callable[[str, str], None] = lambda op, symbol: None
         self._dirty: dict[Sink, None] = {}
         self._holding: dict[Sink, None] = {}
 
@@ -124,6 +125,7 @@ class Hub:
 
     # -- faults
     def _spoiled(self, listeners: Iterable[Sink], payload: bytes, op: str, symbol: str, fill: bool) -> None:
+        self.struck(op, symbol)
         fault = self.faults.take(MESSAGES if fill else tuple(n for n in MESSAGES if not n.endswith('_fill')), op, symbol) if self._strikes(op) else None
         for sink in list(listeners):
             data = FRAMES[sink.framing](payload if sink.wrap is None else sink.wrap(payload))

@@ -122,7 +122,7 @@ class Still:
 # %% ../../../nbs/08_venue/sandbox/09_market.ipynb #87173216
 class Synthetic:
     "A market that lives by itself: `rate` events a second over all symbols, the same for the same seed and times."
-    def __init__(self, exchange: Exchange, before: Seeded, seed: int = 0, rate: float = 20.0, levels: int = 10, most: int = 20_000) -> None:
+    def __init__(self, exchange: Exchange, before: Seeded, seed: int = 0, rate: float = 20.0, levels: int = 10, most: int = 5_000) -> None:
         self.exchange, self.before, self.rate, self.levels, self.most = exchange, before, rate, levels, most
         self.random, self.events = random.Random(f'market:{seed}'), 0
         self._symbols = tuple(exchange.listings)
