@@ -46,13 +46,15 @@ class BookChange:
 @dataclass(frozen=True, slots=True)
 class Hole:
     """Events of `symbol` between `since` and `until` (our receive times, ns UTC) did not come, or are late.
-    `until` 0: from here on it is not whole. With `until`: whole again from here; `lost` says whether what was missing stays missing (False: it was delivered just before this)."""
+    `until` 0: from here on it is not whole. With `until`: whole again from here; `lost` says whether what was missing stays missing (False: it was delivered just before this).
+    `channel` and `kind` (trade, quote, book) say what is concerned, where that is known; '' is everything."""
     symbol: str
     since: Nanos
     until: Nanos = 0
     lost: bool = True
     why: str = ''
     channel: str = ''
+    kind: str = ''
 
     def __str__(self) -> str:
         end = 'now' if not self.until else iso(self.until)
@@ -106,7 +108,7 @@ class Dialect(Protocol):
         "Seconds between, and the frame; the venue's answer must decode to a beat. It is also sent as a question when the line is silent. None: the connection looks after that."
         ...
     def decode(self, frame: bytes | str, received: Nanos) -> Heard:
-        "What the frame says; pure and fast. `BadInput` for a frame that is not understood."
+        "What the frame says; pure and fast. `BadInput` for a frame that is not understood; `Retry` when it says that the line should be left, `Halt` that we are refused."
         ...
     def known(self, symbol: str, kind: str) -> str:
         "'' when this can be had, else why not. Called from any thread."
@@ -114,5 +116,6 @@ class Dialect(Protocol):
     async def repair(self, channel: str, after: int, upto: int) -> Sequence[MarketEvent]:
         """Over REST: what the channel said after number `after` up to `upto`, oldest first, or a snapshot (a Depth, or a BookChange with `snapshot`, with its `seq`) that stands for it.
         `after` 0: a book that begins without a snapshot. `upto` 0: the numbers began again with a new line, so what was missed has none: the latest trades. Trades already heard are dropped
-        by `trade_id`. `Retry`: asked again; any other error, or nothing: the hole is reported as lost."""
+        by `trade_id`. On a channel whose numbers outlive the line, each event's `seq` is the channel's number. `Retry`: asked again; any other error, or nothing: the hole is reported as lost.
+        A book of a channel in `per_connection` is never repaired here: it is unsubscribed and subscribed again, for the snapshot that comes with that."""
         ...

@@ -64,8 +64,9 @@ class Numbers(Generic[T]):
 
     def covered(self, upto: int = -1) -> list[tuple[int, T]]:
         "Numbers through `upto` are accounted for, repaired or given up; what waited behind them passes."
-        self.last, self.forced = max(self.last, upto), False
-        return self._release()
+        self.last, self.forced, known = max(self.last, upto), False, self.duplicates
+        out, self.duplicates = self._release(), known    # what a snapshot overtakes was not sent twice
+        return out
 
 # %% ../../nbs/01_data/13_sequence.ipynb #2c0a681b
 class Recent:
