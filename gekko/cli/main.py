@@ -20,10 +20,10 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 Json = Annotated[bool, typer.Option('--json', help='Print one line of JSON.')]
 
 # %% auto #0
-__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'answer', 'run', 'join_pairs', 'runs_list',
-           'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume',
-           'desk_flatten', 'data_import', 'data_list', 'data_check', 'ledger_verify', 'ledger_show', 'dashboard',
-           'doctor', 'bench', 'main']
+__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'sandbox_app', 'Option', 'answer', 'run',
+           'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt',
+           'desk_resume', 'desk_flatten', 'data_import', 'data_list', 'data_check', 'ledger_verify', 'ledger_show',
+           'sandbox_serve', 'dashboard', 'doctor', 'bench', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -180,6 +180,22 @@ def ledger_show(account: str, last: int = 20, url: str = '', json_out: Json = Fa
     "The last entries of an account's journal, and its book."
     from gekko.cli.data import show_ledger
     answer(lambda: show_ledger(_settings(), account, last, url), json_out, lambda d: show.table(d['entries']) + '\n\n' + d['book'])
+
+# %% ../../nbs/14_cli/04_main.ipynb #28d08df5
+sandbox_app = typer.Typer(help='Venues on this machine, that speak their own protocol.', no_args_is_help=True)
+app.add_typer(sandbox_app, name='sandbox')
+Option = typer.Option
+
+@sandbox_app.command('serve')
+def sandbox_serve(venue: Annotated[str, typer.Argument(help='binanceus, coinbase or oanda.')], host: str = '127.0.0.1', port: Annotated[int, Option(help='0 takes any free one.')] = 0, seed: int = 0,
+                  market: Annotated[str, Option(help='synthetic, still (moves when told to) or replay.')] = 'synthetic', symbols: Annotated[str, Option(help='As BTC-USD,ETH-USD; all when left out.')] = '',
+                  data: Annotated[Optional[Path], Option(help='Bars to replay: a CSV or Parquet file, or a store.')] = None, faults: Annotated[Optional[Path], Option(help='A plan of faults, JSON.')] = None,
+                  tls: Annotated[bool, Option('--tls', help='With certificates made for this server.')] = False, cash: Annotated[str, Option(help='More for the account, as USD=50000,BTC=1.')] = '',
+                  rate: Annotated[float, Option(help='Events a second of the synthetic market.')] = 20.0, speed: Annotated[float, Option(help='How fast a replay runs.')] = 1.0, json_out: Json = False) -> None:
+    "Serve a venue's sandbox until SIGTERM: REST and streams, an account, faults on request."
+    from gekko.cli.sandbox import serve
+    try: serve(venue, host, port, seed, market, symbols, data, faults, tls, cash, rate, speed, json_out)
+    except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
 
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()
