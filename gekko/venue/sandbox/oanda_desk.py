@@ -6,9 +6,9 @@
 from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from decimal import Decimal, ROUND_DOWN
 from typing import Any
-from ...domain.money import EXACT, ZERO, total
+from ...domain.money import EXACT, ZERO, to_step, total
 from ...domain.order import OrderType, Side
 from .exchange import Ticket
 from .oanda_account import Account, Batch, Trade, fill, reach
@@ -101,12 +101,12 @@ def _carries(client: Client, order: Order, street: Street, cut: list[tuple[Trade
     return after <= w.nav or after <= w.used
 
 # %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #02fbde2b
-def execute(client: Client, batch: Batch, order: Order, street: Street, size: Decimal) -> dict[str, Any] | None:
+def execute(client: Client, batch: Batch, order: Order, street: Street, size: Decimal, struck: Decimal | None = None) -> dict[str, Any] | None:
     "Fill `size` units of an order now: ORDER_FILL and all that follows from it. None when the street had gone."
     limit = order.price if order.kind in ('LIMIT', 'TAKE_PROFIT') else order.bound
     a, spec, asked = client.account, street.specs[order.name], size_of(client, order)
     full = quoted(street, order.name)
-    deal = take(street, a, order.name, size, limit, order.client_id)
+    deal = take(street, a, order.name, size, limit, order.client_id, struck)
     if deal is None: return None
     cut, fresh = reach(a, order.name, size, order.position, _deal_with(client, order))
     shown = {k: full[k] for k in ('closeoutBid', 'closeoutAsk', 'bids', 'asks') if k in full} | {'timestamp': full['time']}
@@ -217,6 +217,14 @@ class Desk:
         txn = cancelled(client, batch, order, 'CLIENT_REQUEST')
         self.close(batch)
         return {'orderCancelTransaction': txn, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': txn['id']}
+
+    def race(self, client: Client, who: str, part: Decimal, request: str = '') -> None:
+        "The order fills at its own price, whole or by a part, in the moment its cancel arrives (a fault plan's doing)."
+        order, batch = named_order(client, who), self.batch(client, request)
+        if order is None or not order.pending or order.price is None or not self.street.trades(order.name): return
+        size = to_step(EXACT.multiply(size_of(client, order), part), self.street.listing(order.name).lot, ROUND_DOWN)
+        if size: execute(client, batch, order, self.street, size, order.price)
+        self.close(batch)
 
     def gone(self, client: Client, who: str, batch: Batch, key: str) -> Refused:
         by = {'clientOrderID': who[1:]} if who.startswith('@') else {'orderID': who}

@@ -76,16 +76,19 @@ def room(street: Street, name: str, size: Decimal, limit: Decimal | None) -> Dec
     book = street.exchange.pit(street.specs[name].symbol).book
     return fillable(book, Side.BUY if size > ZERO else Side.SELL, limit)
 
-def take(street: Street, account: Account, name: str, size: Decimal, limit: Decimal | None, client_id: str = '') -> Deal | None:
-    "Deal `size` signed units now. One price for all of it: the average, rounded to the instrument's grid against the client. None when the street had nothing."
+def take(street: Street, account: Account, name: str, size: Decimal, limit: Decimal | None, client_id: str = '', struck: Decimal | None = None) -> Deal | None:
+    "Deal `size` signed units now. One price for all of it: the average, rounded to the instrument's grid against the client. None when the street had nothing. `struck` deals at a price without the street (a fault plan's race)."
     spec, x, at = street.specs[name], street.listing(name), street.touch(name)
     side, kind = (Side.BUY if size > ZERO else Side.SELL), OrderType.MARKET if limit is None else OrderType.LIMIT
     ticket = Ticket(client_id, spec.symbol, side, kind, qty=abs(size), limit=limit, tif=TimeInForce.IOC)
     quote, base = to_home(street, spec.quote, account.currency), to_home(street, spec.base, account.currency).value
-    try: work = street.exchange.place(account.id, ticket)
-    except Refusal: return None
-    if at is None or not work.filled: return None
-    average = EXACT.divide(work.paid, work.filled)
+    if at is None: return None
+    if struck is not None: average = street.exchange.print_trade(spec.symbol, struck, abs(size), side).price
+    else:
+        try: work = street.exchange.place(account.id, ticket)
+        except Refusal: return None
+        if not work.filled: return None
+        average = EXACT.divide(work.paid, work.filled)
     half = EXACT.divide(EXACT.subtract(at[1], at[0]), Decimal(2))
     return Deal(to_step(average, x.tick, ROUND_CEILING if size > ZERO else ROUND_FLOOR), half, quote, base, average)
 
