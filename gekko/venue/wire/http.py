@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 import httpx2
 from ...domain.errors import BadInput, GekkoError, Reject, Retry
-from ...domain.time import SECOND, Clock
+from ...domain.time import SECOND, Clock, Nanos
 from .breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerRules
 from .hosts import Hosts
 from .message import LIMIT, Answer, Ask, body_fault, full_url
-from .secret import Access, Address
+from .secret import Access, Address, masked
 from .socket import FRAME, Lines, Socket, make_session, open_socket
 from .sorting import Unheard
 from .throttle import Cost, Throttle
@@ -30,11 +30,14 @@ __all__ = ['Http', 'Ask', 'Answer', 'Unheard', 'Socket', 'Lines']
 @dataclass(slots=True)
 class _Trip:
     "One request on its way: whether a byte may have left, and why there was no answer."
-    left: bool = False
+    clock: Clock
+    sent: Nanos = 0
     fault: str = ''
 
+    @property
+    def left(self) -> bool: return self.sent > 0
     async def trace(self, name: str, info: Mapping[str, Any]) -> None:
-        if name.endswith('send_request_headers.started'): self.left = True
+        if name.endswith('send_request_headers.started'): self.sent = self.clock.now()
 
 _HEADERS = {'accept': 'application/json', 'accept-encoding': 'gzip', 'user-agent': 'gekko'}
 
@@ -85,16 +88,15 @@ _PLAIN = {'ConnectionRefusedError': 'connection refused', 'gaierror': 'no such h
           'ReadTimeout': 'no answer in time', 'WriteTimeout': 'the request could not be sent in time', 'ConnectionResetError': 'connection reset', 'BrokenPipeError': 'connection reset', 'RemoteProtocolError': 'hung up before the answer was whole', 'EndOfStream': 'hung up'}
 
 # %% ../../../nbs/08_venue/wire/10_http.ipynb #d43f1513
-async def _carry(transport: httpx2.AsyncBaseTransport, ask: Ask, address: Address, clock: Clock, trip: _Trip, connect_s: float, limit_s: float) -> Answer | None:
+async def _carry(transport: httpx2.AsyncBaseTransport, ask: Ask, address: Address, trip: _Trip, connect_s: float, limit_s: float) -> Answer | None:
     "Ask once, here, and take what comes. None when nothing usable did: `trip` knows why, and whether anything left. Nothing of a library's error gets out."
-    request, sent = _request(ask, full_url(ask, address), trip, connect_s, limit_s), clock.now()
-    malformed = False
+    request, malformed = _request(ask, full_url(ask, address), trip, connect_s, limit_s), False
     try:
         async with asyncio.timeout(limit_s):
             response = await transport.handle_async_request(request)
             try: body = await _body(response, LIMIT)
             finally: await response.aclose()
-        return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, sent, clock.now(), ask.kind, ask.what)
+        return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, trip.sent, trip.clock.now(), ask.kind, ask.what)
     except TimeoutError: trip.fault = 'no answer in time' if trip.left else 'no connection in time'
     except _Spoiled as e: trip.fault = str(e)
     except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol): malformed = True      # found while writing it down: nothing left
@@ -118,7 +120,7 @@ class Http:
         self.timeout_s, self._connect_s, self._attempts, self._rules = timeout_s, connect_s, attempts, rules
         self._clock, self._on_metric, self._random = clock, on_metric, random.Random(seed)
         self._probe, self._probe_every_s, self._probing = probe or _knock, probe_every_s, None
-        self._context = client_context(access.ca)
+        self._context, self._secrets = client_context(access.ca), access.credentials.secrets()
         self._transport = httpx2.AsyncHTTPTransport(verify=self._context, trust_env=False, retries=0, limits=httpx2.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=20.0))
         self._session: Any = None
         self._breakers: dict[str, Breaker] = {}
@@ -168,12 +170,13 @@ class Http:
             except Retry as e: return None, trouble or Retry(e.message, after_s=e.after_s, unsent=True)
             if n: self._on_metric(f'http.retries.{ask.kind}', 1.0)
             more = not ask.write and n + 1 < self._attempts or n + 1 < len(places)
-            answer, trouble = await self._once(ask, address, self._left(ends) / (2 if more else 1))
+            answer, trouble = await self._once(ask, address, self._left(ends), more)
             if trouble is None or isinstance(trouble, Unheard): break
             if ask.write and (n + 1 >= len(places) or trouble.values.get('answered')): break
             if not ask.write and trouble.after_s is not None and trouble.after_s > self._left(ends): break
         return answer, trouble
 
+    def _excerpt(self, answer: Answer) -> str: return masked(answer.body[:500].decode('utf-8', 'replace'), self._secrets)
     def _left(self, ends: int) -> float: return max(0.0, (ends - self._clock.monotonic()) / SECOND)
 
     async def _admitted(self, make: Callable[[Address], Ask], address: Address, ends: int) -> Ask:
@@ -182,19 +185,21 @@ class Http:
         waited = await self.throttle.admit(ask.costs, urgent=ask.kind == 'cancel', within_s=self._left(ends))
         return make(address) if waited else ask
 
-    async def _once(self, ask: Ask, address: Address, limit_s: float) -> tuple[Answer | None, Retry | None]:
-        "One attempt at one address, judged."
-        trip, began = _Trip(), self._clock.monotonic()
-        answer = await _carry(self._transport, ask, address, self._clock, trip, min(self._connect_s, limit_s), limit_s)
+    async def _once(self, ask: Ask, address: Address, left_s: float, more: bool) -> tuple[Answer | None, Retry | None]:
+        "One attempt at one address, judged. While another may follow, connecting gets half of the time, and so does the answer of a read."
+        part_s = left_s / 2 if more else left_s
+        connect_s, limit_s = min(self._connect_s, part_s), left_s if ask.write else part_s
+        trip, began = _Trip(self._clock), self._clock.monotonic()
+        answer = await _carry(self._transport, ask, address, trip, connect_s, limit_s)
         if answer is None:
             self.hosts.failed(address, trip.fault)
             return None, (Unheard if ask.write and trip.left else Retry)(f'{ask.what} at {address.rest}: {trip.fault}')
         self._on_metric(f'http.latency_s.{ask.kind}', (self._clock.monotonic() - began) / SECOND)
         asked = self.throttle.heard(answer.headers, answer.status, ask.costs, ask.kind == 'cancel')
-        if answer.status in (418, 429): return None, Retry(f'{ask.what}: the venue answers {answer.status}', after_s=asked, answered=True, status=answer.status, body=_excerpt(answer))
+        if answer.status in (418, 429): return None, Retry(f'{ask.what}: the venue answers {answer.status}', after_s=asked, answered=True, status=answer.status, body=self._excerpt(answer))
         if fault := _unusable(answer):
             self.hosts.failed(address, fault)
-            return None, (Unheard if ask.write else Retry)(f'{ask.what} at {address.rest}: {fault}', status=answer.status, body=_excerpt(answer))
+            return None, (Unheard if ask.write else Retry)(f'{ask.what} at {address.rest}: {fault}', status=answer.status, body=self._excerpt(answer))
         self.hosts.ok(address)
         return answer, None
 
@@ -207,10 +212,11 @@ class Http:
         "Ask the primary how it is until it is used again."
         while not self.hosts.on_primary:
             await asyncio.sleep(self._probe_every_s)
-            address, trip = self.hosts.addresses[0], _Trip()
-            try: ask = await self._admitted(self._probe, address, self._clock.monotonic() + round(self.timeout_s * SECOND))
-            except GekkoError: continue
-            answer = await _carry(self._transport, ask, address, self._clock, trip, self._connect_s, self.timeout_s)
+            address, trip = self.hosts.addresses[0], _Trip(self._clock)
+            try:
+                ask = await self._admitted(self._probe, address, self._clock.monotonic() + round(self.timeout_s * SECOND))
+                answer = await _carry(self._transport, ask, address, trip, self._connect_s, self.timeout_s)
+            except GekkoError as e: trip.fault = e.message; continue
             if answer is not None: self.throttle.heard(answer.headers, answer.status, ask.costs)
             self.hosts.probed(answer is not None and answer.status < 500 and answer.status not in (418, 429), trip.fault)
 
@@ -218,7 +224,7 @@ class Http:
 
     async def lines(self, make: Callable[[Address], Ask], quiet_s: float = 15.0) -> Lines:
         "Open a chunked stream; its lines come from `receive()`. Reject with status and body when the venue refuses it, Retry when it can't be had now."
-        address, trip = self.hosts.current, _Trip()
+        address, trip = self.hosts.current, _Trip(self._clock)
         breaker = self.breaker('stream')
         era = breaker.allow()
         try:
@@ -247,8 +253,8 @@ class Http:
         answer = Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, 0, 0, ask.kind, ask.what)
         asked = self.throttle.heard(answer.headers, answer.status, ask.costs)
         final = 400 <= answer.status < 500 and answer.status not in (408, 418, 425, 429)
-        if final: return None, Reject(f'{ask.what}: refused with status {answer.status}', status=answer.status, body=_excerpt(answer), answered=True)
-        return None, Retry(f'{ask.what}: status {answer.status}', after_s=asked or None, status=answer.status, body=_excerpt(answer), answered=answer.status in (418, 429))
+        if final: return None, Reject(f'{ask.what}: refused with status {answer.status}', status=answer.status, body=self._excerpt(answer), answered=True)
+        return None, Retry(f'{ask.what}: status {answer.status}', after_s=asked or None, status=answer.status, body=self._excerpt(answer), answered=answer.status in (418, 429))
 
     async def stream(self, make: Callable[[Address], Ask], quiet_s: float = 15.0) -> AsyncIterator[bytes]:
         "The lines of a chunked stream, until it is gone: that raises Retry."
@@ -258,13 +264,15 @@ class Http:
         finally: await lines.close()
 
     async def websocket(self, url: str, headers: Mapping[str, str] | None = None, *, cost: Cost | None = None, heartbeat_s: float | None = None, frame: int = FRAME) -> Socket:
-        "Open a WebSocket. `url`: whole, or a path put behind the current address's streaming base. `cost`: what opening it uses up. Retry or Reject as `open_socket` says."
+        "Open a WebSocket. `url`: whole, or a path from '/' on, put behind the current address's streaming base (the primary's, when a backup has none). `cost`: what opening it uses up. Retry or Reject as `open_socket` says."
         address, breaker = self.hosts.current, self.breaker('stream')
         era = breaker.allow()
         try:
             if cost: await self.throttle.admit(cost, within_s=self.timeout_s)
             if self._session is None: self._session = make_session(self._context, self._connect_s)
-            socket = await open_socket(self._session, address.ws + url if url.startswith('/') else url, headers, connect_s=self.timeout_s, heartbeat_s=heartbeat_s, frame=frame)
+            opening = open_socket(self._session, (address.ws or self.hosts.addresses[0].ws) + url if url.startswith('/') else url, headers, connect_s=self.timeout_s, heartbeat_s=heartbeat_s, frame=frame)
+            del url, headers     # some tools print a traceback with its variables
+            socket = await opening
         except Retry as e:
             breaker.failed(era); self.hosts.failed(address, e.message); self._watch()
             if (status := e.values.get('status')) in (418, 429): self.throttle.heard({}, status, cost)
@@ -286,8 +294,6 @@ class Http:
 
 # %% ../../../nbs/08_venue/wire/10_http.ipynb #4396169a
 def _knock(address: Address) -> Ask: return Ask('public', 'GET', '/')
-
-def _excerpt(answer: Answer) -> str: return answer.body[:500].decode('utf-8', 'replace')
 
 def _unusable(answer: Answer) -> str:
     "Why an answer doesn't say what happened, or ''. 4xx do, whatever their body: the venue's table sorts them."

@@ -79,6 +79,7 @@ async def open_socket(session: aiohttp.ClientSession, url: str, headers: Mapping
     except TimeoutError: refused = (Retry, f'no connection within {connect_s:g} s', None)
     except aiohttp.WSServerHandshakeError as e: refused = (Reject if e.status in (400, 401, 403, 404) else Retry, f'handshake answered with status {e.status}', e.status)
     except (aiohttp.ClientError, OSError, ValueError) as e: refused = (Retry, tls_fault(e) or f'no connection: {_plain(e)}', None)
+    del url, headers     # some tools print a traceback with its variables
     raise refused[0](f'{where}: {refused[1]}', status=refused[2])
 
 def _plain(e: BaseException) -> str:

@@ -34,7 +34,7 @@ def tls_fault(error: BaseException | None) -> str:
     "What was wrong with the server's TLS, found anywhere in the chain of an error's causes; '' when TLS was not the trouble."
     for e in _chain(error):
         if isinstance(e, ssl.SSLCertVerificationError): return _CODES.get(e.verify_code, e.verify_message)
-        if isinstance(e, ssl.SSLError):
+        if isinstance(e, ssl.SSLError) and not isinstance(e, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):    # those two only say: wait
             reason = getattr(e, 'reason', None) or type(e).__name__
             return _REASONS.get(reason, f'TLS failed: {reason}')
     return ''
