@@ -269,9 +269,9 @@ def intent(r: Report) -> Intent:
     return Intent(r.symbol, r.side, r.qty, kind, r.limit if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) else None,
                   r.stop if kind in (OrderType.STOP, OrderType.STOP_LIMIT) else None, tif, post_only=r.type == 'LIMIT_MAKER', ts=r.ts)
 
-def order(r: Report) -> Order:
-    "The order as the venue's books have it. Its fees and fill ids are in the trades, which are asked for apart."
-    return Order(r.client_id, intent(r), state(r), r.filled, max(r.paid, ZERO), ZERO, r.venue_id, reason=r.reason)
+def order(r: Report, client_id: str = '') -> Order:
+    "The order as the venue's books have it, under `client_id` if given. Its fees and fill ids are in the trades, which are asked for apart."
+    return Order(client_id or r.client_id, intent(r), state(r), r.filled, max(r.paid, ZERO), ZERO, r.venue_id, reason=r.reason)
 
 # %% ../../../nbs/08_venue/binanceus/01_answers.ipynb #c7c1609e
 class Mine(msgspec.Struct):

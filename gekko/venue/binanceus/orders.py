@@ -163,18 +163,18 @@ class Orders:
             for pause in delays(0.02):
                 await asyncio.sleep(pause)
                 if not known.missing: return
-                try: fills = await self.trades_of(known)
+                try: fills = await self.trades_of(known.symbol, known.venue_id, name)
                 except GekkoError: continue
                 if not self.roll.mend(name, fills): return
         finally: self._mending.discard(name)
 
-    async def trades_of(self, known: Known) -> list[Fill]:
+    async def trades_of(self, symbol: str, venue_id: str, client_id: str) -> list[Fill]:
         "An order's fills, oldest first, as myTrades lists them."
-        code, out, first = self.talk.markets.code(known.symbol), list[Fill](), 0
+        code, out, first = self.talk.markets.code(symbol), list[Fill](), 0
         while True:
             more = {'fromId': first} if first else {}
-            rows = await self.talk.ask(self.talk.asks.query('myTrades', symbol=code, orderId=known.venue_id, limit=1000, **more), list[Mine])
-            out += [my_fill(r, known.order.client_id, self.talk.markets) for r in rows if str(r.orderId) == known.venue_id]
+            rows = await self.talk.ask(self.talk.asks.query('myTrades', symbol=code, orderId=venue_id, limit=1000, **more), list[Mine])
+            out += [my_fill(r, client_id, self.talk.markets) for r in rows if str(r.orderId) == venue_id]
             if len(rows) < 1000: return out
             first = rows[-1].id + 1
 
@@ -231,6 +231,7 @@ class Orders:
             elif not known.ended: return False              # its own submit is still in doubt
             return True
         self.hear(found)
+        while known.missing: await asyncio.sleep(0.02)      # its fills first
         over = state(found) in (OrderState.FILLED, OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REJECTED)
         if not over and lost: self.roll.stands(client_id, self._now())
         elif not over or found.status != 'CANCELED': self.roll.kept(client_id, f'already {found.status.lower()}' if over else str(error), self._now())
@@ -288,9 +289,9 @@ class Orders:
 
     # --- after a silence
 
-    async def repair(self) -> None:
-        "Ask how every working order stands: what a stream may have missed. Raises what the questions raise."
-        waiting = [k for k in self.roll.open() if k.accepted]
+    async def repair(self) -> bool:
+        "Ask how every working order stands: what a stream may have missed. True when it was something. Raises what the questions raise."
+        waiting, before = [k for k in self.roll.open() if k.accepted], self.roll.said
         for symbol in sorted({k.symbol for k in waiting}):
             rows = await self.talk.ask(self.talk.asks.query('openOrders', symbol=self.talk.markets.code(symbol)), list[Row])
             listed = {r.client_id: r for r in (report(row, self.talk.markets) for row in rows)}
@@ -298,3 +299,4 @@ class Orders:
             for known in waiting:
                 if known.symbol != symbol or known.name in listed or known.ended: continue
                 if (found := await self.talk.find(symbol, known.name)) is not None: self.hear(found)
+        return self.roll.said > before or any(k.missing for k in waiting)

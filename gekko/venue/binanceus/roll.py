@@ -76,8 +76,12 @@ def _new(now: Decimal | None, was: Decimal | None) -> Decimal | None: return now
 class Roll:
     "The orders of this account and their words. Used from one thread; `say` takes each event once."
     def __init__(self, say: Callable[[OrderEvent], object]) -> None:
-        self._say, self._known = say, dict[str, Known]()
+        self._out, self._known, self.said = say, dict[str, Known](), 0
         self._numbers: dict[tuple[str, str], str] = {}
+
+    def _say(self, event: OrderEvent) -> None:
+        self.said += 1
+        self._out(event)
 
     def __contains__(self, client_id: object) -> bool: return client_id in self._known
     def get(self, client_id: str) -> Known | None: return self._known.get(client_id)

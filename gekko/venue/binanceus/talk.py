@@ -90,7 +90,9 @@ class Talk:
 
     async def list_markets(self) -> Markets:
         "The instruments as the venue lists them now."
-        info = await self.ask(self.asks.public('exchangeInfo'), ExchangeInfo)
+        return self.take_list(await self.ask(self.asks.public('exchangeInfo'), ExchangeInfo))
+
+    def take_list(self, info: ExchangeInfo) -> Markets:
         self.markets, self.listed_at = Markets(info.symbols), self.clock.monotonic()
         return self.markets
 
