@@ -158,13 +158,12 @@ class Book:
 
     def flush(self) -> Moved | None:
         "The changes since the last call, each price once with its final size; None when nothing moved."
-        if not self._fresh: return None
-        bids = tuple(Level(p, q) for (bid, p), q in self._fresh.items() if bid)
-        asks = tuple(Level(p, q) for (bid, p), q in self._fresh.items() if not bid)
-        out = Moved(self._seen + 1, self.update_id, bids, asks)
-        self._seen = self.update_id
-        self._fresh = {}
-        return out
+        if not (fresh := self._fresh): return None
+        first, self._seen, self._fresh = self._seen + 1, self.update_id, {}
+        if len(fresh) > 1: return Moved(first, self._seen, tuple([Level(p, q) for (bid, p), q in fresh.items() if bid]), tuple([Level(p, q) for (bid, p), q in fresh.items() if not bid]))
+        ((bid, price), size), = fresh.items()
+        level = (Level(price, size),)
+        return Moved(first, self._seen, level, ()) if bid else Moved(first, self._seen, (), level)
 
     def since(self, update_id: int) -> Moved | None:
         "The changes after `update_id`; None when they are no longer kept, or have not happened."

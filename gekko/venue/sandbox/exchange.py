@@ -46,7 +46,7 @@ class Pit:
         self.listing, self.book, self.tape = listing, Book(listing.symbol), Tape(listing.symbol)
         self.stops: dict[int, Work] = {}
         self.made: dict[tuple[Side, Decimal], int] = {}
-        self.touch: tuple[Level | None, Level | None] = (None, None)
+        self.touch: tuple[Decimal | None, Decimal | None, Decimal | None, Decimal | None] = (None, None, None, None)
         self.reducing: dict[int, Work] = {}
 
     def price(self) -> Decimal:
@@ -54,6 +54,16 @@ class Pit:
         if self.tape.last: return self.tape.last.price
         bid, ask = self.book.best_bid, self.book.best_ask
         return EXACT.divide(EXACT.add(bid, ask), Decimal(2)) if bid is not None and ask is not None else self.listing.price
+
+# %% ../../../nbs/08_venue/sandbox/05_exchange.ipynb #9faa9337
+def _touch(book: Book) -> tuple[Decimal | None, Decimal | None, Decimal | None, Decimal | None]:
+    "Best bid and its size, best ask and its size."
+    bids, asks = book.bids, book.asks
+    bid, ask = bids.prices[-1] if bids.prices else None, asks.prices[0] if asks.prices else None
+    return bid, bids.totals[bid] if bid is not None else None, ask, asks.totals[ask] if ask is not None else None
+
+def _quoted(symbol: str, ts: Nanos, update_id: int, bid: Decimal | None, bid_size: Decimal | None, ask: Decimal | None, ask_size: Decimal | None) -> Quoted:
+    return Quoted(symbol, ts, update_id, Level(bid, bid_size or ZERO) if bid is not None else None, Level(ask, ask_size or ZERO) if ask is not None else None)
 
 # %% ../../../nbs/08_venue/sandbox/05_exchange.ipynb #db907a3a
 def refuse_status(listing: Listing) -> None:
@@ -119,8 +129,7 @@ class Exchange:
     def last(self, symbol: str) -> Decimal: return self.pit(symbol).price()
     def quote(self, symbol: str) -> Quoted:
         book = self.pit(symbol).book
-        bids, asks = book.levels(Side.BUY, 1), book.levels(Side.SELL, 1)
-        return Quoted(symbol, self.clock.now(), book.update_id, bids[0] if bids else None, asks[0] if asks else None)
+        return _quoted(symbol, self.clock.now(), book.update_id, *_touch(book))
     def tape(self, symbol: str, limit: int = 500, from_id: int | None = None) -> list[Print]:
         tape = self.pit(symbol).tape
         return tape.recent(limit) if from_id is None else tape.since(from_id, limit)
@@ -370,12 +379,10 @@ class Exchange:
     def _tell(self, pit: Pit) -> None:
         if (moved := pit.book.flush()) is None: return
         now, book = self.clock.now(), pit.book
-        self._say(BookMoved(pit.listing.symbol, now, moved.first, moved.last, moved.bids, moved.asks))
-        bid, ask = book.best_bid, book.best_ask
-        touch = (Level(bid, book.bids.totals[bid]) if bid is not None else None, Level(ask, book.asks.totals[ask]) if ask is not None else None)
-        if touch != pit.touch:
-            pit.touch = touch
-            self._say(Quoted(pit.listing.symbol, now, book.update_id, *touch))
+        self._say(BookMoved(book.symbol, now, moved.first, moved.last, moved.bids, moved.asks))
+        if (touch := _touch(book)) == pit.touch: return
+        pit.touch = touch
+        self._say(_quoted(book.symbol, now, book.update_id, *touch))
 
     def _next_move(self, pit: Pit) -> bool:
         for work in list(pit.reducing.values()):

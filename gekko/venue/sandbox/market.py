@@ -120,6 +120,8 @@ class Still:
     def step(self, now: Nanos) -> None: "Nothing happens by itself."
 
 # %% ../../../nbs/08_venue/sandbox/09_market.ipynb #87173216
+_SHARES = [Decimal(i + 1) / 50 for i in range(40)]
+
 class Synthetic:
     "A market that lives by itself: `rate` events a second over all symbols, the same for the same seed and times."
     def __init__(self, exchange: Exchange, before: Seeded, seed: int = 0, rate: float = 20.0, levels: int = 10, most: int = 5_000) -> None:
@@ -127,7 +129,7 @@ class Synthetic:
         self.random, self.events = random.Random(f'market:{seed}'), 0
         self._symbols = tuple(exchange.listings)
         self._since: Nanos = 0
-        self._owed, self._mids = 0.0, dict.fromkeys(self._symbols, ZERO)
+        self._owed, self._mids, self._sizes = 0.0, dict.fromkeys(self._symbols, ZERO), dict.fromkeys(self._symbols, ZERO)
 
     def open(self) -> None:
         Still(self.exchange, self.before).open()
@@ -150,7 +152,7 @@ class Synthetic:
         if mid == self._mids[symbol] or x.status != 'trading': return
         self._mids[symbol] = mid
         bid, ask = around(self.exchange, symbol, mid)
-        usual = self._typical(symbol, mid)
+        usual = self._sizes[symbol] = self._typical(symbol, mid)
         made = self.exchange.pit(symbol)
         def level(side: Side, best: Decimal, i: int) -> tuple[Decimal, Decimal]:
             price = EXACT.add(best, EXACT.multiply(x.tick, Decimal(-i if side is Side.BUY else i)))
@@ -165,14 +167,14 @@ class Synthetic:
     def _some(self, usual: Decimal, lot: Decimal) -> Decimal: return max(lot, to_step(EXACT.multiply(usual, Decimal(1 + int(self.random.random() * 20))), lot, ROUND_DOWN))
 
     def _event(self, symbol: str) -> None:
-        pit, r = self.exchange.pit(symbol), self.random.random()
-        x, side = pit.listing, Side.BUY if self.random.random() < 0.5 else Side.SELL
+        pit, r = self.exchange.pits[symbol], self.random.random()
+        x, side, usual = pit.listing, Side.BUY if self.random.random() < 0.5 else Side.SELL, self._sizes[symbol]
         if x.status != 'trading': return
-        usual = self._typical(symbol, self._mids[symbol])
         prices = pit.book.side(side.other if r < 0.4 else side).prices
         if not prices: return
-        if r < 0.4: self.exchange.hit(symbol, side, max(x.lot, to_step(EXACT.multiply(usual, Decimal(1 + int(r * 100))) / 50, x.lot, ROUND_DOWN)))
-        else: self.exchange.resize(symbol, side, prices[-1 - int(r * 10) % min(4, len(prices)) if side is Side.BUY else int(r * 10) % min(4, len(prices))], self._some(usual, x.lot))
+        near = int(r * 10) % min(4, len(prices))
+        if r < 0.4: self.exchange.hit(symbol, side, max(x.lot, to_step(EXACT.multiply(usual, _SHARES[int(r * 100)]), x.lot, ROUND_DOWN)))
+        else: self.exchange.resize(symbol, side, prices[-1 - near if side is Side.BUY else near], self._some(usual, x.lot))
 
 # %% ../../../nbs/08_venue/sandbox/09_market.ipynb #81e6ea3c
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 import msgspec
 from aiohttp import WSMsgType, web
-from multidict import CIMultiDict
 from ...domain.errors import BadInput, GekkoError
 from ...domain.money import dec
 from ...domain.time import SECOND, Clock, Nanos, SystemClock
@@ -404,9 +403,8 @@ def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return task
 
 def _web(reply: Reply) -> web.Response:
-    headers = CIMultiDict(reply.headers)
-    if 'Content-Type' not in headers: headers['Content-Type'] = reply.content_type
-    return web.Response(body=reply.data(), status=reply.status, headers=headers)
+    named = any(k.lower() == 'content-type' for k in reply.headers)
+    return web.Response(body=reply.data(), status=reply.status, headers=reply.headers if named else {**reply.headers, 'Content-Type': reply.content_type})
 
 async def _texts(out: web.StreamResponse) -> AsyncIterator[str]:
     "What a WebSocket client says, until it goes."
