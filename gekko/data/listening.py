@@ -47,7 +47,7 @@ class Gap:
 @dataclass(slots=True)
 class Ear:
     """All that one stream knows. `per_connection`: channels whose numbers begin again with each line; `stale_s`: a symbol silent for longer is stale; `levels`: of a depth;
-    `depth`: at most one a symbol in this time, ns; `hold`: messages that may wait behind one hole. `again`: books to subscribe anew."""
+    `depth`: at most one a symbol in this time, ns; `hold`: messages that may wait behind one hole. `again`: books to subscribe anew; `changed`: there are changes of books in `out`."""
     per_connection: tuple[str, ...] = ()
     stale_s: float = 30.0
     levels: int = 20
@@ -56,6 +56,7 @@ class Ear:
     seen: dict[str, Seen] = field(default_factory=dict)
     out: list[StreamEvent] = field(default_factory=list)
     made: list[StreamEvent] = field(default_factory=list)
+    changed: bool = False
     again: set[Subscription] = field(default_factory=set)
     numbers: dict[str, Numbers[tuple[Heard, Nanos]]] = field(default_factory=dict)
     gap: dict[str, Gap] = field(default_factory=dict)
@@ -204,7 +205,9 @@ def let_pass(ear: Ear, e: MarketEvent | OrderEvent, received: Nanos, channel: st
     seen.at = received
     if seen.joining: _joined(ear, e.symbol, seen, kind, received)
     ear.out.append(e)
-    if type(e) is BookChange: change_book(ear, seen, e, received, channel)
+    if type(e) is BookChange:
+        ear.changed = True
+        change_book(ear, seen, e, received, channel)
 
 def _stranger(ear: Ear) -> None: ear.strangers += 1
 def _bad_quote(ear: Ear) -> None: ear.bad += 1

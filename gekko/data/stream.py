@@ -178,9 +178,9 @@ def hand_over(s: Stream) -> None:
     out, ear.out = ear.out, []
     for see in s.taps:
         for e in out: see(e)
-    if ear.made or ear.dirty or any(type(e) is BookChange for e in out):
+    if ear.changed or ear.made:
         out = [e for e in out if type(e) is not BookChange] + ear.made
-        ear.made = []
+        ear.made, ear.changed = [], False
     s.inbox.put(out, ear.heard_at)
 
 def take_in(s: Stream, frame: bytes | str, received: Nanos) -> None:
