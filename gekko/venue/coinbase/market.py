@@ -85,6 +85,6 @@ class Candles(msgspec.Struct, frozen=True):
     candles: list[Candle] = []
 
 def bars_of(candles: Iterable[Candle], symbol: str, length: Nanos, start: Nanos, end: Nanos) -> list[Bar]:
-    "Bars that lie within [start, end), oldest first, each once; what had not ended by `end` is left out."
-    bars = {s: Bar(symbol, s, s + length, c.open, c.high, c.low, c.close, c.volume) for c in candles if start <= (s := int(c.start) * SECOND) and s + length <= end}
+    "Bars that end in (start, end], oldest first, each once: what had not ended by `end` is left out."
+    bars = {s: Bar(symbol, s, s + length, c.open, c.high, c.low, c.close, c.volume) for c in candles if start < (s := int(c.start) * SECOND) + length <= end}
     return [bars[s] for s in sorted(bars)]

@@ -15,8 +15,9 @@ from ..wire.message import Ask
 from ..wire.secret import Address, Credentials
 
 # %% auto #0
-__all__ = ['LIFE_S', 'EARLY_S', 'Call', 'server_time', 'products', 'accounts', 'order', 'orders', 'fills', 'plainly', 'day_end',
-           'configuration', 'submit', 'cancel', 'edit', 'top', 'book', 'prints', 'candles', 'host_and_path', 'Signer']
+__all__ = ['LIFE_S', 'EARLY_S', 'Call', 'server_time', 'products', 'accounts', 'fee_tier', 'order', 'orders', 'fills', 'plainly',
+           'day_end', 'configuration', 'submit', 'cancel', 'edit', 'top', 'book', 'prints', 'candles', 'host_and_path',
+           'Signer']
 
 # %% ../../../nbs/08_venue/coinbase/01_rest.ipynb #a17e5594
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Call:
 def server_time() -> Call: return Call('public', 'GET', 'brokerage/time', public=True)
 def products(offset: int = 0) -> Call: return Call('query', 'GET', 'brokerage/products', {'product_type': 'SPOT', 'limit': '250', 'offset': str(offset)})
 def accounts(cursor: str = '') -> Call: return Call('account', 'GET', 'brokerage/accounts', {'limit': '250'} | _after(cursor))
+def fee_tier() -> Call: return Call('account', 'GET', 'brokerage/transaction_summary', {'product_type': 'SPOT'})
 def _after(cursor: str) -> dict[str, str]: return {'cursor': cursor} if cursor else {}
 
 # %% ../../../nbs/08_venue/coinbase/01_rest.ipynb #a90478f4

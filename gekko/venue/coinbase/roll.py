@@ -46,6 +46,7 @@ class OwnOrder(msgspec.Struct):
 class OwnEvent(msgspec.Struct):
     type: str = ''
     orders: list[OwnOrder] = []
+    subscriptions: dict[str, list[str]] = {}
 
 class OwnFrame(msgspec.Struct):
     channel: str = ''

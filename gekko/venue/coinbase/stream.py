@@ -19,7 +19,7 @@ from .rest import Call, book, prints, top
 from .table import VENUE
 
 # %% auto #0
-__all__ = ['CHANNELS', 'LINE', 'Update', 'Match', 'Event', 'Frame', 'Edge', 'Top', 'subscription', 'alias_of', 'Reach',
+__all__ = ['Best', 'CHANNELS', 'LINE', 'Update', 'Match', 'Event', 'Frame', 'Edge', 'Top', 'subscription', 'alias_of', 'Reach',
            'CoinbaseDialect']
 
 # %% ../../../nbs/08_venue/coinbase/04_stream.ipynb #224899bb
@@ -68,30 +68,43 @@ class Edge:
         if price not in self.sizes: heappush(self._heap, price if self._sign > 0 else price.copy_negate())
         self.sizes[price] = qty
 
-    def best(self) -> Level | None:
+    def best(self) -> tuple[Decimal, Decimal] | None:
+        "Price and size."
         heap, sizes = self._heap, self.sizes
         while heap:
             price = heap[0] if self._sign > 0 else heap[0].copy_negate()
             qty = sizes.get(price)
-            if qty is not None: return Level(price, qty)
+            if qty is not None: return price, qty
             heappop(heap)
         return None
 
 # %% ../../../nbs/08_venue/coinbase/04_stream.ipynb #fe6045ba
+Best = tuple[tuple[Decimal, Decimal], tuple[Decimal, Decimal]]
+"Price and size of the bid, and of the ask."
+
 class Top:
     "The book of one product, as far as its best prices are concerned. It says nothing before a snapshot has come."
     __slots__ = ('bids', 'asks', 'whole', '_last')
     def __init__(self) -> None:
         self.bids, self.asks, self.whole = Edge(-1), Edge(1), False
-        self._last: tuple[Level, Level] | None = None
+        self._last: Best | None = None
 
-    def on(self, event: Event) -> tuple[Level, Level] | None:
+    def on(self, event: Event) -> Best | None:
         "The best bid and ask, if this changed them."
         if event.type == 'snapshot': self.bids, self.asks, self.whole, self._last = Edge(-1), Edge(1), True, None
         if not self.whole: return None
-        bids, asks = self.bids, self.asks
-        for u in event.updates: (bids if u.side == 'bid' else asks).put(u.price_level, u.new_quantity)
-        bid, ask = bids.best(), asks.best()
+        last, touched = self._last, False
+        for u in event.updates:
+            if u.side == 'bid':
+                self.bids.put(u.price_level, u.new_quantity)
+                touched = touched or last is None or u.price_level >= last[0][0]
+            else:
+                self.asks.put(u.price_level, u.new_quantity)
+                touched = touched or last is None or u.price_level <= last[1][0]
+        return self._moved() if touched else None
+
+    def _moved(self) -> Best | None:
+        bid, ask = self.bids.best(), self.asks.best()
         if bid is None or ask is None or (now := (bid, ask)) == self._last: return None
         self._last = now
         return now
@@ -155,13 +168,16 @@ class CoinbaseDialect:
         return '' if symbol in self._reach.listed() else f'{VENUE} does not list {symbol}'
 
     def subscribe(self, wanted: Sequence[Subscription]) -> Sequence[str]:
-        "One frame a channel; heartbeats first on a new line, so that silence is never normal."
-        before, self._wanted = self._channels(), self._wanted | set(wanted)
+        "One frame a channel; heartbeats first on a new line, so that silence is never normal. A book that runs already is begun anew, since only then its snapshot comes again."
+        new = set(wanted) - self._wanted
+        running = {p for s in new if CHANNELS[s.kind] == 'level2' and (p := self._product(s)) in self._channels().get('level2', set())}
+        before, self._wanted = self._channels(), self._wanted | new
         self._index()
-        after = self._channels()
-        frames = [subscription('subscribe', 'heartbeats', (), self._reach.token())] if self._fresh else []
+        after, token = self._channels(), self._reach.token
+        frames = [subscription('subscribe', 'heartbeats', (), token())] if self._fresh else []
         self._fresh = False
-        return frames + [subscription('subscribe', c, sorted(ps), self._reach.token()) for c in sorted(after) if (ps := after[c] - before.get(c, set()))]
+        if running: frames.append(subscription('unsubscribe', 'level2', sorted(running), token()))
+        return frames + [subscription('subscribe', c, sorted(ps), token()) for c in sorted(after) if (ps := after[c] - before.get(c, set()) | (running if c == 'level2' else set()))]
 
     def unsubscribe(self, unwanted: Sequence[Subscription]) -> Sequence[str]:
         "Only what nobody else needs: quotes and books of a product share a channel."
@@ -170,18 +186,21 @@ class CoinbaseDialect:
         after = self._channels()
         return [subscription('unsubscribe', c, sorted(ps), self._reach.token()) for c in sorted(before) if (ps := before[c] - after.get(c, set()))]
 
+    def _product(self, s: Subscription) -> str: return alias_of(s.symbol, self._reach.listed())
+
     def _channels(self) -> dict[str, set[str]]:
         out: dict[str, set[str]] = {}
-        for s in self._wanted: out.setdefault(CHANNELS[s.kind], set()).add(alias_of(s.symbol, self._reach.listed()))
+        for s in self._wanted: out.setdefault(CHANNELS[s.kind], set()).add(self._product(s))
         return out
 
     def _index(self) -> None:
         "Look-ups for `decode`, made new when the wishes change."
         names: dict[str, set[str]] = {}
-        for s in self._wanted: names.setdefault(alias_of(s.symbol, self._reach.listed()), set()).add(s.symbol)
+        for s in self._wanted: names.setdefault(self._product(s), set()).add(s.symbol)
         self._names = {product: tuple(sorted(symbols)) for product, symbols in names.items()}
         self._books = frozenset(s.symbol for s in self._wanted if s.kind == 'book')
         self._quotes = frozenset(s.symbol for s in self._wanted if s.kind == 'quote')
+        self._tops = {p: t for p, t in self._tops.items() if any(s in self._quotes for s in self._names.get(p, ()))}
 
     def decode(self, frame: bytes | str, received: Nanos) -> Heard:
         try: f = _FRAME.decode(frame)
@@ -196,18 +215,17 @@ class CoinbaseDialect:
 
     def _level2(self, f: Frame, received: Nanos) -> list[MarketEvent]:
         out: list[MarketEvent] = []
+        quotes, books = self._quotes, self._books
         for e in f.events:
-            product = e.product_id
+            symbols, best = self._names.get(e.product_id, ()), None
+            if quotes:
+                if (t := self._tops.get(e.product_id)) is None: t = self._tops[e.product_id] = Top()
+                best = t.on(e)
+            if best is None and not books: continue
             ts = (stamp(e.updates[-1].event_time) if e.updates else 0) or stamp(f.timestamp)
-            symbols = self._names.get(product, ())
-            if self._quotes and not self._quotes.isdisjoint(symbols):
-                top_ = self._tops.get(product)
-                if top_ is None: top_ = self._tops[product] = Top()
-                if (best := top_.on(e)) is not None:
-                    b, a = best
-                    out += [Quote(s, ts, b.price, a.price, b.qty, a.qty, received) for s in symbols if s in self._quotes]
             for s in symbols:
-                if s in self._books: out.append(_change(s, e, ts, received))
+                if best is not None and s in quotes: out.append(Quote(s, ts, best[0][0], best[1][0], best[0][1], best[1][1], received))
+                if s in books: out.append(_change(s, e, ts, received))
         return out
 
     def _trades(self, f: Frame, received: Nanos) -> list[MarketEvent]:
@@ -216,11 +234,11 @@ class CoinbaseDialect:
 
     def _acked(self, f: Frame) -> tuple[Subscription, ...]:
         now = {(c, p) for e in f.events for c, ps in e.subscriptions.items() for p in ps}
-        return tuple(sorted((s for s in self._wanted if (CHANNELS[s.kind], alias_of(s.symbol, self._reach.listed())) in now), key=lambda s: (s.symbol, s.kind)))
+        return tuple(sorted((s for s in self._wanted if (CHANNELS[s.kind], self._product(s)) in now), key=lambda s: (s.symbol, s.kind)))
 
     async def repair(self, channel: str, after: int, upto: int) -> Sequence[MarketEvent]:
         "After a hole: a fresh snapshot of each book, asked for on the line so that the changes go on from it; trades, quotes and books of now over REST."
-        products = sorted({alias_of(s.symbol, self._reach.listed()) for s in self._wanted if CHANNELS[s.kind] == 'level2'})
+        products = sorted({self._product(s) for s in self._wanted if CHANNELS[s.kind] == 'level2'})
         for product in products: self._tops.pop(product, None)
         if products and self._line is not None and upto:
             for verb in ('unsubscribe', 'subscribe'): await self._line.send(subscription(verb, 'level2', products, self._reach.token()))

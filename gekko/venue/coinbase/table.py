@@ -4,15 +4,16 @@
 
 # %% ../../../nbs/08_venue/coinbase/00_table.ipynb #23b989bb
 from __future__ import annotations
+from collections.abc import Mapping
 from ...domain.order import Intent, OrderType, TimeInForce
 from ...execution.broker import Capabilities, Capability, unsupported
 from ..wire.secret import Address
 from ..wire.sorting import ErrorTable, Reaction, Rule
-from ..wire.throttle import Quota
+from ..wire.throttle import Quota, Told
 
 # %% auto #0
 __all__ = ['VENUE', 'PUBLIC', 'USER_WS', 'GRANULARITY', 'BARS_A_PAGE', 'DOLLARS', 'R', 'J', 'H', 'U', 'ERRORS', 'user_ws',
-           'capabilities', 'unsendable', 'quotas', 'rules']
+           'capabilities', 'unsendable', 'quotas', 'said_limits', 'rules']
 
 # %% ../../../nbs/08_venue/coinbase/00_table.ipynb #e4cdf087
 VENUE = 'coinbase'
@@ -61,6 +62,13 @@ DOLLARS = ('USD', 'USDC', 'USDT')
 def quotas() -> tuple[Quota, ...]:
     "REST API Rate Limits: 30 signed requests a second, 10 public ones; eight of the signed ones are kept for cancels."
     return (Quota('private', 30, 1.0, reserved=8, slack_s=0.1), Quota('public', 10, 1.0, slack_s=0.1))
+
+# %% ../../../nbs/08_venue/coinbase/00_table.ipynb #ce8d77fd
+def said_limits(headers: Mapping[str, str], status: int) -> list[Told]:
+    "A reader of the venue's rate-limit headers."
+    limit, left = headers.get('x-ratelimit-limit', ''), headers.get('x-ratelimit-remaining', '')
+    if not (limit.isdecimal() and left.isdecimal()): return []
+    return [Told('public' if int(limit) <= 10 else 'private', left=int(left))]
 
 # %% ../../../nbs/08_venue/coinbase/00_table.ipynb #b22479d0
 R, J, H, U = Reaction.RETRY, Reaction.REJECT, Reaction.HALT, Reaction.UNKNOWN
