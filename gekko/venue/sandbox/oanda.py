@@ -5,7 +5,6 @@
 # %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #d5988856
 from __future__ import annotations
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -25,25 +24,12 @@ from .oanda_street import Margin, Street, quoted, worth
 from .oanda_views import (account_view, changes, factors, home_conversions, id_range, orders_page, pages, position_of, positions_of, since_id, summary,
                                              trade_view, trades_page, wanted_names)
 from .oanda_words import Refused, Stamp, absent, body, forbidden, invalid, missing, money, spelled, unauthorized, units, when
+from .quota import Window
 from .server import Call, Reply, Route, SandboxServer, Socket
 
 # %% auto #0
-__all__ = ['ACCOUNT', 'HEDGING', 'FUNDS', 'Work', 'Meter', 'Oanda', 'price_line', 'heartbeat', 'pricing_of', 'candles_of',
-           'latest_of', 'book_of', 'refused_stream', 'price_stream', 'transaction_stream', 'routes_of', 'protocol']
-
-# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #6a164458
-class Meter:
-    "How many requests the last second saw."
-    __slots__ = ('most', '_seen')
-    def __init__(self, most: int = 120) -> None:
-        self.most, self._seen = most, deque[Nanos]()
-
-    def admits(self, now: Nanos) -> bool:
-        "Counts a request; False when it is one too many, and then it is not counted."
-        while self._seen and self._seen[0] <= now - SECOND: self._seen.popleft()
-        if len(self._seen) >= self.most: return False
-        self._seen.append(now)
-        return True
+__all__ = ['ACCOUNT', 'HEDGING', 'FUNDS', 'Work', 'Oanda', 'price_line', 'heartbeat', 'pricing_of', 'candles_of', 'latest_of',
+           'book_of', 'refused_stream', 'price_stream', 'transaction_stream', 'routes_of', 'protocol']
 
 # %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #bf89a9d9
 ACCOUNT, HEDGING = '101-001-1000001-001', '101-001-1000001-002'
@@ -59,7 +45,7 @@ class Oanda:
         if session not in SESSIONS: raise BadInput('session', expected=' or '.join(SESSIONS), found=session)
         if strange := [s for s in server.options.symbols if s not in NAMES]: raise BadInput('symbols that OANDA does not list here', expected=' '.join(NAMES), found=' '.join(strange))
         some = {n: s for n, s in SPECS.items() if not server.options.symbols or s.symbol in server.options.symbols}
-        self.server, self.hub, self.meter = server, server.hub, Meter()
+        self.server, self.hub, self.meter = server, server.hub, Window(120, SECOND)
         self.exchange = Exchange([listing(s) for s in some.values()], server.clock, Margin(), Rules(trigger='quote', stop_through='trigger'))
         self.street = Street(self.exchange, some, session)
         self.desk = Desk(self.street, self.tell)
@@ -140,7 +126,7 @@ class Oanda:
         "Why this caller is turned away: no token, or too many requests."
         token = call.headers.get('Authorization', '')
         if self.server.revoked or token != f'Bearer {self.key}': return unauthorized()
-        return None if self.meter.admits(self.server.clock.monotonic()) else Refused(429, 'RATE_LIMIT_EXCEEDED', 'Too many requests')
+        return Refused(429, 'RATE_LIMIT_EXCEEDED', 'Too many requests') if self.meter.spend('', 1, self.server.clock.monotonic()) else None
     def client(self, call: Call) -> Client:
         "The account that a path names."
         who = call.match.get('account', '')

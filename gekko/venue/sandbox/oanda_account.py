@@ -125,7 +125,8 @@ def reach(a: Account, name: str, amount: Decimal, how: str, only: int | None = N
         size = min(abs(left), abs(trade.current)).copy_sign(left)
         cut.append((trade, size))
         left = EXACT.subtract(left, size)
-    return cut, ZERO if how == 'REDUCE_ONLY' or only is not None else left
+    netted = how == 'OPEN_ONLY' and not a.hedging and times(a.net(name), amount) < ZERO
+    return cut, ZERO if how == 'REDUCE_ONLY' or only is not None or netted else left
 
 # %% ../../../nbs/08_venue/sandbox/42_oanda_account.ipynb #cb64c92e
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def _reduced(batch: Batch, spec: Spec, deal: Deal, trade: Trade, size: Decimal, 
     if not trade.open:
         trade.closed = batch.ts
         del a.live[spec.name][trade.id]
-    return {'tradeID': str(trade.id), 'clientTradeID': (trade.client or {}).get('id'), 'units': units(size), 'price': price(deal.price, spec.places), 'realizedPL': money(pl),
+    return {'tradeID': str(trade.id), 'units': units(size), 'price': price(deal.price, spec.places), 'realizedPL': money(pl),
             'financing': money(ZERO), 'guaranteedExecutionFee': money(ZERO), 'halfSpreadCost': money(times(deal.half, abs(size), deal.quote.value))}
 
 # %% ../../../nbs/08_venue/sandbox/42_oanda_account.ipynb #9c81182d
