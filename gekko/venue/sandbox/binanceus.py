@@ -15,7 +15,7 @@ import orjson
 from ...domain.time import DAY, MINUTE, SECOND, Nanos, duration
 from ...domain.errors import BadInput
 from . import binanceus_desk as desk
-from .binanceus_feeds import Feeds, average_price, best_levels, drawn, window_stats
+from .binanceus_feeds import Feeds, average_price, best_levels, drawn, earliest, window_stats
 from .binanceus_keys import Key, Meter, identify, key_pair, ordered, used, who
 from .binanceus_market import agg_trade, book_ticker, depth_weight, exchange_info, gather, kline, picked, read_klines, ticker_weight, trade
 from .binanceus_orders import balance_update, execution_report, position
@@ -240,7 +240,7 @@ def agg_trades(v: BinanceUS, p: Params) -> list[dict[str, Any]]:
 
 def klines(v: BinanceUS, p: Params) -> list[list[Any]]:
     symbol = one(v, p)
-    interval, starts = read_klines(p, v.clock.now())
+    interval, starts = read_klines(p, v.clock.now(), earliest(v.server.past, symbol))
     return [kline(c, interval) for c in gather(interval, starts, lambda length, a, b: v.candles(symbol, length, a, b))]
 
 def avg_price(v: BinanceUS, p: Params) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from .binanceus_words import ms, num, venue_symbol
 from .exchange import Exchange
 from .history import Candle
 from .hub import Hub
-from .market import Past, candles
+from .market import Past, Replay, Seeded, candles
 from .orders import BookMoved, Event, Print, Quoted
 from .tape import filled
 
 # %% auto #0
-__all__ = ['Candles', 'Gathered', 'AggTape', 'agg_event', 'best_levels', 'drawn', 'window_stats', 'present_kline',
+__all__ = ['Candles', 'Gathered', 'AggTape', 'agg_event', 'best_levels', 'drawn', 'earliest', 'window_stats', 'present_kline',
            'average_price', 'Feeds', 'tell_books', 'tell_paced', 'tell_kline']
 
 # %% ../../../nbs/08_venue/sandbox/25_binanceus_feeds.ipynb #45eb08fe
@@ -83,6 +83,12 @@ def drawn(exchange: Exchange, past: Past | None) -> Candles:
             return None
         return filled(found, length, first, min(end, exchange.clock.now() // length * length + 1), before)
     return look
+
+def earliest(past: Past | None, symbol: str) -> Nanos:
+    "Where this symbol's history begins: a client that asks from 1970 on is answered from there."
+    if isinstance(past, Seeded): return past.until - past.years * 365 * DAY
+    if isinstance(past, Replay) and (t := past.tapes.get(symbol)): return past.start // t.length * t.length - t.begin * t.length
+    return 0
 
 # %% ../../../nbs/08_venue/sandbox/25_binanceus_feeds.ipynb #cf825482
 def window_stats(exchange: Exchange, candles: Candles, symbol: str, window: Nanos = DAY, mini: bool = False, whole: bool = False) -> dict[str, Any]:

@@ -146,13 +146,13 @@ def kline(c: Candle, interval: str) -> list[Any]:
     worth = EXACT.divide(EXACT.multiply(c.turnover, c.bought), c.volume) if c.volume else ZERO
     return [ms(c.start), num(c.open), num(c.high), num(c.low), num(c.close), num(c.volume), ms(closes(interval, c.start)) - 1, num(c.turnover), c.count, num(c.bought), num(worth), '0']
 
-def read_klines(p: Params, now: Nanos) -> tuple[str, list[Nanos]]:
-    "Interval and openings of a request; -1120 for an interval the venue does not have."
+def read_klines(p: Params, now: Nanos, earliest: Nanos = 0) -> tuple[str, list[Nanos]]:
+    "Interval and openings of a request, none before `earliest`; -1120 for an interval the venue does not have."
     p.need('interval')
     interval = choice(p, 'interval', tuple(INTERVALS), 'interval') or ''
     start, end, limit = integer(p, 'startTime'), integer(p, 'endTime'), integer(p, 'limit', 500, 1_000)
     def ns(t: int | None) -> Nanos | None: return None if t is None else t * 1_000_000
-    return interval, opening(interval, ns(start), ns(end), limit or 500, now)
+    return interval, [t for t in opening(interval, max(ns(start) or 0, earliest) if start is not None else None, ns(end), limit or 500, now) if t >= earliest]
 
 # %% ../../../nbs/08_venue/sandbox/22_binanceus_market.ipynb #c994ab99
 _FULL_ONLY = ('priceChange', 'priceChangePercent', 'weightedAvgPrice', 'prevClosePrice', 'lastQty', 'bidPrice', 'bidQty', 'askPrice', 'askQty')

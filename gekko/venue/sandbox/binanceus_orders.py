@@ -132,7 +132,7 @@ def account(balances: Mapping[str, Purse], assets: Iterable[str], maker: Decimal
     rows = [{'asset': a, 'free': num(balances.get(a, empty).free), 'locked': num(balances.get(a, empty).locked)} for a in sorted(assets)]
     return {'makerCommission': int(maker), 'takerCommission': int(taker), 'buyerCommission': 0, 'sellerCommission': 0,
             'commissionRates': {'maker': rate(maker), 'taker': rate(taker), 'buyer': num(None), 'seller': num(None)}, 'canTrade': True, 'canWithdraw': True, 'canDeposit': True,
-            'brokered': False, 'requireSelfTradePrevention': False, 'preventSor': False, 'updateTime': ms(updated), 'accountType': 'SPOT', 'balances': rows, 'permissions': ['SPOT'], 'uid': 1}
+            'brokered': False, 'requireSelfTradePrevention': False, 'preventSor': False, 'updateTime': ms(updated), 'accountType': 'SPOT', 'balances': rows, 'permissions': ['SPOT'], 'tradeGroupId': -1, 'uid': 1}
 
 # %% ../../../nbs/08_venue/sandbox/23_binanceus_orders.ipynb #47a88273
 _HAPPENED = {'new': 'NEW', 'triggered': 'NEW', 'filled': 'TRADE', 'cancelled': 'CANCELED', 'expired': 'EXPIRED'}

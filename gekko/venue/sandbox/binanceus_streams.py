@@ -39,7 +39,7 @@ def read_stream(name: str, known: Mapping[str, str]) -> Stream | None:
     "The stream of this name; None where there is none. `known` maps the venue's symbols."
     head, _, tail = name.partition('@')
     kind, _, speed = tail.partition('@')
-    if head in ('!ticker', '!miniTicker') and tail == 'arr': return Stream(name, head[1:], every=SECOND)
+    if head in ('!ticker', '!miniTicker') and kind == 'arr' and speed in ('', '1000ms', '3000ms'): return Stream(name, head[1:], every=SECOND)
     if head.startswith('!ticker_') and tail == 'arr' and head[8:] in WINDOWS: return Stream(name, 'window', arg=head[8:], every=SECOND)
     symbol = known.get(head.upper()) if head == head.lower() else None
     if symbol is None or speed not in ('', '100ms', '1000ms'): return None
