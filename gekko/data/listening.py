@@ -249,6 +249,16 @@ def _count(ear: Ear, n: Numbers[tuple[Heard, Nanos]], heard: Heard, received: Na
         if channel in ear.gap: shut_gap(ear, channel, received, lost=False)
     elif channel not in ear.gap: open_gap(ear, channel, received, f'{hole[0] + 1} to {hole[1]} missing', _kind(n.held[0][3][0]) if lasting(ear, channel) else '')
 
+def _begin(ear: Ear, heard: Heard, received: Nanos) -> Numbers[tuple[Heard, Nanos]]:
+    # a book that begins with a change waits, this change included, for the snapshot below it
+    n = ear.numbers[heard.channel] = Numbers()
+    for e in heard.events:
+        seen = ear.seen.get(e.symbol) if type(e) is BookChange and not e.snapshot else None
+        if seen is None or not lasting(ear, heard.channel) or n.forced: continue
+        seen.book_channel = heard.channel
+        unbook(ear, seen.book.symbol, seen, received, seen.book.why or seen.book.forget('no snapshot yet'))
+    return n
+
 def hear(ear: Ear, heard: Heard, received: Nanos) -> None:
     "Take in one frame's content, received at `received`; the events whose turn it is are then in `ear.out`."
     ear.heard_at, channel = received, heard.channel
@@ -257,7 +267,7 @@ def hear(ear: Ear, heard: Heard, received: Nanos) -> None:
         for e in heard.events: let_pass(ear, e, received, '')
         return
     n = ear.numbers.get(channel)
-    if n is None: n = ear.numbers[channel] = Numbers()
+    if n is None: n = _begin(ear, heard, received)
     if heard.seq == n.last + 1 and not n.held and not n.forced:
         n.last = heard.seq
         for e in heard.events: let_pass(ear, e, received, channel)

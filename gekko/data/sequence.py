@@ -16,14 +16,14 @@ T = TypeVar('T')
 
 class Numbers(Generic[T]):
     "The counter so far. `last` is the last number that passed (-1: none yet); an item may cover several numbers, `first` to `seq`."
-    __slots__ = ('last', 'held', 'forced', 'duplicates', 'disordered', 'again', '_old', '_n')
+    __slots__ = ('last', 'held', 'forced', 'duplicates', 'disordered', 'again', '_old', '_top', '_n')
 
     def __init__(self) -> None:
         self.last = -1
         self.held: list[tuple[int, int, int, T]] = []
         self.forced = False
         self.duplicates = self.disordered = self.again = self._n = 0
-        self._old = -1
+        self._old = self._top = -1
 
     @property
     def hole(self) -> tuple[int, int] | None:
@@ -42,7 +42,8 @@ class Numbers(Generic[T]):
         if not self.forced and not self.held and (self.last < 0 or first <= self.last + 1):
             before, self.last = self.last if self.last >= 0 else first - 1, seq
             return [(before, item)]
-        if self.held and seq < self.held[0][0]: self.disordered += 1
+        if self.held and seq < self._top: self.disordered += 1
+        self._top = max(self._top, seq)
         self._n += 1
         heappush(self.held, (first, seq, self._n, item))
         return [] if self.forced else self._release()

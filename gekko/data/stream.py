@@ -298,8 +298,9 @@ async def _books_again(s: Stream, line: Connection) -> None:
     again = [x for x in s.ear.again if x in s.ear.wanted]
     s.ear.again.clear()
     if not again: return
+    leave = s.dialect.unsubscribe(again)
     if not (frames := s.dialect.subscribe(again)): raise Redial
-    await _send(s, line, [*s.dialect.unsubscribe(again), *frames])
+    await _send(s, line, [*leave, *frames])
 
 # %% ../../nbs/01_data/18_stream.ipynb #b33f5619
 async def _watch(s: Stream, line: Connection) -> None:
