@@ -5,7 +5,6 @@ import subprocess
 import time
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from gekko.domain.time import DAY, HOUR, SimClock, to_datetime, utc
 from gekko.venue.sandbox.exchange import Exchange
-from gekko.venue.sandbox.oanda import HEDGING, Oanda
+from gekko.venue.sandbox.oanda import HEDGING
 from gekko.venue.sandbox.oanda_account import opened, replayed
 from gekko.venue.sandbox.oanda_care import close_position, pass_time, watch_margin
 from gekko.venue.sandbox.oanda_desk import Client, Desk, on_price
@@ -204,7 +203,7 @@ def until(day: str, hour: int) -> float:
 
 
 def test_a_real_session_closes_for_the_weekend():
-    with sandbox(partial(Oanda, session='real')) as s:
+    with sandbox('oanda', session='real') as s:
         ask = Asker(s)
         s.advance(until('Sat', 12))
         price = ask('GET', '/pricing?instruments=EUR_USD')[1]['prices'][0]

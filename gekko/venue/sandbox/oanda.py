@@ -152,11 +152,16 @@ def price_line(street: Street, name: str, ts: Nanos, unix: bool = False) -> byte
     book, place = street.exchange.pit(street.specs[name].symbol).book, places_of(street.listing(name))
     bids, asks = book.levels(Side.BUY, street.levels), book.levels(Side.SELL, street.levels)
     open_ = street.trades(name)
-    worst = (f'"closeoutBid":"{bids[-1].price:.{place}f}",' if bids else '') + (f'"closeoutAsk":"{asks[-1].price:.{place}f}",' if asks else '')
+    worst = (f'"closeoutBid":"{_digits(bids[-1].price, place)}",' if bids else '') + (f'"closeoutAsk":"{_digits(asks[-1].price, place)}",' if asks else '')
     return (f'{{"type":"PRICE","time":"{spelled(ts, unix)}","bids":[{_buckets(bids, place)}],"asks":[{_buckets(asks, place)}],{worst}'
             f'"status":"{"tradeable" if open_ else "non-tradeable"}","tradeable":{"true" if open_ else "false"},"instrument":"{name}"}}\n').encode()
 
-def _buckets(levels: tuple[Level, ...], place: int) -> str: return ','.join(f'{{"price":"{x.price:.{place}f}","liquidity":{x.qty:.0f}}}' for x in levels)
+def _digits(x: Decimal, place: int) -> str:
+    "A price on the grid, which nearly always has its decimals already."
+    text = str(x)
+    return text if text[-place - 1:-place] == '.' else f'{x:.{place}f}'
+
+def _buckets(levels: tuple[Level, ...], place: int) -> str: return ','.join(f'{{"price":"{_digits(x.price, place)}","liquidity":{int(x.qty)}}}' for x in levels)
 
 def heartbeat(ts: Nanos, unix: bool, account: Account | None = None) -> bytes:
     last = {} if account is None else {'lastTransactionID': str(account.last)}
@@ -327,5 +332,5 @@ def _about(v: Oanda, call: Call) -> str:
 
 # %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #1da94740
 def protocol(server: SandboxServer) -> Oanda:
-    "The venue for a server. Its session is the server's option of that name, and `open` where there is none."
-    return Oanda(server, str(getattr(server.options, 'session', 'open')))
+    "The venue for a server, in the session that its options name."
+    return Oanda(server, server.options.session)

@@ -63,9 +63,12 @@ def listing(spec: Spec) -> Listing:
     "The instrument as the exchange lists it: whole units, at most 100 million in one order."
     return Listing(spec.symbol, spec.base, spec.quote, tick=spec.tick, lot=Decimal(1), min_qty=Decimal(1), max_qty=MOST, price=spec.start, extra={'oanda': spec.name})
 
+@lru_cache(maxsize=64)
+def _decimals(step: Decimal) -> int: return max(-int(step.normalize().as_tuple().exponent), 0)
+
 def places_of(x: Listing) -> int:
     "Decimals of a price: the listing's tick may have changed while the server ran."
-    return max(-int(x.tick.normalize().as_tuple().exponent), 0)
+    return _decimals(x.tick)
 
 # %% ../../../nbs/08_venue/sandbox/41_oanda_market.ipynb #9e45ce5b
 WEEK = ('MONDAY', 'TUESDAY', 'WEDNESDAY', 'THURSDAY', 'FRIDAY', 'SATURDAY', 'SUNDAY')
@@ -76,7 +79,7 @@ def described(spec: Spec, x: Listing) -> dict[str, Any]:
     pip, place = Decimal(1).scaleb(spec.pip), places_of(x)
     days = [{'dayOfWeek': d, 'daysCharged': n} for d, n in CHARGED.items()]
     return {'name': spec.name, 'type': 'CURRENCY', 'displayName': spec.name.replace('_', '/'), 'pipLocation': spec.pip, 'displayPrecision': place,
-            'tradeUnitsPrecision': max(-int(x.lot.normalize().as_tuple().exponent), 0), 'minimumTradeSize': units(x.min_qty),
+            'tradeUnitsPrecision': _decimals(x.lot), 'minimumTradeSize': units(x.min_qty),
             'maximumTrailingStopDistance': price(times(pip, Decimal(10_000)), place), 'minimumTrailingStopDistance': price(times(pip, Decimal(5)), place),
             'maximumPositionSize': '0', 'maximumOrderUnits': units(x.max_qty), 'marginRate': units(spec.margin), 'guaranteedStopLossOrderMode': 'DISABLED',
             'tags': [{'type': 'ASSET_CLASS', 'name': 'CURRENCY'}],

@@ -123,7 +123,7 @@ class Protocol_(Protocol):
 # %% ../../../nbs/08_venue/sandbox/10_server.ipynb #c97d932c
 @dataclass(frozen=True, slots=True)
 class Options:
-    "What a sandbox is started with. `rate` is synthetic events a second, `tick_s` how often the market moves; `cash` is added to the account, `data` is what a replay plays."
+    "What a sandbox is started with. `rate` is synthetic events a second, `tick_s` how often the market moves; `cash` is added to the account, `data` is what a replay plays; `session` 'real' keeps the venue's market hours."
     host: str = '127.0.0.1'
     port: int = 0
     seed: int = 0
@@ -136,8 +136,10 @@ class Options:
     plan: Sequence[Mapping[str, Any]] = ()
     data: Mapping[str, Recorded] = field(default_factory=dict)
     speed: float = 1.0
+    session: str = 'open'
 
     def __post_init__(self) -> None:
+        if self.session not in ('open', 'real'): raise BadInput('session', expected='open or real', found=self.session)
         if self.market not in ('still', 'synthetic', 'replay'): raise BadInput('market', expected='still, synthetic or replay', found=self.market)
         if (self.market == 'replay') != bool(self.data): raise BadInput('a replay needs data, and only a replay does', expected='--market replay --data FILE', found=self.market)
         if not 0 < self.rate <= 1e6 or not 0.001 <= self.tick_s <= 10: raise BadInput('rate of the market', expected='above 0 to 1000000 events a second', found=self.rate)
