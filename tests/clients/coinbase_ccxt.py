@@ -102,7 +102,7 @@ while cursor != '':
     page = cb.v3PrivateGetBrokerageOrdersHistoricalFills({'limit': 3} | ({'cursor': cursor} if cursor else {}))
     cursor = page['cursor']
     pages.append([f['trade_id'] for f in page['fills']])
-out['fills_paged'] = {'pages': [len(p) for p in pages], 'same': [i for p in pages for i in p] == [f['id'] for f in fills[::-1]]}
+out['fills_paged'] = {'pages': [len(p) for p in pages], 'same': sorted(i for p in pages for i in p) == sorted(f['id'] for f in fills)}
 after = cb.fetch_balance({'v3': True})
 out['after'] = {'BTC': after['total']['BTC'], 'USD': after['total']['USD'], 'used': after['used']['USD']}
 

@@ -120,20 +120,18 @@ class Coinbase:
     def on(self, event: Event) -> None: self.streams.hear(event)
 
     # -- who asks, and how often
-    def prove(self, token: str, bound: str = '') -> str:
-        "The account that a token proves. Unauthorized otherwise; the reason is kept in `denied`, the client does not hear it."
+    def prove(self, header: str, bound: str = '') -> bool:
+        "Whether an Authorization header proves our customer. Why not is kept in `denied`; the client does not hear it."
         try:
             if self.server.revoked: raise Unauthorized('the key was revoked')
-            verify(token, self.keys, self.clock.now(), bound)
+            verify(bearer(header), self.keys, self.clock.now(), bound)
         except Unauthorized as e:
             self.denied = str(e)
-            raise
-        return self.owner
-    def account_of(self, jwt: str) -> str:
-        try: return self.prove(jwt)
-        except Unauthorized: return ''
-    def _sign_in(self, call: Call) -> None:
-        self.prove(bearer(call.headers.get('Authorization', '')), uri(call.method, call.headers.get('Host', ''), call.path))
+            return False
+        return True
+    def account_of(self, jwt: str) -> str: return self.owner if self.prove(f'Bearer {jwt}') else ''
+    def _signed(self, call: Call) -> bool:
+        return self.prove(call.headers.get('Authorization', ''), uri(call.method, call.headers.get('Host', ''), call.path))
 
     # -- pages
     def page(self, signed: bool, answer: Callable[[Call], dict[str, Any]]) -> Callable[[Call], Reply]:
@@ -141,10 +139,9 @@ class Coinbase:
         window = self.private if signed else self.public
         def handler(call: Call) -> Reply:
             try:
-                if signed: self._sign_in(call)
+                if signed and not self._signed(call): return self.error('unauthorised', '', {})
                 if window.spend('', 1, call.now): return self.error('rate_limited', '', {'window': window})
                 return Reply(answer(call), headers=quota(window, call.now))
-            except Unauthorized: return self.error('unauthorised', '', {})
             except Problem as e: return Reply(e.body, e.status, quota(window, call.now))
             except BadInput as e: return Reply(Problem('INVALID_ARGUMENT', e.message).body, 400, quota(window, call.now))
         return handler
