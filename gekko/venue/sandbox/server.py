@@ -142,6 +142,8 @@ class Options:
         if self.session not in ('open', 'real'): raise BadInput('session', expected='open or real', found=self.session)
         if self.market not in ('still', 'synthetic', 'replay'): raise BadInput('market', expected='still, synthetic or replay', found=self.market)
         if (self.market == 'replay') != bool(self.data): raise BadInput('a replay needs data, and only a replay does', expected='--market replay --data FILE', found=self.market)
+        if not 0 <= self.port < 65_536: raise BadInput('port', expected='0 (any) to 65535', found=self.port)
+        if not 0 < self.speed <= 1e6: raise BadInput('speed of a replay', expected='above 0', found=self.speed)
         if not 0 < self.rate <= 1e6 or not 0.001 <= self.tick_s <= 10: raise BadInput('rate of the market', expected='above 0 to 1000000 events a second', found=self.rate)
 
 # %% ../../../nbs/08_venue/sandbox/10_server.ipynb #1fea4e0a
