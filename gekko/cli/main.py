@@ -20,10 +20,11 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 Json = Annotated[bool, typer.Option('--json', help='Print one line of JSON.')]
 
 # %% auto #0
-__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'sandbox_app', 'Option', 'answer', 'run',
-           'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt',
-           'desk_resume', 'desk_flatten', 'data_import', 'data_list', 'data_check', 'ledger_verify', 'ledger_show',
-           'sandbox_serve', 'dashboard', 'doctor', 'bench', 'main']
+__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'sandbox_app', 'Option', 'venue_app', 'Venue',
+           'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
+           'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'data_import', 'data_list', 'data_check',
+           'ledger_verify', 'ledger_show', 'sandbox_serve', 'venue_add', 'venue_list', 'dashboard', 'doctor', 'bench',
+           'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -41,11 +42,12 @@ def _settings() -> Any:
 @app.command()
 def run(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')],
         p: Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter and its value; may be repeated.')] = None,
-        mode: Annotated[str, typer.Option(help='backtest, paper or live.')] = 'backtest', json_out: Json = False) -> None:
+        mode: Annotated[str, typer.Option(help='backtest, paper or live.')] = 'backtest',
+        venue: Annotated[str, typer.Option(help='Where a live run trades: binanceus, coinbase or oanda.')] = '', json_out: Json = False) -> None:
     "Run a notebook as a job."
     from gekko.cli.runs import pairs, shown, start
     words = p or []
-    try: done = start(notebook, pairs([(w.split('\0')[0], w.split('\0')[1]) for w in words]), mode, _settings(), json_out)
+    try: done = start(notebook, pairs([(w.split('\0')[0], w.split('\0')[1]) for w in words]), mode, _settings(), json_out, venue)
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
     print(shown(done, json_out))
     if done.error is None: return
@@ -196,6 +198,23 @@ def sandbox_serve(venue: Annotated[str, typer.Argument(help='binanceus, coinbase
     from gekko.cli.sandbox import serve
     try: serve(venue, host, port, seed, market, symbols, data, faults, tls, cash, rate, speed, json_out)
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
+
+# %% ../../nbs/14_cli/04_main.ipynb #d7711f1d
+venue_app = typer.Typer(help='Venues and their credentials.', no_args_is_help=True)
+app.add_typer(venue_app, name='venue')
+Venue = Annotated[str, typer.Argument(help='binanceus, coinbase or oanda.')]
+
+@venue_app.command('add')
+def venue_add(venue: Venue, card: Annotated[Optional[Path], Option(help='A JSON file with rest, ws, account, key and secret; standard input when left out.')] = None, json_out: Json = False) -> None:
+    "Keep a venue's address and credentials in this home, readable by this user alone."
+    from gekko.cli.venue import add_venue
+    answer(lambda: add_venue(_settings(), venue, card), json_out, show.facts)
+
+@venue_app.command('list')
+def venue_list(json_out: Json = False) -> None:
+    "The venues, and the accounts kept for them."
+    from gekko.cli.venue import list_venues
+    answer(lambda: list_venues(_settings()), json_out, show.table)
 
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()

@@ -11,7 +11,7 @@ import numpy as np
 from ..data.bars import FIELDS, Bars, row_of
 from ..data.feed import Feed, Step
 from .result import Result
-from .trader import Trader, cancel_working, carry_out, close_row, close_run, decide, halt, hear, on_step
+from .trader import Trader, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
 from ..domain.errors import BadInput, Reject
 from ..domain.market import Bar
 from ..domain.money import ZERO
@@ -38,8 +38,8 @@ SETTLE: Nanos = 20 * SECOND
 class LiveRun:
     "A run under way on a venue. `pump` takes in what has arrived; `advance` says whether a row waits (None: not yet); `finish` and `abandon` end it."
 
-    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, health: Callable[[], str] = lambda: '', close: Callable[[], None] = lambda: None) -> None:
-        self.trader, self.feed, self.spec, self._health, self._close = trader, feed, trader.spec, health, close
+    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None) -> None:
+        self.trader, self.feed, self.spec, self._look, self._close = trader, feed, trader.spec, look, close
         self.history, self.first, self.total = history.rows(0, max(len(history) - 1, 0)), max(len(history) - 1, 0), trader.spec.bars
         self.version = ''
         self.row, self.due, self.decided = self.first - 1, False, 0
@@ -57,7 +57,7 @@ class LiveRun:
             self._live(step)
             n += 1
         hear(self.trader)
-        if why := self._health(): halt(self.trader, why, 'desk')
+        self._look()
         return n
 
     def _live(self, step: Step) -> None:

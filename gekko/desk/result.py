@@ -67,8 +67,9 @@ class Result:
         return sum((EXACT.multiply(f.fee, f.price) if _in_kind(f) else f.fee for f in self.fills), ZERO)
     @property
     def periods_per_year(self) -> float:
-        "Bars a year, as this history really had them: five-day weeks, holidays and gaps count themselves."
+        "Bars a year, as this history really had them: five-day weeks, holidays and gaps count themselves. 0 for a live run of less than a day, of which no year can be told."
         span = int(self.times[-1] - self.times[0]) if len(self.times) > 1 else 0
+        if self.mode == 'live' and span < DAY: return 0.0
         return (len(self.times) - 1) * 365.25 * DAY / span if span else 0.0
 
     def positions(self) -> dict[str, Decimal]:

@@ -14,7 +14,7 @@ from .spec import PACE, RunSpec, to_json
 from ..domain.errors import Halt
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
-from ..domain.money import EXACT, ZERO
+from ..domain.money import EXACT, ZERO, trim
 from ..domain.order import CancelRequested, Fill, Filled, Intent, Order, OrderEvent, Rejected, Submitted
 from ..domain.target import Targets
 from ..domain.time import Clock, Nanos, SimClock
@@ -101,9 +101,9 @@ def on_step(t: Trader, step: Step) -> int:
 def close_row(t: Trader, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
     "Write a row of the run's result: what everything was worth when these bars closed."
     t.view.observe(ts)
-    t.times.append(ts); t.equity.append(t.view.equity)
+    t.times.append(ts); t.equity.append(t.view.equity if t.mode != 'live' else trim(t.view.equity))
     t.closes.append([float(closes.get(s, 'nan')) for s in t.spec.symbols])
-    t.record(Marked(dict(closes) if t.mode != 'live' else dict(t.view.marks), t.view.equity))
+    t.record(Marked(dict(closes), t.view.equity) if t.mode != 'live' else Marked({s: trim(p) for s, p in t.view.marks.items()}, trim(t.view.equity)))
 
 # %% ../../nbs/09_desk/03_trader.ipynb #4c91b995
 def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
@@ -202,7 +202,7 @@ def close_run(t: Trader, reason: str) -> Result:
     if not t.closed:
         cancel_working(t)
         if t.view.halted and reason == 'finished': reason = f'halted: {t.view.halted}'
-        metrics = {'equity': str(t.view.equity), 'orders': len(t.tracker), 'fills': len(t.fills), 'breaches': len(t.refusals)}
+        metrics = {'equity': str(trim(t.view.equity) if t.mode == 'live' else t.view.equity), 'orders': sum(o.intent.run == t.lineage for o in t.tracker.all()), 'fills': len(t.fills), 'breaches': len(t.refusals)}
         t.record(RunClosed(t.run_id if t.mode != 'backtest' else t.lineage, reason, metrics))
         t.closed = reason
         t.journal.commit()
@@ -213,6 +213,7 @@ def outcome(t: Trader, data_version: str = '') -> Result:
     "The run as it stands now."
     n = len(t.spec.symbols)
     closes = np.array(t.closes, dtype=np.float64).reshape(-1, n)
+    orders = t.tracker.all() if t.mode != 'live' else [o for o in t.tracker.all() if o.intent.run == t.lineage]      # a standing account has those of earlier runs
     return Result(run_id=t.run_id, lineage=t.lineage, strategy=t.strategy, mode=t.mode, account=t.view.account.name, symbols=t.spec.symbols, bar=t.spec.bar, currency=t.spec.currency,
-                  cash=t.spec.cash, times=np.array(t.times, dtype=np.int64), equity=tuple(t.equity), closes=closes, fills=tuple(t.fills), orders=tuple(t.tracker.all()),
+                  cash=t.spec.cash, times=np.array(t.times, dtype=np.int64), equity=tuple(t.equity), closes=closes, fills=tuple(t.fills), orders=tuple(orders),
                   breaches=tuple(t.refusals), journal_head=t.journal.head[1], exit_reason=t.closed or 'running', data_version=data_version)

@@ -11,7 +11,7 @@ from .errors import BadInput
 
 # %% auto #0
 __all__ = ['EXACT', 'ZERO', 'total', 'dec', 'steps', 'to_step', 'on_step', 'from_float', 'minor_unit', 'to_minor', 'Money',
-           'plain', 'cash']
+           'plain', 'trim', 'cash']
 
 # %% ../../nbs/00_domain/02_money.ipynb #eb9addf3
 EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -102,6 +102,14 @@ def plain(x: Decimal | None, places: int | None = None) -> str:
     text = f'{x:,f}'
     if '.' in text: text = text.rstrip('0').rstrip('.')
     return '0' if text == '-0' else text
+
+# %% ../../nbs/00_domain/02_money.ipynb #beeaf7fd
+def trim(x: Decimal) -> Decimal:
+    "The same amount without idle zeros: 59986.92 for 59986.92000000, and 100 stays 100."
+    if not x: return ZERO
+    sign, digits, exp = x.as_tuple()
+    while isinstance(exp, int) and exp < 0 and digits[-1] == 0: digits, exp = digits[:-1], exp + 1
+    return Decimal((sign, digits, exp))
 
 # %% ../../nbs/00_domain/02_money.ipynb #26a838be
 def cash(amount: Decimal, currency: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib, os, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -219,6 +219,7 @@ def outcome_of(folder: Path) -> Result | None:
 def metrics_of(r: Result) -> dict[str, Any]:
     "What the record keeps of a result: exact equity as text, statistics as numbers."
     p = performance(r.times, [float(e) for e in r.equity], r.periods_per_year)
+    if r.mode == 'live' and not r.periods_per_year: p = replace(p, cagr=float('nan'), volatility=float('nan'), sharpe=float('nan'))     # minutes tell nothing of a year
     return {'equity': str(r.final_equity), 'cash': str(r.cash), 'fees': str(r.fees), 'bars': len(r.times), 'orders': len(r.orders), 'fills': len(r.fills), 'rejected': len(r.breaches),
             'total_return': p.total_return, 'cagr': p.cagr, 'volatility': p.volatility, 'sharpe': p.sharpe, 'max_drawdown': p.max_drawdown}
 
