@@ -45,7 +45,7 @@ class BookChange:
 # %% ../../nbs/01_data/12_dialect.ipynb #98a1330b
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """Events of `symbol` between `since` and `until` (our receive times, ns UTC) did not come, or are late.
+    """Events of `symbol` between `since` (when it was last known to be whole) and `until` (ns UTC, by our clock) did not come, or are late.
     `until` 0: from here on it is not whole. With `until`: whole again from here; `lost` says whether what was missing stays missing (False: it was delivered just before this).
     `channel` and `kind` (trade, quote, book) say what is concerned, where that is known; '' is everything."""
     symbol: str

@@ -22,12 +22,13 @@ __all__ = ['Seen', 'Gap', 'Ear', 'unjoin', 'want', 'answer', 'sound', 'lasting',
 # %% ../../nbs/01_data/16_listening.ipynb #8fda00da
 @dataclass(slots=True)
 class Seen:
-    "What is known of one symbol: `at` is when it was last heard of, `joining` the kinds not yet under way on this line."
+    "What is known of one symbol: `at` is when it was last heard of and `ts` the venue's time then, `joining` the kinds not yet under way on this line."
     since: Nanos
     book: OrderBook
     kinds: set[str] = field(default_factory=set)
     joining: set[str] = field(default_factory=set)
     at: Nanos = 0
+    ts: Nanos = 0
     built: Nanos = 0
     book_channel: str = ''
     duplicates: int = 0
@@ -135,7 +136,8 @@ def open_gap(ear: Ear, channel: str, now: Nanos, why: str, kind: str = '', was: 
     "From here the channel is not whole; nothing happens when that is known already."
     if channel in ear.gap: return
     symbols = touched(ear, channel)
-    since = since or min((ear.seen[s].at or now for s in symbols), default=now)
+    # by the venue's time too: a message that came late does not prove that all before its coming was heard
+    since = since or min((min(seen.at, seen.ts or seen.at) or now for seen in map(ear.seen.__getitem__, symbols)), default=now)
     ear.gap[channel] = Gap(since, why, kind, was)
     ear.gaps[channel] = ear.gaps.get(channel, 0) + 1
     ear.out += [Hole(s, since, why=why, channel=channel, kind=kind) for s in symbols]
@@ -175,7 +177,7 @@ def change_book(ear: Ear, seen: Seen, change: BookChange, received: Nanos, chann
     "Move the book by one change."
     seen.book_channel = channel
     try: why = seen.book.apply(change)
-    except ArithmeticError: why = seen.book.forget('a level that is no number')
+    except (ArithmeticError, TypeError): why = seen.book.forget('a level that is no number')
     if why: unbook(ear, change.symbol, seen, received, why)
     elif received - seen.built >= ear.depth: _build(ear, change.symbol, seen, received)
     else: ear.dirty.add(change.symbol)
@@ -193,17 +195,13 @@ def let_pass(ear: Ear, e: MarketEvent | OrderEvent, received: Nanos, channel: st
         if (seen := ear.seen.get(e.symbol)) is None: return _stranger(ear)
         if not sound(e.price, e.qty): return _bad_trade(ear, e, seen, received)
         if e.trade_id and not seen.trades.add(e.trade_id): return _again(seen)
-        kind = 'trade'
     elif type(e) is Quote:
         if (seen := ear.seen.get(e.symbol)) is None: return _stranger(ear)
         if not sound(e.bid, e.ask): return _bad_quote(ear)
-        kind = 'quote'
     elif type(e) is BookChange or type(e) is Depth:
         if (seen := ear.seen.get(e.symbol)) is None: return _stranger(ear)
-        kind = 'book'
     else: return ear.out.append(e)
-    seen.at = received
-    if seen.joining: _joined(ear, e.symbol, seen, kind, received)
+    seen.at, seen.ts = received, e.ts
     ear.out.append(e)
     if type(e) is BookChange:
         ear.changed = True
@@ -237,8 +235,15 @@ def _restart(ear: Ear, n: Numbers[tuple[Heard, Nanos]], heard: Heard, received: 
 
 # %% ../../nbs/01_data/16_listening.ipynb #5102ddd2
 def _kind(heard: Heard) -> str:
-    kinds = {{Trade: 'trade', Quote: 'quote', Depth: 'book', BookChange: 'book'}.get(type(e), '') for e in heard.events}
+    kinds = {_KINDS.get(type(e), '') for e in heard.events}
     return kinds.pop() if len(kinds) == 1 else ''
+
+_KINDS = {Trade: 'trade', Quote: 'quote', Depth: 'book', BookChange: 'book'}
+
+def _join(ear: Ear, heard: Heard, received: Nanos) -> None:
+    # what the line itself says is under way; what a repair brings is not the line's
+    for e in heard.events:
+        if isinstance(e, (Trade, Quote, Depth, BookChange)) and (seen := ear.seen.get(e.symbol)) is not None: _joined(ear, e.symbol, seen, _KINDS[type(e)], received)
 
 def _count(ear: Ear, n: Numbers[tuple[Heard, Nanos]], heard: Heard, received: Nanos) -> None:
     "A number that is not simply the next."
@@ -263,6 +268,7 @@ def hear(ear: Ear, heard: Heard, received: Nanos) -> None:
     "Take in one frame's content, received at `received`; the events whose turn it is are then in `ear.out`."
     ear.heard_at, channel = received, heard.channel
     if heard.acked or heard.refused: answer(ear, heard, received)
+    if ear.line: _join(ear, heard, received)
     if not channel:
         for e in heard.events: let_pass(ear, e, received, '')
         return

@@ -26,12 +26,13 @@ class Rungs:
 
     def set(self, price: Decimal, qty: Decimal) -> None:
         "The size at `price` is now `qty`; 0 takes the level away, and nothing happens if it is not there."
+        there = qty > ZERO
         if price in self.sizes:
-            if qty: self.sizes[price] = qty
+            if there: self.sizes[price] = qty
             else:
                 del self.sizes[price]
                 del self.prices[bisect_left(self.prices, price)]
-        elif qty:
+        elif there:
             self.sizes[price] = qty
             self.prices.insert(bisect_left(self.prices, price), price)
 
