@@ -357,22 +357,22 @@ class Print(msgspec.Struct):
 # %% ../../../nbs/08_venue/binanceus/01_answers.ipynb #1016658a
 def quote(row: Touch, symbol: str, now: Nanos, received: Nanos) -> Quote:
     "The best bid and ask; `now` is the venue's time when it answered, as nearly as we know it."
-    return Quote(symbol, now, row.bidPrice, row.askPrice, row.bidQty, row.askQty, received)
+    return Quote(symbol, now, bare(row.bidPrice), bare(row.askPrice), bare(row.bidQty), bare(row.askQty), received)
 
-def levels(rows: Iterable[tuple[Decimal, Decimal]]) -> tuple[Level, ...]: return tuple(Level(p, q) for p, q in rows)
+def levels(rows: Iterable[tuple[Decimal, Decimal]]) -> tuple[Level, ...]: return tuple(Level(bare(p), bare(q)) for p, q in rows)
 
 def depth(row: Ladder, symbol: str, now: Nanos, received: Nanos) -> Depth:
     return Depth(symbol, now, levels(row.bids), levels(row.asks), received, row.lastUpdateId)
 
 def trade(row: Print, symbol: str, received: Nanos) -> Trade:
     "A print. When the buyer was the maker, the seller took: that is the side."
-    return Trade(symbol, row.time * _MS, row.price, row.qty, 'sell' if row.isBuyerMaker else 'buy', str(row.id), received, row.id)
+    return Trade(symbol, row.time * _MS, bare(row.price), bare(row.qty), 'sell' if row.isBuyerMaker else 'buy', str(row.id), received, row.id)
 
 # %% ../../../nbs/08_venue/binanceus/01_answers.ipynb #614b044a
 def bar(row: list[Any], symbol: str, length: Nanos) -> Bar:
     "A kline's row. Its end is the start of the next one; the venue writes the last millisecond before."
     start = int(row[0]) * _MS
-    return Bar(symbol, start, start + length, *(Decimal(str(x)) for x in row[1:6]))
+    return Bar(symbol, start, start + length, *(bare(Decimal(str(x))) for x in row[1:6]))
 
 def closed(rows: Iterable[list[Any]], symbol: str, length: Nanos, now: Nanos) -> list[Bar]:
     "The bars that are over at the venue's `now`; the one that still grows is left out."

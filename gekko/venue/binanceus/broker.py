@@ -23,6 +23,7 @@ from .roll import Roll, split_name
 from .stream import BinanceUSDialect
 from .table import BARS, CAPABILITIES, QUOTAS, READERS, RECV_WINDOW_MS, VENUE, bar_length, published
 from .talk import Talk
+from ..wire.breaker import BreakerRules
 from ..wire.http import Http
 from ..wire.loop import Loop
 from ..wire.message import Ask
@@ -31,7 +32,7 @@ from ..wire.secret import Access, Address
 from ..wire.throttle import Throttle
 
 # %% auto #0
-__all__ = ['T', 'OnMetric', 'HEARTBEAT_S', 'open_wire', 'BinanceUS']
+__all__ = ['T', 'OnMetric', 'HEARTBEAT_S', 'RULES', 'open_wire', 'BinanceUS']
 
 # %% ../../../nbs/08_venue/binanceus/08_broker.ipynb #3c544d11
 T = TypeVar('T')
@@ -39,13 +40,16 @@ OnMetric = Callable[[str, float], None]
 HEARTBEAT_S = 10.0
 "A ping so often, on both streams: a socket that is dead at the other end is noticed within 15 s."
 
+RULES = BreakerRules(failure_threshold=8, recovery_timeout_s=3.0)
+"Look-ups of unheard orders come quickly one after another; eight of them may fail before the others are spared, and the next is let through after three seconds."
+
 def _ignore(name: str, value: float) -> None: "Nobody listens."
 def _ping(address: Address) -> Ask: return Ask('public', 'GET', '/api/v3/ping', weight_class='weight')
 
 def open_wire(access: Access, clock: Clock, timeout_s: float, on_metric: OnMetric) -> Http:
     "The wire to Binance.US, with its quotas."
     throttle = Throttle(QUOTAS, clock, READERS, on_metric)
-    return Http(access, clock, throttle=throttle, timeout_s=timeout_s, probe=_ping, on_metric=on_metric)
+    return Http(access, clock, throttle=throttle, rules=RULES, timeout_s=timeout_s, probe=_ping, on_metric=on_metric)
 
 # %% ../../../nbs/08_venue/binanceus/08_broker.ipynb #b4765d92
 class BinanceUS:
@@ -176,7 +180,8 @@ class BinanceUS:
     def bars(self) -> tuple[str, ...]: return tuple(BARS)
     def history(self, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
         "Bars that lie within [start, end) and are closed at the venue's now."
-        return self._run(self._ask.history(symbol, bar, start, end), 1.0 + (end - start) / bar_length(bar) / 2000)
+        pages = (end - start) / bar_length(bar) / 1000
+        return self._run(self._ask.history(symbol, bar, start, end), 1.0 + pages / 2)
 
     def dialect(self) -> BinanceUSDialect:
         "Market data for the stream manager, over a wire of its own."

@@ -47,8 +47,8 @@ RENEW_S, WATCH_S = 1800.0, 2.0
 "The venue advises a sign of life every 30 minutes, half of the key's 60. Silence is looked into after two seconds while orders work."
 
 def pause_s(failures: int, chance: random.Random) -> float:
-    "How long to wait before connecting again: up to 30 s, drawn at random so that a thousand clients don't come back at once."
-    return chance.uniform(0.5, 1.0) * min(30.0, 0.1 * 2.0 ** min(failures, 12))
+    "How long to wait before connecting again: up to 10 s, drawn at random so that a thousand clients don't come back at once."
+    return chance.uniform(0.5, 1.0) * min(10.0, 0.1 * 2.0 ** min(failures, 12))
 
 # %% ../../../nbs/08_venue/binanceus/06_own.ipynb #e5b3bf9b
 class OwnStream:
@@ -67,12 +67,14 @@ class OwnStream:
     async def run(self) -> None:
         "Connect, repair, listen; again and again. `first` says how the first attempt went."
         while True:
+            told: float | None = None
             try: await self._live()
             except GekkoError as error:
                 self.up, self.why, self.failures = False, str(error), self.failures + 1
                 if not self.first.done(): self.first.set_exception(error)
                 self._talk.on_metric('binanceus.own.lost', float(self.failures))
-            await asyncio.sleep(5.0 if self._talk.halted else pause_s(self.failures, self._chance))
+                told = getattr(error, 'after_s', None)
+            await asyncio.sleep(5.0 if self._talk.halted else min(told, 60.0) + 0.05 if told else pause_s(self.failures, self._chance))
 
     async def _live(self) -> None:
         self.key = (await self._talk.ask(listen_key(self._talk.asks), _Key)).listenKey
