@@ -192,6 +192,47 @@ def test_heartbeats_and_both_time_formats(ask, s):
     assert dict(s.server.protocol.every())[5.0] == s.server.protocol.beat
 
 
+@pytest.mark.parametrize('kind, units, price, trigger, moves', [
+    ('LIMIT', '100', '1.08000', 'DEFAULT', (('1.08050', '1.08200', False), ('1.07900', '1.08001', False), ('1.07850', '1.08000', True))),
+    ('LIMIT', '100', '1.08000', 'BID', (('1.08001', '1.08100', False), ('1.07950', '1.08000', True))),
+    ('LIMIT', '-100', '1.09000', 'DEFAULT', (('1.08999', '1.09100', False), ('1.09000', '1.09100', True))),
+    ('STOP', '100', '1.09000', 'DEFAULT', (('1.08900', '1.08999', False), ('1.08900', '1.09000', True))),
+    ('STOP', '-100', '1.08000', 'DEFAULT', (('1.08001', '1.08002', False), ('1.08000', '1.08100', True))),
+    ('STOP', '-100', '1.08000', 'INVERSE', (('1.07900', '1.08001', False), ('1.07900', '1.08000', True))),
+    ('STOP', '100', '1.09000', 'MID', (('1.08800', '1.09100', False), ('1.08950', '1.09060', True))),
+    ('MARKET_IF_TOUCHED', '100', '1.09000', 'DEFAULT', (('1.08900', '1.08999', False), ('1.08900', '1.09000', True))),
+    ('MARKET_IF_TOUCHED', '100', '1.08000', 'DEFAULT', (('1.07900', '1.08001', False), ('1.07900', '1.08000', True))),
+    ('MARKET_IF_TOUCHED', '-100', '1.09000', 'DEFAULT', (('1.08999', '1.09010', False), ('1.09000', '1.09010', True)))])
+def test_what_sets_an_order_off(ask, s, kind, units, price, trigger, moves):
+    made = ask.order(kind, units, price=price, triggerCondition=trigger)[1]['lastTransactionID']
+    for bid, offer, fires in moves:
+        s.call(lambda b=bid, a=offer: s.exchange.make('EUR-USD', [(D(b), D(1000))], [(D(a), D(1000))]))
+        order = ask('GET', f'/orders/{made}')[1]['order']
+        assert (order['state'] == 'FILLED') is fires, (bid, offer)
+    fill = ask('GET', f"/transactions/{order['fillingTransactionID']}")[1]['transaction']
+    assert fill['price'] == (offer if units[0] != '-' else bid) and fill['reason'] == f'{kind}_ORDER' and fill['tradeOpened']['tradeID'] == order['tradeOpenedID']
+
+
+def test_what_hangs_on_a_trade_goes_with_it(ask, s):
+    made = ask.order(takeProfitOnFill={'price': '1.10'}, stopLossOnFill={'distance': '0.01'}, trailingStopLossOnFill={'distance': '0.02'})[1]
+    trade = made['orderFillTransaction']['tradeOpened']['tradeID']
+    view = ask('GET', f'/trades/{trade}')[1]['trade']
+    assert [view[k].get('price') for k in ('takeProfitOrder', 'stopLossOrder')] == ['1.10000', '1.07501'] and view['trailingStopLossOrder']['trailingStopValue'] == '1.06499'
+    s.set_price('EUR-USD', '1.10000')
+    assert ask('GET', f'/trades/{trade}')[1]['trade']['trailingStopLossOrder']['trailingStopValue'] == '1.07999'
+    s.set_price('EUR-USD', '1.07999')
+    fill, *gone = ask.log()[-3:]
+    assert (fill['reason'], fill['pl']) == ('TRAILING_STOP_LOSS_ORDER', '-5.0300') and {t['reason'] for t in gone} == {'LINKED_TRADE_CLOSED'} and {t['tradeCloseTransactionID'] for t in gone} == {fill['id']}
+    assert ask('GET', '/pendingOrders')[1]['orders'] == [] and ask('GET', f'/trades/{trade}')[1]['trade']['state'] == 'CLOSED'
+
+
+@pytest.mark.parametrize('when, trades', [
+    ('2026-01-09T21:59:59Z', True), ('2026-01-09T22:00:00Z', False), ('2026-01-11T21:59:59Z', False), ('2026-01-11T22:00:00Z', True),
+    ('2026-07-10T20:59:59Z', True), ('2026-07-10T21:00:00Z', False), ('2026-07-12T20:59:59Z', False), ('2026-07-12T21:00:00Z', True), ('2026-03-08T21:00:00Z', True), ('2026-11-01T21:59:59Z', False)])
+def test_the_week_ends_at_five_in_new_york(when, trades):
+    assert in_session(utc(when)) is trades
+
+
 # -- what the clock brings
 
 def until(day: str, hour: int) -> float:
@@ -268,6 +309,21 @@ def test_fills_told_twice_and_out_of_order(ask, s):
         told = [json.loads(next(lines))['id'] for _ in range(5)]
         other.http.close()
     assert told[:4] == ['4', '5', '5', '6'] and told[4] == '7'
+
+
+def test_streams_that_are_muted_and_cut(ask, s):
+    def streaming(): return s.call(lambda: s.server.protocol.streams)
+    with ask.http.stream('GET', f"/v3/accounts/{s.card['account']}/pricing/stream?instruments=EUR_USD") as r:
+        lines = r.iter_lines()
+        assert json.loads(next(lines))['asks'][0]['price'] == '1.08501' and streaming() == 1
+        s.fault({'fault': 'mute', 'op': 'stream', 's': 0.3})
+        s.set_price('EUR-USD', '1.08600')
+        time.sleep(0.5)
+        s.set_price('EUR-USD', '1.08700')
+        assert json.loads(next(lines))['asks'][0]['price'] == '1.08701'
+        s.fault({'fault': 'disconnect', 'op': 'stream'})
+        with pytest.raises(httpx2.TransportError): next(lines)
+    while streaming(): time.sleep(0.01)
 
 
 @pytest.mark.parametrize('fault, status', [({'fault': 'throttle', 's': 2}, 429), ({'fault': 'throttle', 'ban': True}, 418), ({'fault': 'server_error'}, 503), ({'fault': 'html'}, 502), ({'fault': 'revoked_key'}, 401), ({'fault': 'maintenance'}, 503)])
