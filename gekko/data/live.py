@@ -111,7 +111,10 @@ class LiveFeed:
         if self._closed: return None
         now = self.clock.now()
         if shown := _take(self, self.stream.poll(), now): return Step(now, shown)
-        return _close_bar(self, now)
+        while now >= (end := self._end) + self.late:
+            if (step := _close_bar(self, now)) is not None: return step
+            if self._end == end: return None    # not decided yet; else a row without bars, and the next may be due
+        return None
 
     def close(self) -> None:
         "Stop: polling afterwards gives None. The stream is its owner's to close."
@@ -146,7 +149,6 @@ def _price(feed: LiveFeed, symbol: str, ts: Nanos, now: Nanos, e: Trade | Quote)
 
 # %% ../../nbs/01_data/20_live.ipynb #b4ad4236
 def _close_bar(feed: LiveFeed, now: Nanos) -> Step | None:
-    if now < feed._end + feed.late: return None
     c = feed._closing
     if c is None:
         if (c := _begin(feed, now)) is None: return None
