@@ -162,14 +162,15 @@ class Http:
     async def _attempt(self, make: Callable[[Address], Ask], ends: int) -> tuple[Answer | None, Retry | None]:
         "Try addresses in turn. One of the pair is set: the answer, or why there is none."
         places, trouble = self.hosts.order(), None
-        for n in range(max(self._attempts, len(places))):
+        tries = max(self._attempts, 2 * len(places)) if len(places) > 1 else self._attempts      # each place twice, since a kept connection may have died
+        for n in range(tries):
             address = places[n % len(places)]
             if n and (left := self._left(ends)) <= 0: break
             if n and n % len(places) == 0: await asyncio.sleep(min(left, self._random.uniform(0.5, 1.0) * 0.1 * 2 ** (n // len(places) - 1)))
             try: ask = await self._admitted(make, address, ends)
             except Retry as e: return None, trouble or Retry(e.message, after_s=e.after_s, unsent=True)
             if n: self._on_metric(f'http.retries.{ask.kind}', 1.0)
-            more = not ask.write and n + 1 < self._attempts or n + 1 < len(places)
+            more = n + 1 < (len(places) if ask.write else tries)
             answer, trouble = await self._once(ask, address, self._left(ends), more)
             if trouble is None or isinstance(trouble, Unheard): break
             if ask.write and (n + 1 >= len(places) or trouble.values.get('answered')): break

@@ -33,8 +33,9 @@ _REASONS = {'UNSUPPORTED_PROTOCOL': 'it speaks only TLS older than 1.2', 'TLSV1_
 def tls_fault(error: BaseException | None) -> str:
     "What was wrong with the server's TLS, found anywhere in the chain of an error's causes; '' when TLS was not the trouble."
     for e in _chain(error):
+        if type(e).__module__ != 'ssl' or isinstance(e, (ssl.SSLWantReadError, ssl.SSLWantWriteError)): continue    # libraries' own kinds know less; the two others only say: wait
         if isinstance(e, ssl.SSLCertVerificationError): return _CODES.get(e.verify_code, e.verify_message)
-        if isinstance(e, ssl.SSLError) and not isinstance(e, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):    # those two only say: wait
+        if isinstance(e, ssl.SSLError):
             reason = getattr(e, 'reason', None) or type(e).__name__
             return _REASONS.get(reason, f'TLS failed: {reason}')
     return ''
