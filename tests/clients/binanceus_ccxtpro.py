@@ -40,7 +40,7 @@ async def heard(wish, *moves):
     """What a watch call gives while something happens."""
     task = asyncio.ensure_future(wish)
     for move in moves:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.25)
         await move()
     return await asyncio.wait_for(task, 10)
 

@@ -29,10 +29,10 @@ from .orders import BalanceChanged, Event, Listing, OrderChanged, Refusal
 from .server import Call, Reply, Route, SandboxServer, Socket
 
 # %% auto #0
-__all__ = ['Weight', 'listings', 'listed', 'Endpoint', 'BinanceUS', 'make_keys', 'serve', 'sender', 'stream_op', 'listen',
-           'reply_to', 'carry_out', 'converse', 'refused', 'one', 'info', 'levels', 'trades', 'agg_trades', 'klines',
-           'avg_price', 'tickers', 'kind_of', 'day_ticker', 'rolling_ticker', 'prices', 'best_prices', 'endpoints',
-           'protocol']
+__all__ = ['Weight', 'listings', 'listed', 'Endpoint', 'BinanceUS', 'make_keys', 'serve', 'sender', 'stream_op', 'turn_away',
+           'listen', 'reply_to', 'carry_out', 'converse', 'refused', 'one', 'info', 'levels', 'trades', 'agg_trades',
+           'klines', 'avg_price', 'tickers', 'kind_of', 'day_ticker', 'rolling_ticker', 'prices', 'best_prices',
+           'endpoints', 'protocol']
 
 # %% ../../../nbs/08_venue/sandbox/28_binanceus.ipynb #80870aed
 _ROWS = (('BTC-USD', '0.01', '0.00001', '60000'), ('ETH-USD', '0.01', '0.0001', '3000'), ('SOL-USD', '0.01', '0.001', '150'), ('BTC-USDT', '0.01', '0.00001', '60000'), ('ETH-USDT', '0.01', '0.0001', '3000'),
@@ -160,6 +160,11 @@ def stream_op(v: BinanceUS, call: Call) -> str:
     names = call.match.get('names', '') or call.query.get('streams', '')
     return 'own' if any(v.desk.listening.knows(x) for x in names.split('/')) else 'stream'
 
+def turn_away(v: BinanceUS, socket: Socket) -> None:
+    "Closes a socket for its manners (1008), after what it is still owed."
+    v.hub.flush()
+    socket.sink.wire.write(ws_frame((1008).to_bytes(2, 'big') + b'Too many requests', 8))
+
 async def listen(v: BinanceUS, call: Call, socket: Socket) -> None:
     "A market or account socket: streams of the address at once, others as the client asks for them."
     socket.state['combined'] = call.path == '/stream'
@@ -168,7 +173,7 @@ async def listen(v: BinanceUS, call: Call, socket: Socket) -> None:
     heard: deque[Nanos] = deque(maxlen=MOST_MESSAGES)
     async for text in socket:
         now = v.clock.monotonic()
-        if len(heard) == MOST_MESSAGES and now - heard[0] < SECOND: return socket.sink.wire.write(ws_frame((1008).to_bytes(2, 'big') + b'Too many requests', 8))
+        if len(heard) == MOST_MESSAGES and now - heard[0] < SECOND: return turn_away(v, socket)
         heard.append(now)
         socket.send(orjson.dumps(control(v.hub, socket.sink, text, v.desk.listening.knows)))
 
