@@ -19,7 +19,7 @@ from ...risk.gate import Approved
 from .answers import Account, Accounts, Product, Products, cash_of, instrument, order_of, positions_of
 from .market import Book, Candles, Prints, Tops, bars_of, depth_of, in_order, quote_of, trade_of
 from .orders import Orders, all_orders, fills_since, find, get
-from .own import OwnLine
+from .own import QUIET_S, OwnLine
 from .rest import LIFE_S, Call, Signer, accounts, book, candles, fee_tier, prints, products, server_time, top
 from .roll import Roll
 from .stream import CoinbaseDialect, Reach
@@ -69,6 +69,7 @@ def _ignore(name: str, value: float) -> None: "Nobody listens."
 class Coinbase:
     "Coinbase Advanced Trade, spot. Everything is synchronous, from one thread; I/O runs on `loop`. Not connected until `connect`."
     name = VENUE
+    own_quiet_s = QUIET_S
 
     def __init__(self, access: Access, clock: Clock, *, timeout_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore) -> None:
         if access.venue != VENUE: raise BadInput('access to another venue', expected=VENUE, found=access.venue)
@@ -81,7 +82,7 @@ class Coinbase:
         self._http: Http | None = None
         self._line: OwnLine | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._closed, self._halt, self._fault, self._refreshed = False, '', '', 0
+        self._closed, self._renewing, self._halt, self._fault, self._refreshed = False, False, '', '', 0
 
     def __repr__(self) -> str: return f'<{VENUE} at {self._access.addresses[0].rest}{", closed" if self._closed else ""}>'
     def _on_error(self, error: BaseException) -> None: self._fault = f'{type(error).__name__}: {error}'
@@ -128,9 +129,13 @@ class Coinbase:
 
     def outdated(self, code: str) -> None:
         "An order was refused for what our list should have told: ask for it again, at most once a second."
-        if self._clock.now() - self._refreshed < SECOND or not any(w in code for w in _ABOUT_PRODUCTS): return
-        self._refreshed = self._clock.now()
-        self._tasks.append(asyncio.ensure_future(self._quietly(self._renew())))
+        if self._renewing or not any(w in code for w in _ABOUT_PRODUCTS): return
+        self._renewing = True
+        self._tasks.append(asyncio.ensure_future(self._quietly(self._renew_soon())))
+    async def _renew_soon(self) -> None:
+        await asyncio.sleep(max(0, self._refreshed + SECOND - self._clock.now()) / SECOND)
+        self._renewing = False
+        await self._renew()
     async def _quietly(self, work: Coroutine[Any, Any, Any]) -> None:
         try: await work
         except GekkoError as e: self._fault = e.message
@@ -146,7 +151,7 @@ class Coinbase:
         await self._renew()
         await get(self, Accounts, accounts())
         await self._orders.begin()
-        line = OwnLine(self._dial_own, self._signer.token, self._orders.heard, self._orders.sweep, lambda: bool(self._roll.open()), self._proven, self._clock, on_metric=self._on_metric)
+        line = OwnLine(self._dial_own, self._signer.token, self._orders.heard, self._orders.sweep, lambda: bool(self._roll.open()), self._proven, self._clock, quiet_s=self.own_quiet_s, on_metric=self._on_metric)
         task = asyncio.ensure_future(line.run())
         try:
             async with asyncio.timeout(2 * self._timeout_s): await line.first
@@ -286,4 +291,5 @@ class Coinbase:
         return {'venue': VENUE, **(http.health() if http is not None else {}), 'clock_offset_s': self._offset / SECOND, 'own': own, 'halt': self._halt or self._orders.halt, 'fault': self._fault,
                 'products': len(self._products), 'open': len(self._roll.open()), 'duplicate_fills': self._outbox.duplicates, 'conflicts': len(self._outbox.conflicts)}
 
-_ABOUT_PRODUCTS = ('PRECISION', 'DISABLED', 'HALTED', 'STATE', 'TOO_SMALL', 'TOO_LARGE', 'UNTRADABLE', 'PRODUCT', 'listed')
+_ABOUT_PRODUCTS = ('PRECISION', 'DISABLED', 'HALTED', 'STATE', 'TOO_SMALL', 'TOO_LARGE', 'UNTRADABLE', 'PRODUCT', 'precision', 'tradable', 'orders only', 'unknown symbol')
+"What tells that our list of products may be behind."

@@ -211,7 +211,9 @@ class Orders:
         name, now = o.client_id, self.venue.now()
         if (known := self.roll.get(name)) is not None: return self.roll.repeat(name, now)
         known = self.roll.expect(o, now, now + self.life_s * SECOND)
-        if no := unsendable(o.intent) or refusal(self.venue.listed().get(o.symbol), o.intent): return self._refuse(name, no)
+        if no := unsendable(o.intent) or refusal(self.venue.listed().get(o.symbol), o.intent):
+            self.venue.outdated(no)          # it may be our list that is wrong
+            return self._refuse(name, no)
         try: a = await self.venue.ask(submit(name, o.intent, now), self.life_s)
         except Unheard: return self._lost(known)
         except GekkoError as e:

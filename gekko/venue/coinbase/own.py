@@ -8,7 +8,7 @@ import asyncio, random
 from collections.abc import Awaitable, Callable
 from ...data.dialect import Connection
 from ...domain.errors import BadInput, GekkoError, Retry
-from ...domain.time import Clock, Nanos
+from ...domain.time import SECOND, Clock, Nanos
 from .roll import OwnFrame, Said, own, said_in
 from .stream import subscription
 
@@ -61,7 +61,10 @@ class OwnLine:
         try:
             self._next, self.connects = -1, self.connects + 1
             for channel in ('heartbeats', 'user'): await line.send(subscription('subscribe', channel, (), self._token()))
-            while True: await self._take(await self._receive(line))
+            begun = self._clock.monotonic()
+            while True:
+                await self._take(await self._receive(line))
+                if not self.up and (self._clock.monotonic() - begun) / SECOND > self._quiet_s: raise Retry('the own line was never confirmed')
         finally: await line.close()
 
     async def _receive(self, line: Connection) -> bytes | str:
