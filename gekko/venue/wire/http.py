@@ -58,7 +58,7 @@ class _Spoiled(Exception): "The body can't be used; the text says why."
 async def _body(response: httpx2.Response, limit: int) -> bytes:
     coding = response.headers.get('content-encoding', 'identity').strip().lower()
     if coding not in ('identity', 'gzip', 'deflate', ''): raise _Spoiled(f'a body in coding {coding[:20]!r}, which nobody asked for')
-    if (said := response.headers.get('content-length', '')).isdecimal() and int(said) > limit: raise _Spoiled(f'a body of {int(said)} bytes, above {limit}')
+    if (said := response.headers.get('content-length', '')).isdecimal() and len(said) < 20 and int(said) > limit: raise _Spoiled(f'a body of {int(said)} bytes, above {limit}')
     unzip, parts, size = (zlib.decompressobj(47) if coding in ('gzip', 'deflate') else None), [], 0
     async for chunk in _raw(response):
         try: piece = chunk if unzip is None else unzip.decompress(chunk, limit + 1 - size)

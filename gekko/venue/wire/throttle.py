@@ -163,7 +163,7 @@ class Told:
 Reader = Callable[[Mapping[str, str], int], Iterable[Told]]
 "Reads an answer's headers (names in lower case) and status."
 
-def _whole(text: str | None) -> int | None: return int(text) if text is not None and text.strip().isdecimal() and len(text) < 12 else None
+def _whole(text: str | None) -> int | None: return int(text) if text is not None and text.isascii() and text.strip().isdecimal() and len(text) < 12 else None
 
 def used_header(header: str, quota: str) -> Reader:
     "A reader of a header that counts up, as X-MBX-USED-WEIGHT-1M does."
@@ -179,7 +179,7 @@ def left_header(header: str, quota: str) -> Reader:
 def retry_after(headers: Mapping[str, str], now: Nanos) -> float | None:
     "Seconds that Retry-After asks for, given as a number or as an HTTP date; None when it doesn't, or says nothing sensible. RFC 9110, 10.2.3."
     said = headers.get('retry-after', '').strip()
-    try: return min(float(said), 7 * 86_400.0) if said.replace('.', '', 1).isdecimal() else max(0.0, (utc(parsedate_to_datetime(said)) - now) / SECOND)
+    try: return min(float(said), 7 * 86_400.0) if said.isascii() and said.replace('.', '', 1).isdecimal() else max(0.0, (utc(parsedate_to_datetime(said)) - now) / SECOND)
     except (ValueError, TypeError, IndexError, BadInput): return None
 
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #9dc2aad0
