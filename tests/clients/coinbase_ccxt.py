@@ -120,5 +120,5 @@ stranger.urls['api']['rest'] = card['rest']
 out['errors']['wrong key'] = tried(stranger.v3PrivateGetBrokerageAccounts)
 hurried = ccxt.coinbase({'apiKey': card['key'], 'secret': card['secret'], 'enableRateLimit': False})
 hurried.urls['api']['rest'] = card['rest']
-out['errors']['too many'] = next((x for x in (tried(hurried.v3PublicGetBrokerageTime) for _ in range(30)) if isinstance(x, str)), '')
+out['errors']['too many'] = next((x for x in (tried(hurried.v3PublicGetBrokerageTime) for _ in range(200)) if isinstance(x, str)), '')
 json.dump(out, sys.stdout)

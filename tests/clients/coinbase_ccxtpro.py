@@ -63,15 +63,19 @@ async def main():
         batch = await cb.watch_tickers([BTC])
         out['batch'] = batch[BTC]['last']
 
-        # the market moves, and each stream tells it
+        # the market moves, and each stream tells it; who listens must listen before
+        ticker = asyncio.create_task(until(lambda: cb.watch_ticker(BTC), lambda t: t['last'] == 63000))
+        tape = asyncio.create_task(until(lambda: cb.watch_trades(BTC), lambda ts: any(t['price'] == 63000 for t in ts)))
+        await asyncio.sleep(0.05)
         await move('63000', '2')
-        moved = await until(lambda: cb.watch_ticker(BTC), lambda t: t['last'] == 63000)
-        out['moved'] = {k: moved[k] for k in ('last', 'bid', 'ask')}
-        traded = await until(lambda: cb.watch_trades(BTC), lambda ts: any(t['price'] == 63000 for t in ts))
-        out['traded'] = traded[-1]['price']
+        out['moved'] = {k: (await ticker)[k] for k in ('last', 'bid', 'ask')}
+        out['traded'] = (await tape)[-1]['price']
         rest = await cb.fetch_order_book(BTC)
-        kept = await until(lambda: cb.watch_order_book(BTC), lambda b: b['asks'][0][0] == rest['asks'][0][0]) if cb.orderbooks[BTC]['asks'][0][0] != rest['asks'][0][0] else cb.orderbooks[BTC]
-        out['same_book'] = [list(map(list, kept[s][:10])) == rest[s][:10] for s in ('bids', 'asks')]
+        for _ in range(100):
+            out['same_book'] = [list(map(list, cb.orderbooks[BTC][s][:10])) == rest[s][:10] for s in ('bids', 'asks')]
+            if all(out['same_book']):
+                break
+            await asyncio.sleep(0.05)
 
         # one's own orders
         heard = {}

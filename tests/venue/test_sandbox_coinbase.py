@@ -200,7 +200,8 @@ def at_sandbox(work, **options):
             return await work(Client(run, session))
     with sandbox('coinbase', **{'symbols': (BTC,), **options}) as run:
         run.set_price(BTC, '62000')
-        run.server.protocol.private.limit = run.server.protocol.public.limit = 100_000
+        for bucket in (run.server.protocol.door.private, run.server.protocol.door.public):
+            bucket.size = bucket.per_s = 100_000
         return asyncio.run(go(run))
 
 
@@ -210,13 +211,13 @@ def test_a_token_is_for_one_request_and_two_minutes() -> None:
         other = Key(c.card['key'], c.card['ed25519_secret'], private(c.card['ed25519_secret']).public_key())
         good = [c.token('GET', path), c.token('GET', path, late_s=-115), c.token('GET', path, iss='coinbase-cloud', uri=None, uris=[uri('GET', c.host, path)]), c.token('GET', path, uri=f'GET http://{c.host}{V3}/accounts')]
         for t in good:
-            assert (await c.raw('GET', path, t))[0] == 200, c.run.server.protocol.denied
+            assert (await c.raw('GET', path, t))[0] == 200, c.run.server.protocol.door.denied
         bad = {'': 'no bearer', 'nonsense': 'not a token', c.token('GET', path, late_s=-121): 'expired', c.token('GET', path, late_s=60): 'not valid for another', c.token('GET', f'{V3}/orders'): 'bound to', c.token('POST', path): 'bound to',
                c.token('GET', path, uri=None): 'bound to nothing', c.token('GET', path, key=other): 'signature', c.token('GET', path, exp=int(time.time()) + 3600): 'at most 120', c.token('GET', path, iss='me'): 'issuer',
                c.token('GET', path, key=Key('organizations/x/apiKeys/y', c.card['secret'], c.key.public)): 'unknown key', c.token('GET', path, sub='somebody'): 'two keys'}
         for t, why in bad.items():
             status, headers, body = await c.raw('GET', path, t)
-            assert (status, body, headers['Content-Type'].split(';')[0]) == (401, b'Unauthorized\n', 'text/plain') and why in c.run.server.protocol.denied, (why, c.run.server.protocol.denied)
+            assert (status, body, headers['Content-Type'].split(';')[0]) == (401, b'Unauthorized\n', 'text/plain') and why in c.run.server.protocol.door.denied, (why, c.run.server.protocol.door.denied)
         assert (await c.raw('GET', f'{V3}/market/products', ''))[0] == 200
         await c.fault(fault='revoked_key')
         assert (await c.raw('GET', path))[0] == 401
@@ -296,23 +297,32 @@ def test_an_answer_that_is_dropped_leaves_the_order() -> None:
     at_sandbox(work)
 
 
+class Stopped:
+    """A clock that stands still: a second that does not end while requests are counted."""
+    def __init__(self) -> None: self.at = time.time_ns() // SECOND * SECOND
+    def now(self) -> int: return self.at
+    def monotonic(self) -> int: return time.monotonic_ns()
+
+
 def test_thirty_requests_a_second_and_ten_for_strangers() -> None:
     async def work(c: Client) -> None:
-        c.run.server.protocol.private.limit, c.run.server.protocol.public.limit = 30, 10
-        for token, path, limit in ((None, f'{V3}/key_permissions', 30), ('', f'{V3}/market/products', 10)):
-            while time.time() % 1 > 0.2:
-                await asyncio.sleep(0.01)
-            answers = await asyncio.gather(*(c.raw('GET', path, token) for _ in range(limit + 5)))
+        door, clock = c.run.server.protocol.door, c.run.server.clock
+        (door.private.size, door.private.per_s), (door.public.size, door.public.per_s) = (60, 30), (30, 10)
+        clock.base = Stopped()
+        for token, path, burst, rate in ((None, f'{V3}/key_permissions', 60, 30), ('', f'{V3}/market/products', 30, 10)):
+            answers = await asyncio.gather(*(c.raw('GET', path, token) for _ in range(burst + 5)))
             denied = [(h, json.loads(b)) for s, h, b in answers if s == 429]
             allowed = [h for s, h, _ in answers if s == 200]
-            assert len(allowed) == limit and {h['x-ratelimit-limit'] for h in allowed} == {str(limit)} and sorted(int(h['x-ratelimit-remaining']) for h in allowed) == list(range(limit))
+            assert len(allowed) == burst and {h['x-ratelimit-limit'] for h in allowed} == {str(rate)} and sorted(int(h['x-ratelimit-remaining']) for h in allowed) == [min(rate, n) for n in range(burst)]
             for headers, body in denied:
-                assert body == {'errors': [{'id': 'rate_limit_exceeded', 'message': 'Too many requests'}]} and headers['x-ratelimit-remaining'] == '0' and int(headers['Retry-After']) == 1 and 0 < int(headers['x-ratelimit-reset']) - time.time() < 3
-            await asyncio.sleep(1.05 - time.time() % 1)
-            assert (await c.raw('GET', path, token))[0] == 200
+                assert body == {'errors': [{'id': 'rate_limit_exceeded', 'message': 'Too many requests'}]} and headers['x-ratelimit-remaining'] == '0' and headers['Retry-After'] == '1'
+                assert int(headers['x-ratelimit-reset']) == clock.now() // SECOND + 1
+            clock.base.at += SECOND
+            assert [s for s, *_ in await asyncio.gather(*(c.raw('GET', path, token) for _ in range(rate + 2)))].count(200) == rate
+            clock.base.at += 5 * SECOND
         await c.fault(fault='throttle', op='query', s=7)
         status, headers, _ = await c.raw('GET', f'{V3}/accounts')
-        assert (status, headers['Retry-After']) == (429, '7') and 5 <= int(headers['x-ratelimit-reset']) - time.time() <= 8
+        assert (status, headers['Retry-After'], int(headers['x-ratelimit-reset'])) == (429, '7', clock.now() // SECOND + 7)
     at_sandbox(work)
 
 
@@ -347,7 +357,7 @@ def test_numbers_grow_by_one_and_a_fault_shows_in_them(kind: str) -> None:
 
 def test_a_stream_asks_for_proof_and_says_what_it_hears() -> None:
     async def work(c: Client) -> None:
-        c.run.server.protocol.said.limit = 1000
+        c.run.server.protocol.door.said.limit = 1000
         async with c.session.ws_connect(c.card['ws']) as ws:
             ears = Ears(ws)
             ws_token = sign(c.key, time.time_ns())
@@ -362,7 +372,7 @@ def test_a_stream_asks_for_proof_and_says_what_it_hears() -> None:
             assert list((await ears.next())['events'][0]['subscriptions']) == ['user']
             await ears.say('heartbeats')
             assert await ears.next('heartbeats', 3)
-            c.run.server.protocol.said.limit = 0
+            c.run.server.protocol.door.said.limit = 0
             await ears.say('ticker', BTC)
             assert (await ears.next('error'))['message'] == 'rate limit exceeded'
         c.run.server.protocol.first_s = 0.1
@@ -443,7 +453,7 @@ def test_maintenance_errors_and_skew() -> None:
         await c.fault(fault='server_error', op='query', status=502)
         assert (await c.get('/accounts'))[0] == 502
         await c.fault(fault='clock_skew', s=-90)
-        assert (await c.raw('GET', f'{V3}/accounts'))[0] == 401 and 'not valid for another' in c.run.server.protocol.denied
+        assert (await c.raw('GET', f'{V3}/accounts'))[0] == 401 and 'not valid for another' in c.run.server.protocol.door.denied
         assert abs(int((await c.get('/time'))[1]['epochSeconds']) + 90 - time.time()) < 2
         await c.fault(fault='maintenance', s=30)
         status, answer = await c.get('/time')

@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
-from uuid import uuid4, uuid5
+from uuid import UUID, uuid4, uuid5
 import msgspec
 from ...domain.errors import BadInput
 from ...domain.money import dec
-from ...domain.time import SECOND, Nanos
+from ...domain.time import SECOND, Clock, Nanos
 from . import coinbase_house as pages, coinbase_trading as trading
 from .coinbase_house import House
 from .coinbase_orders import Names
@@ -21,12 +21,12 @@ from .coinbase_streams import Streams, beat, read_request, trouble
 from .coinbase_token import Unauthorized, bearer, key_name, new_key, uri, verify
 from .coinbase_words import THROTTLED, UNAUTHORIZED, Problem, limits, refused
 from .exchange import Event, Exchange, Listing, Rules, SpotWallets
-from .quota import Window
+from .quota import Bucket, Window
 from .server import Call, Reply, Route, SandboxServer, Socket
 
 # %% auto #0
 __all__ = ['LISTED', 'CASH', 'LISTS', 'V3', 'Answer', 'READS', 'MARKETS', 'WRITES', 'OLDER', 'listings', 'quota', 'read_query',
-           'read_body', 'Coinbase', 'protocol']
+           'read_body', 'Door', 'reply_error', 'page', 'symbol_of', 'table', 'Coinbase', 'protocol']
 
 # %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #d620018a
 _COIN, _CENT = '0.00000001', '0.01'
@@ -46,9 +46,10 @@ def _listing(symbol: str, price: str, tick: str, lot: str, most: str, worth: str
     return Listing(symbol, base, quote, tick=dec(tick), lot=dec(lot), min_qty=dec(lot), max_qty=dec(most), min_notional=dec(worth), maker_bps=Decimal(40), taker_bps=Decimal(60), price=dec(price), extra={'quote_increment': tick})
 
 # %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #16d577f3
-def quota(window: Window, now: Nanos) -> dict[str, str]:
-    "The headers that say how a window stands."
-    return limits(window.limit, window.limit - window.count('', now), now // SECOND + 1)
+def quota(bucket: Bucket, now: Nanos) -> dict[str, str]:
+    "The headers that say how a bucket stands: its rate a second, and how much of that is there."
+    rate = int(bucket.per_s)
+    return limits(rate, min(rate, int(bucket.left('', now))), now // SECOND + 1)
 
 # %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #8d93c4fb
 LISTS = frozenset({'product_ids', 'order_ids', 'trade_ids', 'order_status', 'time_in_forces', 'order_types', 'asset_filters'})
@@ -92,105 +93,104 @@ OLDER: tuple[tuple[str, bool, Answer], ...] = (
     ('prices/{product_id}/{kind}', False, lambda h, q, m: pages.v2_price(h, m['product_id'], m['kind'])), ('accounts', True, lambda h, q, m: pages.v2_accounts(h)))
 
 # %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #e2164863
-class Coinbase:
-    "The protocol of Coinbase Advanced Trade, as the sandbox's server drives it."
-    venue = 'coinbase'
-
-    def __init__(self, server: SandboxServer) -> None:
-        self.server, self.clock, self.owner = server, server.clock, 'main'
-        self.wallets = SpotWallets(fees='quote')
-        self.exchange = Exchange(listings(server.options.symbols), server.clock, self.wallets, Rules(unique='ever'))
-        for currency in {x.quote for x in self.exchange.listings.values()} & CASH.keys(): self.deposit(currency, CASH[currency])
-        salt = uuid4()
-        self.key, self.ed_key = (new_key(key_name(str(uuid5(salt, 'organization')), str(uuid5(salt, kind))), kind) for kind in ('ES256', 'EdDSA'))
+class Door:
+    "Who comes in, and how often. `denied` is why the last one was turned away; it is for us, a client never hears it."
+    def __init__(self, clock: Clock, names: UUID, revoked: Callable[[], bool]) -> None:
+        self.clock, self.revoked, self.denied = clock, revoked, ''
+        self.key, self.ed_key = (new_key(key_name(str(uuid5(names, 'organization')), str(uuid5(names, kind))), kind) for kind in ('ES256', 'EdDSA'))
         self.keys = {k.name: k.public for k in (self.key, self.ed_key)}
-        self.house = House(self.exchange, self.wallets, Names(salt, str(uuid5(salt, 'user')), str(uuid5(salt, 'portfolio'))), self._candles, self.owner)
-        self.streams = Streams(self.house, server.hub, self.account_of, _soon)
-        self.private, self.public, self.said, self.first_s = Window(30, SECOND), Window(10, SECOND), Window(8, SECOND), 5.0
-        self.denied = ''
+        self.private, self.public, self.said = Bucket(60, 30), Bucket(30, 10), Window(8, SECOND)
 
-    def _candles(self, symbol: str, length: Nanos, start: Nanos, end: Nanos) -> Sequence[Any]: return self.server.candles(symbol, length, start, end)
-    def deposit(self, asset: str, amount: Decimal) -> None: self.wallets.deposit(self.owner, asset, amount)
-    def account(self) -> dict[str, Any]:
-        return {'account': self.owner, 'balances': {a: {'free': p.free, 'locked': p.locked, 'total': p.total} for a, p in sorted(self.wallets.balances(self.owner).items())}, 'fees': dict(self.wallets.taken)}
-    def credentials(self) -> dict[str, str]:
-        return {'account': self.owner, 'key': self.key.name, 'secret': self.key.secret, 'ed25519_key': self.ed_key.name, 'ed25519_secret': self.ed_key.secret}
-    def addresses(self, http: str, ws: str) -> dict[str, str]: return {'rest': http, 'ws': ws}
-    def every(self) -> list[tuple[float, Callable[[], None]]]: return [(1.0, lambda: beat(self.streams))]
-    def on(self, event: Event) -> None: self.streams.hear(event)
-
-    # -- who asks, and how often
-    def prove(self, header: str, bound: str = '') -> bool:
-        "Whether an Authorization header proves our customer. Why not is kept in `denied`; the client does not hear it."
+    def proves(self, header: str, bound: str = '') -> bool:
+        "Whether an Authorization header is our customer's, for this request."
         try:
-            if self.server.revoked: raise Unauthorized('the key was revoked')
+            if self.revoked(): raise Unauthorized('the key was revoked')
             verify(bearer(header), self.keys, self.clock.now(), bound)
         except Unauthorized as e:
             self.denied = str(e)
             return False
         return True
-    def account_of(self, jwt: str) -> str: return self.owner if self.prove(f'Bearer {jwt}') else ''
-    def _signed(self, call: Call) -> bool:
-        return self.prove(call.headers.get('Authorization', ''), uri(call.method, call.headers.get('Host', ''), call.path))
+    def signed(self, call: Call) -> bool: return self.proves(call.headers.get('Authorization', ''), uri(call.method, call.headers.get('Host', ''), call.path))
+    def credentials(self) -> dict[str, str]: return {'key': self.key.name, 'secret': self.key.secret, 'ed25519_key': self.ed_key.name, 'ed25519_secret': self.ed_key.secret}
 
-    # -- pages
-    def page(self, signed: bool, answer: Callable[[Call], dict[str, Any]]) -> Callable[[Call], Reply]:
-        "A handler: proof, room, answer, in this order."
-        window = self.private if signed else self.public
-        def handler(call: Call) -> Reply:
-            try:
-                if signed and not self._signed(call): return self.error('unauthorised', '', {})
-                if window.spend('', 1, call.now): return self.error('rate_limited', '', {'window': window})
-                return Reply(answer(call), headers=quota(window, call.now))
-            except Problem as e: return Reply(e.body, e.status, quota(window, call.now))
-            except BadInput as e: return Reply(Problem('INVALID_ARGUMENT', e.message).body, 400, quota(window, call.now))
-        return handler
+# %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #c58270ef
+_PROBLEMS = {'maintenance': ('UNAVAILABLE', 503), 'server_error': ('INTERNAL', 500), 'unknown_route': ('NOT_FOUND', 404)}
 
-    def routes(self) -> list[Route]:
-        def read(answer: Answer) -> Callable[[Call], dict[str, Any]]: return lambda c: answer(self.house, read_query(c.raw_query), c.match)
-        def write(answer: Callable[[House, dict[str, Any]], dict[str, Any]]) -> Callable[[Call], dict[str, Any]]: return lambda c: answer(self.house, read_body(c.body))
-        def route(method: str, path: str, op: str, signed: bool, answer: Callable[[Call], dict[str, Any]]) -> Route: return Route(method, path, op, self.page(signed, answer), symbol=self.symbol)
-        out = [route('GET', f'{V3}/{p}', 'query', True, read(a)) for p, a in READS]
-        out += [route('GET', f'{V3}/{p}', 'public', True, read(a)) for p, a in MARKETS]
-        out += [route('GET', f'{V3}/market/{p}', 'public', False, read(a)) for p, a in MARKETS if p != 'best_bid_ask']
-        out += [route('POST', f'{V3}/{p}', op, True, write(a)) for p, op, a in WRITES]
-        out += [route('GET', f'/v2/{p}', 'query' if signed else 'public', signed, read(a)) for p, signed, a in OLDER]
-        out.append(route('GET', f'{V3}/time', 'public', False, lambda c: pages.server_time(self.house)))
-        return out + [Route('GET', p, 'stream', self.stream, 'ws') for p in ('/', '/ws')]
+def reply_error(word: str, message: str, facts: Mapping[str, Any], bucket: Bucket, now: Nanos) -> Reply:
+    "The venue's answer to what the server could not pass on; `bucket` is the quota that its headers tell of."
+    if word == 'unauthorised': return Reply(UNAUTHORIZED, 401, content_type='text/plain; charset=utf-8')
+    if word in ('rate_limited', 'banned'):
+        wait = int(facts.get('retry_after_s', 1))
+        return Reply(THROTTLED, 429, limits(int(bucket.per_s), 0, now // SECOND + wait) | {'Retry-After': str(wait)})
+    name, status = _PROBLEMS.get(word, ('INVALID_ARGUMENT', 400))
+    return Reply(Problem(name, message).body, status)
 
-    def symbol(self, call: Call) -> str:
-        "The product that a request is about, for faults that name one."
-        if p := call.match.get('product_id') or call.query.get('product_id'): return p
-        try: body = read_body(call.body)
-        except Problem: return ''
-        ids = [body.get('order_id'), *(body.get('order_ids') or [])]
-        return str(body.get('product_id') or next((w.symbol for i in ids if (w := self.house.orders.get(str(i)))), ''))
+# %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #ce0b677f
+def page(door: Door, signed: bool, answer: Callable[[Call], dict[str, Any]]) -> Callable[[Call], Reply]:
+    "A handler: proof, room, answer, in this order. What can't be read is a 400."
+    bucket = door.private if signed else door.public
+    def handler(call: Call) -> Reply:
+        if signed and not door.signed(call): return reply_error('unauthorised', '', {}, bucket, call.now)
+        if bucket.spend('', 1, call.now): return reply_error('rate_limited', '', {}, bucket, call.now)
+        try: return Reply(answer(call), headers=quota(bucket, call.now))
+        except Problem as e: return Reply(e.body, e.status, quota(bucket, call.now))
+        except BadInput as e: return Reply(Problem('INVALID_ARGUMENT', e.message).body, 400, quota(bucket, call.now))
+    return handler
+
+# %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #96ed61d4
+def symbol_of(house: House, call: Call) -> str:
+    "The product that a request is about, for faults that name one."
+    if p := call.match.get('product_id') or call.query.get('product_id'): return p
+    try: body = read_body(call.body)
+    except Problem: return ''
+    ids = [body.get('order_id'), *(body.get('order_ids') or [])]
+    return str(body.get('product_id') or next((w.symbol for i in ids if (w := house.orders.get(str(i)))), ''))
+
+def table(house: House, door: Door) -> list[Route]:
+    "Every page as a route: its path, its operation for fault plans, and whether it is signed."
+    def read(answer: Answer) -> Callable[[Call], dict[str, Any]]: return lambda c: answer(house, read_query(c.raw_query), c.match)
+    def write(answer: Callable[[House, dict[str, Any]], dict[str, Any]]) -> Callable[[Call], dict[str, Any]]: return lambda c: answer(house, read_body(c.body))
+    def route(method: str, path: str, op: str, signed: bool, answer: Callable[[Call], dict[str, Any]]) -> Route: return Route(method, path, op, page(door, signed, answer), symbol=lambda c: symbol_of(house, c))
+    out = [route('GET', f'{V3}/{p}', 'query', True, read(a)) for p, a in READS] + [route('GET', f'{V3}/{p}', 'public', True, read(a)) for p, a in MARKETS]
+    out += [route('GET', f'{V3}/market/{p}', 'public', False, read(a)) for p, a in MARKETS if p != 'best_bid_ask']
+    out += [route('POST', f'{V3}/{p}', op, True, write(a)) for p, op, a in WRITES] + [route('GET', f'/v2/{p}', 'query' if signed else 'public', signed, read(a)) for p, signed, a in OLDER]
+    return [*out, route('GET', f'{V3}/time', 'public', False, lambda c: pages.server_time(house))]
+
+# %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #4bc9adb5
+class Coinbase:
+    "The protocol of Coinbase Advanced Trade, as the sandbox's server drives it. `first_s`: how soon a WebSocket must subscribe (*WebSocket Overview*)."
+    venue = 'coinbase'
+
+    def __init__(self, server: SandboxServer) -> None:
+        self.owner, self.clock, salt, self.first_s = 'main', server.clock, uuid4(), 5.0
+        self.wallets = SpotWallets(fees='quote')
+        self.exchange = Exchange(listings(server.options.symbols), server.clock, self.wallets, Rules(unique='ever'))
+        for currency in {x.quote for x in self.exchange.listings.values()} & CASH.keys(): self.deposit(currency, CASH[currency])
+        self.door = Door(server.clock, salt, lambda: server.revoked)
+        self.house = House(self.exchange, self.wallets, Names(salt, str(uuid5(salt, 'user')), str(uuid5(salt, 'portfolio'))), server.candles, self.owner)
+        self.streams = Streams(self.house, server.hub, lambda jwt: self.owner if self.door.proves(f'Bearer {jwt}') else '', _soon)
+
+    def routes(self) -> list[Route]: return table(self.house, self.door) + [Route('GET', p, 'stream', self.stream, 'ws') for p in ('/', '/ws')]
+    def error(self, word: str, message: str, facts: Mapping[str, Any]) -> Reply: return reply_error(word, message, facts, self.door.private, self.clock.now())
+    def on(self, event: Event) -> None: self.streams.hear(event)
+    def every(self) -> list[tuple[float, Callable[[], None]]]: return [(1.0, lambda: beat(self.streams))]
+    def credentials(self) -> dict[str, str]: return {'account': self.owner, **self.door.credentials()}
+    def addresses(self, http: str, ws: str) -> dict[str, str]: return {'rest': http, 'ws': ws}
+    def deposit(self, asset: str, amount: Decimal) -> None: self.wallets.deposit(self.owner, asset, amount)
+    def account(self) -> dict[str, Any]:
+        return {'account': self.owner, 'balances': {a: {'free': p.free, 'locked': p.locked, 'total': p.total} for a, p in sorted(self.wallets.balances(self.owner).items())}, 'fees': dict(self.wallets.taken)}
 
     async def stream(self, call: Call, socket: Socket) -> None:
-        "A WebSocket; who says nothing in the first five seconds is hung up on (*WebSocket Overview*)."
+        "A WebSocket: who says nothing at first is hung up on, and who proves nothing may not say much."
         self.streams.open(socket.sink)
-        heard = aiter(socket)
+        heard, text = aiter(socket), cast('str | None', None)
         try: text = await asyncio.wait_for(anext(heard), self.first_s)
         except (TimeoutError, StopAsyncIteration): return socket.close()
-        self._ask(socket, text)
-        async for text in heard: self._ask(socket, text)
-    def _ask(self, socket: Socket, text: str) -> None:
-        r = read_request(text)
-        if (isinstance(r, str) or not r.jwt) and self.said.spend('', 1, self.clock.now()): socket.send(trouble('rate limit exceeded'), raw=True)
-        else: self.streams.ask(socket.sink, text)
-
-    def error(self, word: str, message: str, facts: Mapping[str, Any]) -> Reply:
-        "The venue's answer when there is no page for it."
-        match word:
-            case 'unauthorised': return Reply(UNAUTHORIZED, 401, content_type='text/plain; charset=utf-8')
-            case 'rate_limited' | 'banned':
-                window, wait = facts.get('window', self.private), int(facts.get('retry_after_s', 1))
-                return Reply(THROTTLED, 429, limits(window.limit, 0, self.clock.now() // SECOND + wait) | {'Retry-After': str(wait)})
-            case 'maintenance': problem, status = Problem('UNAVAILABLE', message), 503
-            case 'server_error': problem, status = Problem('INTERNAL', message), 500
-            case 'unknown_route': problem, status = Problem('NOT_FOUND', message), 404
-            case _: problem, status = Problem('INVALID_ARGUMENT', message), 400
-        return Reply(problem.body, status)
+        while text is not None:
+            r = read_request(text)
+            if (isinstance(r, str) or not r.jwt) and self.door.said.spend('', 1, self.clock.now()): socket.send(trouble('rate limit exceeded'), raw=True)
+            else: self.streams.ask(socket.sink, text)
+            text = await anext(heard, None)
 
 # %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #ecc338d4
 def _soon(s: float, work: Callable[[], None]) -> None: asyncio.get_running_loop().call_later(s, work)

@@ -18,8 +18,8 @@ from .orders import BookMoved, Event, ListingChanged, OrderChanged, Print, Work
 
 # %% auto #0
 __all__ = ['PUBLIC', 'PRIVATE', 'BATCH_S', 'DENIED', 'CHUNK', 'message', 'numbered', 'trouble', 'number', 'Request',
-           'read_request', 'Streams', 'op', 'keys', 'orders_message', 'ticker_message', 'candle_message', 'snapshot',
-           'tell', 'send_trades', 'send_tickers', 'beat']
+           'read_request', 'Streams', 'refuse', 'op', 'keys', 'orders_message', 'ticker_message', 'candle_message',
+           'snapshot', 'listed', 'subscribe', 'unsubscribe', 'tell', 'send_trades', 'send_tickers', 'beat']
 
 # %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #576ef64a
 _SPOT = b'\x00'
@@ -72,7 +72,7 @@ def read_request(text: str | bytes) -> Request | str:
 # %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #dbfd4426
 @dataclass(slots=True)
 class Streams:
-    "Who listens to what, and what is still to be said. `account_of` gives the account that a token proves, '' for a wrong one."
+    "Who listens to what, and what is still to be said. `account_of` gives the account that a token proves, '' for a wrong one; `after` does something in so many seconds."
     house: House
     hub: Hub
     account_of: Callable[[str], str]
@@ -89,36 +89,20 @@ class Streams:
     def ask(self, sink: Sink, text: str | bytes) -> bool:
         "Does what a client's message says; whether it was understood."
         r = read_request(text)
-        wrong = r if isinstance(r, str) else self.refuse(r)
+        wrong = r if isinstance(r, str) else refuse(self, r)
         if wrong: self.hub.send(sink, trouble(wrong), raw=True)
-        elif isinstance(r, Request): (self.subscribe if r.kind == 'subscribe' else self.unsubscribe)(sink, r)
+        elif isinstance(r, Request): (subscribe if r.kind == 'subscribe' else unsubscribe)(self, sink, r)
         return not wrong
-    def refuse(self, r: Request) -> str:
-        "Why a subscription can't be had."
-        if r.channel not in PUBLIC + PRIVATE: return DENIED
-        if (r.jwt or r.channel in PRIVATE) and not self.account_of(r.jwt): return DENIED
-        strange = [p for p in r.products if p not in self.house.exchange.pits]
-        if strange and r.channel != 'heartbeats': return f'{strange[0]} is not a valid product'
-        return '' if r.products or r.kind == 'unsubscribe' or r.channel in ('heartbeats', 'status', *PRIVATE) else f'product_ids is required for {r.channel}'
-
-    def subscribe(self, sink: Sink, r: Request) -> None:
-        "The snapshot first, then the list of what this connection hears, then updates."
-        for payload in snapshot(self, r.channel, r.products): self.hub.send(sink, payload, op(r.channel))
-        for key in keys(r.channel, r.products): self.hub.join(sink, key, op(r.channel))
-        self.hub.send(sink, self.listed(sink))
-    def unsubscribe(self, sink: Sink, r: Request) -> None:
-        held = [k for k in sink.channels if k.partition(':')[0] == r.channel]
-        for key in keys(r.channel, r.products) if r.products else held: self.hub.leave(sink, key)
-        self.hub.send(sink, self.listed(sink))
-    def listed(self, sink: Sink) -> bytes:
-        "The subscriptions message: every channel of this connection with its products."
-        out: dict[str, list[str]] = {}
-        for key in sorted(sink.channels):
-            channel, _, product = key.partition(':')
-            out.setdefault(channel, []).append(product or {'user': self.house.names.user}.get(channel, channel))
-        return message('subscriptions', [{'subscriptions': out}], self.house.now)
-
     def hear(self, event: Event) -> None: tell(self, event)
+
+# %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #c4f9f274
+def refuse(streams: Streams, r: Request) -> str:
+    "Why a subscription can't be had; empty when it can."
+    if r.channel not in PUBLIC + PRIVATE: return DENIED
+    if (r.jwt or r.channel in PRIVATE) and not streams.account_of(r.jwt): return DENIED
+    strange = [p for p in r.products if p not in streams.house.exchange.pits]
+    if strange and r.channel != 'heartbeats': return f'{strange[0]} is not a valid product'
+    return '' if r.products or r.kind == 'unsubscribe' or r.channel in ('heartbeats', 'status', *PRIVATE) else f'product_ids is required for {r.channel}'
 
 # %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #38d76ed9
 def op(channel: str) -> str:
@@ -167,6 +151,27 @@ def snapshot(streams: Streams, channel: str, products: Sequence[str]) -> list[by
             works = [w for w in house.exchange.open(house.owner) if not products or w.symbol in products]
             return [orders_message(streams, works[i:i + CHUNK], 'snapshot') for i in range(0, len(works) - len(works) % CHUNK + 1, CHUNK)]
     return []
+
+# %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #54ed4b49
+def listed(streams: Streams, sink: Sink) -> bytes:
+    "The subscriptions message: every channel of this connection with its products."
+    out: dict[str, list[str]] = {}
+    for key in sorted(sink.channels):
+        channel, _, product = key.partition(':')
+        out.setdefault(channel, []).append(product or {'user': streams.house.names.user}.get(channel, channel))
+    return message('subscriptions', [{'subscriptions': out}], streams.house.now)
+
+def subscribe(streams: Streams, sink: Sink, r: Request) -> None:
+    "The snapshot first, then the list of what this connection hears, then updates."
+    for payload in snapshot(streams, r.channel, r.products): streams.hub.send(sink, payload, op(r.channel))
+    for key in keys(r.channel, r.products): streams.hub.join(sink, key, op(r.channel))
+    streams.hub.send(sink, listed(streams, sink))
+
+def unsubscribe(streams: Streams, sink: Sink, r: Request) -> None:
+    "Of the products named, or of all of the channel."
+    held = [k for k in sink.channels if k.partition(':')[0] == r.channel]
+    for key in keys(r.channel, r.products) if r.products else held: streams.hub.leave(sink, key)
+    streams.hub.send(sink, listed(streams, sink))
 
 # %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #6f6ddb10
 def tell(streams: Streams, event: Event) -> None:
