@@ -467,10 +467,33 @@ def test_sockets_obey_the_rules_of_the_door(venue):
                 for n in range(8):
                     await ws.send_json({'method': 'LIST_SUBSCRIPTIONS', 'id': n})
                 answers = 0
-                while (m := await ws.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+                while (await ws.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
                     answers += 1
                 return answers, ws.close_code
     assert asyncio.run(knock()) == (5, 1008)
+
+
+def test_the_websocket_api_answers_as_rest_does(venue, raw):
+    def signed(**params):
+        params = params | {'apiKey': raw.card['key'], 'timestamp': int(time.time() * 1000)}
+        return params | {'signature': raw.sign('&'.join(f'{k}={params[k]}' for k in sorted(params)))}
+    order = {'symbol': 'BTCUSD', 'side': 'BUY', 'type': 'LIMIT', 'timeInForce': 'GTC', 'quantity': '0.01', 'price': '59000', 'newClientOrderId': 'g1'}
+    asked = [('time', {}), ('exchangeInfo', {'symbols': ['BTCUSD', 'ETHUSD']}), ('order.place', signed(**order)), ('v3/order.status', signed(symbol='BTCUSD', origClientOrderId='g1')),
+             ('order.place', signed(**order)), ('order.cancel', signed(symbol='BTCUSD', origClientOrderId='g1')), ('account.status', signed() | {'signature': '00'}), ('account.status', {}),
+             ('order.give', {}), ('depth', {'symbol': 'BTCUSD', 'limit': 5, 'returnRateLimits': False}), ('userDataStream.start', {'apiKey': raw.card['key']})]
+    async def talk():
+        async with aiohttp.ClientSession() as http, http.ws_connect(raw.card['ws_api']) as ws:
+            out = []
+            for n, (method, params) in enumerate(asked):
+                await ws.send_json({'id': n, 'method': method, 'params': params})
+                out.append(await ws.receive_json(timeout=5))
+            await ws.send_str('{')
+            return out, await ws.receive_json(timeout=5)
+    told, broken = asyncio.run(talk())
+    assert [x['id'] for x in told] == list(range(len(asked))) and (broken['id'], broken['error']['code']) == (None, -1135)
+    assert [x['status'] if 'result' in x else (x['status'], x['error']['code']) for x in told] == [200, 200, 200, 200, (400, -2010), 200, (400, -1022), (400, -1102), (400, -1020), 200, 200]
+    assert len(told[1]['result']['symbols']) == 2 and told[3]['result']['status'] == 'NEW' and told[5]['result']['status'] == 'CANCELED' and 'rateLimits' not in told[9] and len(told[10]['result']['listenKey']) == 64
+    assert [x['rateLimitType'] for x in told[2]['rateLimits']] == ['ORDERS', 'ORDERS', 'REQUEST_WEIGHT'] and [x['rateLimitType'] for x in told[0]['rateLimits']] == ['REQUEST_WEIGHT']
 
 
 # -- what goes wrong on the way

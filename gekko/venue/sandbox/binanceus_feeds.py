@@ -37,6 +37,11 @@ class Gathered:
         self.first, self.last = self.first or e.first, e.last
         self.bids.update((x.price, x) for x in e.bids)
         self.asks.update((x.price, x) for x in e.asks)
+    def absorb(self, later: Gathered) -> None:
+        "Takes over what has gathered after it: the slower pace gathers from the faster one."
+        self.first, self.last = self.first or later.first, later.last
+        self.bids.update(later.bids)
+        self.asks.update(later.asks)
     def tell(self, symbol: str, now: Nanos) -> dict[str, Any]:
         return {'e': 'depthUpdate', 'E': ms(now), 's': venue_symbol(symbol), 'U': self.first, 'u': self.last, 'b': rows(self.bids.values()), 'a': rows(self.asks.values())}
 
@@ -48,12 +53,16 @@ class AggTape:
         self.first, self.keep, self.told = 1, keep, 0
 
     def add(self, x: Print) -> None:
-        if self.groups and self.told < self.first + len(self.groups) - 1 and same_taker(self.groups[-1][-1], x): self.groups[-1].append(x)
+        if self.growing and same_taker(self.groups[-1][-1], x): self.groups[-1].append(x)
         else: self.groups.append([x])
         if len(self.groups) > 2 * self.keep:
             self.first += len(self.groups) - self.keep
             del self.groups[:-self.keep]
 
+    @property
+    def growing(self) -> bool:
+        "Whether there is one that has not been told."
+        return self.told < self.first + len(self.groups) - 1
     def all(self) -> list[tuple[int, list[Print]]]: return list(enumerate(self.groups, self.first))
     def fresh(self) -> list[tuple[int, list[Print]]]:
         "Aggregates not told yet; after this they no longer grow."
@@ -138,13 +147,13 @@ class Feeds:
 
     def on(self, e: Event) -> None:
         if isinstance(e, Print):
-            if (agg := self.aggs[e.symbol]).groups and not same_taker(agg.groups[-1][-1], e): self.tell_aggregates(e.symbol)
+            if (agg := self.aggs[e.symbol]).growing and not same_taker(agg.groups[-1][-1], e): self.tell_aggregates(e.symbol)
             agg.add(e)
             self.publish(f'{self.names[e.symbol]}@trade', e.symbol, lambda: trade_event(e))
         elif isinstance(e, Quoted): self.publish(f'{self.names[e.symbol]}@bookTicker', e.symbol, book_event, e)
         elif isinstance(e, BookMoved):
-            self.tell_aggregates(e.symbol)
-            for every in (TENTH, SECOND): self.moved[e.symbol, every].add(e)
+            if self.aggs[e.symbol].growing: self.tell_aggregates(e.symbol)
+            self.moved[e.symbol, TENTH].add(e)
 
     def tell_aggregates(self, symbol: str) -> None:
         "Once the book is at rest, or another taker comes, what one taker did is complete."
@@ -170,6 +179,7 @@ def tell_books(feeds: Feeds, every: Nanos) -> None:
         for speed in {suffix, suffix or '@1000ms'}:
             feeds.publish(f'{name}@depth{speed}', symbol, gathered.tell, symbol, now)
             for n in (5, 10, 20): feeds.publish(f'{name}@depth{n}{speed}', symbol, best_levels, feeds.exchange, symbol, n)
+        if every == TENTH: feeds.moved[symbol, SECOND].absorb(gathered)
         gathered.clear()
 
 # %% ../../../nbs/08_venue/sandbox/25_binanceus_feeds.ipynb #d1604c6e
