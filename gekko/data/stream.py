@@ -341,7 +341,10 @@ async def _keep_up(s: Stream) -> None:
         except Redial:
             _down(s, 'subscriptions changed')
             continue
-        except (Halt, Reject, BadInput): raise
+        except (Halt, BadInput): raise
+        except Reject as e:
+            if not s.tally.lines: raise
+            why = e.message    # it took us before, so this may be a door that is shut for an hour
         except TimeoutError: why = 'the venue does not answer'
         except Retry as e: why, after_s = e.message, e.after_s
         except Exception as e: why = f'{type(e).__name__}: {e}'[:200]    # a socket has many ways to break, and none may end the stream

@@ -393,6 +393,20 @@ async def test_what_no_retry_cures_ends_the_stream_and_is_heard_by_the_reader(er
 
 
 @timed
+async def test_a_venue_that_took_us_once_may_refuse_for_a_while() -> None:
+    class Moody(PipeDialect):
+        dials = 0
+        async def dial(self, wanted: Any) -> Any:
+            self.dials += 1
+            if self.dials in (2, 3): raise Reject('handshake answered with status 403')
+            return await super().dial(wanted)
+    async with scene(BTC, dialect=Moody) as s:
+        await s.venue.hang_up()
+        await s.up(lines=2)
+        assert s.stream.dialect.dials == 4 and s.stream.health()['error'] == 'handshake answered with status 403'
+
+
+@timed
 async def test_a_frame_can_say_that_the_line_should_be_left_or_that_we_are_refused() -> None:
     class Spoken(PipeDialect):
         def decode(self, frame: Any, received: int) -> Heard:
