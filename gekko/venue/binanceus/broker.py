@@ -187,7 +187,7 @@ class BinanceUS:
         "Market data for the stream manager, over a wire of its own."
         http = open_wire(self._access, self._clock, self._timeout_s, self._on_metric)
         async def dial(path: str) -> Any: return await http.websocket(path, heartbeat_s=HEARTBEAT_S)
-        return BinanceUSDialect(Talk(http, self._signer, self._clock, self._on_metric), dial, lambda: self._talk.markets)
+        return BinanceUSDialect(Talk(http, self._signer, self._clock, self._on_metric), dial, lambda: self._talk.markets, http.close)
 
     def health(self) -> dict[str, Any]:
         "Address, breakers, throttle, the venue's clock against ours, the own stream, and what went wrong last. No network is used."

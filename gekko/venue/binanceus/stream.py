@@ -26,8 +26,8 @@ class BinanceUSDialect:
     quiet_s = QUIET_S
     per_connection: frozenset[str] = frozenset()
 
-    def __init__(self, talk: Talk, dial: Callable[[str], Awaitable[Connection]], markets: Callable[[], Markets]) -> None:
-        self._talk, self._dial, self._markets = talk, dial, markets
+    def __init__(self, talk: Talk, dial: Callable[[str], Awaitable[Connection]], markets: Callable[[], Markets], hang_up: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._talk, self._dial, self._markets, self._hang_up = talk, dial, markets, hang_up
         self._decoder = Decoder(lambda code: self.markets.name(code))
         self.decode: Callable[[bytes | str, Nanos], Heard] = self._decoder.decode
 
@@ -38,6 +38,9 @@ class BinanceUSDialect:
         "A combined stream; what is wanted is said afterwards, so that adding a symbol needs no new connection."
         if not self.markets: await self._talk.list_markets()
         return await self._dial('/stream')
+    async def close(self) -> None:
+        "Let go of the wire; on the loop that used it."
+        if self._hang_up is not None: await self._hang_up()
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes | str]: return list(self._decoder.ask('SUBSCRIBE', wanted, self._code))
     def unsubscribe(self, unwanted: Sequence[Subscription]) -> list[bytes | str]: return list(self._decoder.ask('UNSUBSCRIBE', unwanted, self._code))
     def keepalive(self) -> tuple[float, bytes | str] | None:
