@@ -51,7 +51,8 @@ def fault(body: bytes) -> Fault | None:
 
 # %% ../../../nbs/08_venue/binanceus/01_answers.ipynb #cb3f75d4
 def bare(x: Decimal) -> Decimal:
-    "The same amount without trailing zeros and without an exponent: 0.01000000 is a tick of 0.01."
+    "The same amount without trailing zeros and without an exponent: 0.01000000 is a tick of 0.01. Retry for what is no number, which a venue's amount never is."
+    if not x.is_finite(): raise Retry('an answer that is not understood', expected='a finite amount', found=str(x))
     y = x.normalize(EXACT)
     exponent = y.as_tuple().exponent
     return y.quantize(Decimal(1), context=EXACT) if isinstance(exponent, int) and exponent > 0 else y

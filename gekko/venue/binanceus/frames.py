@@ -83,7 +83,8 @@ class Decoder:
     def decode(self, frame: bytes | str, received: Nanos) -> Heard:
         "What the frame says. BadInput for one that is not understood."
         text = frame if isinstance(frame, str) else frame.decode('utf-8', 'replace')
-        on = self._by.get(text[text.find('@', 0, 60) + 1]) if text.startswith('{"stream":"') else None
+        at = text.find('@', 0, 60) + 1
+        on = self._by.get(text[at:at + 1]) if text.startswith('{"stream":"') else None
         try: return on(text, received) if on else self._slowly(text, received)
         except msgspec.MsgspecError as error:
             raise BadInput('a frame that is not understood', expected=f'a message of Binance.US ({error})', found=text[:80]) from None
