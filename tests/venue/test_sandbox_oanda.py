@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from gekko.domain.time import DAY, HOUR, SimClock, to_datetime, utc
 from gekko.venue.sandbox.exchange import Exchange
-from gekko.venue.sandbox.oanda import HEDGING
+from gekko.venue.sandbox.oanda import BEAT, HEDGING, beat
 from gekko.venue.sandbox.oanda_account import opened, replayed
 from gekko.venue.sandbox.oanda_care import close_position, pass_time, watch_margin
-from gekko.venue.sandbox.oanda_desk import Client, Desk, on_price
+from gekko.venue.sandbox.oanda_desk import Client, Desk, on_price, submit
 from gekko.venue.sandbox.oanda_market import SPECS, in_session, listing
 from gekko.venue.sandbox.oanda_street import Margin, Street, worth
 from gekko.venue.sandbox.oanda_words import REASONS, Refused
@@ -183,13 +183,13 @@ def test_heartbeats_and_both_time_formats(ask, s):
     with ask.http.stream('GET', f"/v3/accounts/{s.card['account']}/pricing/stream?instruments=EUR_USD&snapshot=false", headers={'Accept-Datetime-Format': 'UNIX'}) as r:
         lines = r.iter_lines()
         while not s.call(lambda: s.server.hub.wanted('prices:True')): time.sleep(0.01)
-        s.call(s.server.protocol.beat)
-        beat = json.loads(next(lines))
-        assert beat['type'] == 'HEARTBEAT' and abs(float(beat['time']) - time.time()) < 60
+        s.call(lambda: beat(s.server.protocol))
+        pulse = json.loads(next(lines))
+        assert pulse['type'] == 'HEARTBEAT' and abs(float(pulse['time']) - time.time()) < 60
         s.set_price('EUR-USD', '1.09')
         price = json.loads(next(lines))
         assert (price['type'], price['bids'][0]['price'], price['time'].count('.')) == ('PRICE', '1.08999', 1) and 'T' not in price['time']
-    assert dict(s.server.protocol.every())[5.0] == s.server.protocol.beat
+    assert BEAT == 5.0 and BEAT in dict(s.server.protocol.every())
 
 
 @pytest.mark.parametrize('kind, units, price, trigger, moves', [
@@ -395,8 +395,8 @@ def test_whatever_happens_the_log_explains_the_account(steps, hedging):
             elif what == 'night':
                 clock.advance(9 * HOUR)
                 last = pass_time(desk, last)
-            elif what == 'market': desk.submit(me, {'type': 'MARKET', 'instrument': name, 'units': str(n), 'positionFill': more, 'stopLossOnFill': {'distance': str(50 * SPECS[name].tick)}})
-            else: desk.submit(me, {'type': what.upper(), 'instrument': name, 'units': str(n), 'price': str(mids[name] + more * SPECS[name].tick)})
+            elif what == 'market': submit(desk, me, {'type': 'MARKET', 'instrument': name, 'units': str(n), 'positionFill': more, 'stopLossOnFill': {'distance': str(50 * SPECS[name].tick)}})
+            else: submit(desk, me, {'type': what.upper(), 'instrument': name, 'units': str(n), 'price': str(mids[name] + more * SPECS[name].tick)})
         except Refused as e: assert e.status == 400
         for each in SPECS: quote(each)
         for each in SPECS: on_price(desk, each)

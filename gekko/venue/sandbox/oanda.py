@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from secrets import token_hex
 from typing import Any
 from ...domain.errors import BadInput
 from ...domain.market import Level
@@ -17,7 +18,7 @@ from .exchange import Event, Exchange, ListingChanged, Quoted, Refusal, Rules
 from .oanda_account import Account, opened, transfer
 from .oanda_candles import LENGTHS, answer, read_candles
 from .oanda_care import close_position, close_trade, configure, depend, pass_time, rename, replaced, watch_margin
-from .oanda_desk import Client, Desk, named_order, named_trade, on_price
+from .oanda_desk import Client, Desk, cancel as cancel_order, named_order, named_trade, on_price, race, submit
 from .oanda_market import NAMES, SESSIONS, SPECS, crowd, described, half_spread, listing, places_of
 from .oanda_orders import shown
 from .oanda_street import Margin, Street, quoted, worth
@@ -28,125 +29,24 @@ from .quota import Window
 from .server import Call, Reply, Route, SandboxServer, Socket
 
 # %% auto #0
-__all__ = ['ACCOUNT', 'HEDGING', 'FUNDS', 'Work', 'Oanda', 'price_line', 'heartbeat', 'pricing_of', 'candles_of', 'latest_of',
-           'book_of', 'refused_stream', 'price_stream', 'transaction_stream', 'routes_of', 'protocol']
+__all__ = ['ACCOUNT', 'HEDGING', 'FUNDS', 'BEAT', 'Work', 'price_line', 'heartbeat', 'moved', 'settle', 'tick', 'told_of', 'beat',
+           'Oanda', 'allowed', 'client_of', 'asked', 'pricing_of', 'candles_of', 'latest_of', 'book_of',
+           'refused_stream', 'price_stream', 'transaction_stream', 'routes_of', 'protocol']
 
 # %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #bf89a9d9
 ACCOUNT, HEDGING = '101-001-1000001-001', '101-001-1000001-002'
 FUNDS = Decimal(1_000_000)
-_STREAMS = 20
+_STREAMS, BEAT = 20, 5.0
 _WORDS = {'unauthorised': 401, 'not_allowed': 403, 'unknown_route': 404, 'rate_limited': 429, 'banned': 403, 'server_error': 500, 'maintenance': 503}
 
-class Oanda:
-    "The protocol. Two accounts of one user: the first nets its positions, the second may hold both sides."
-    venue = 'oanda'
+def _told(street: Street, client: Client) -> dict[str, Any]:
+    a = client.account
+    w = worth(street, a)
+    held = {street.specs[n].symbol: units(a.net(n)) for n, live in a.live.items() if live}
+    return {'account': a.id, 'balances': {a.currency: money(a.balance)}, 'pl': money(a.pl), 'financing': money(a.financing), 'nav': money(w.nav), 'unrealized': money(w.unrealized),
+            'margin_used': money(w.used), 'positions': held, 'open_trades': len(a.open_trades()), 'pending_orders': len(client.pending), 'last_transaction': str(a.last)}
 
-    def __init__(self, server: SandboxServer, session: str = 'open') -> None:
-        if session not in SESSIONS: raise BadInput('session', expected=' or '.join(SESSIONS), found=session)
-        if strange := [s for s in server.options.symbols if s not in NAMES]: raise BadInput('symbols that OANDA does not list here', expected=' '.join(NAMES), found=' '.join(strange))
-        some = {n: s for n, s in SPECS.items() if not server.options.symbols or s.symbol in server.options.symbols}
-        self.server, self.hub, self.meter = server, server.hub, Window(120, SECOND)
-        self.exchange = Exchange([listing(s) for s in some.values()], server.clock, Margin(), Rules(trigger='quote', stop_through='trigger'))
-        self.street = Street(self.exchange, some, session)
-        self.desk = Desk(self.street, self.tell)
-        self.key = f'sandbox-{server.token}'
-        self.since, self.requests, self.streams = server.clock.now(), 0, 0
-        for name, hedging in ((ACCOUNT, False), (HEDGING, True)): self.desk.clients[name] = Client(opened(name, FUNDS, self.since, hedging=hedging))
-        self.dirty, self.shut, self.times = dict[str, None](), dict[str, bool](), dict[str, Nanos]()
-        self.scheduled = False
-
-    def credentials(self) -> dict[str, str]: return {'account': ACCOUNT, 'key': self.key, 'secret': self.key, 'hedging_account': HEDGING}
-    def addresses(self, http: str, ws: str) -> dict[str, str]: return {'rest': http, 'ws': http}
-    def deposit(self, asset: str, amount: Decimal) -> None:
-        client = self.desk.clients[ACCOUNT]
-        if asset != client.account.currency: raise BadInput('deposit', expected=client.account.currency, found=asset)
-        batch = self.desk.batch(client)
-        transfer(batch, amount, 'ADJUSTMENT')
-        self.desk.close(batch)
-    def account(self) -> dict[str, Any]:
-        "What the control endpoint tells of the first account, and of all in `accounts`."
-        told = {c.id: _told(self.street, c) for c in self.desk.clients.values()}
-        return {**told[ACCOUNT], 'accounts': told}
-    def every(self) -> list[tuple[float, Callable[[], None]]]: return [(0.1, self.tick), (5.0, self.beat)]
-
-    # -- what happens
-    def on(self, event: Event) -> None:
-        "Prices go out as they change; what they set off is done once the exchange is calm."
-        if isinstance(event, Quoted) and event.bid and event.ask: self.moved(NAMES[event.symbol], event.ts)
-        elif isinstance(event, ListingChanged): self.moved(NAMES[event.listing.symbol], event.ts)
-    def moved(self, name: str, ts: Nanos) -> None:
-        self.dirty[name], self.times[name] = None, ts
-        for unix in (False, True):
-            if self.hub.wanted(f'prices:{name}:{unix}'): self.hub.publish(f'prices:{name}:{unix}', price_line(self.street, name, ts, unix), 'stream', SPECS[name].symbol)
-        if not self.scheduled:
-            try: asyncio.get_running_loop().call_soon(self.settle)
-            except RuntimeError: return
-            self.scheduled = True
-    def changed(self, name: str) -> Nanos: return self.times.get(name, self.since)
-    def settle(self) -> None:
-        "Fill what the new prices set off, until nothing more happens, and look at margins."
-        self.scheduled = False
-        for _ in range(1000):
-            if not self.dirty: break
-            name = next(iter(self.dirty))
-            del self.dirty[name]
-            on_price(self.desk, name)
-            for client in self.desk.clients.values():
-                if client.account.live.get(name): watch_margin(self.desk, client)
-    def tick(self) -> None:
-        "What the clock brings: expiries, nights, sessions that open or close."
-        self.since = pass_time(self.desk, self.since)
-        for name in self.street.specs:
-            trades = self.street.trades(name)
-            if self.shut.get(name, not trades) == trades: self.moved(name, self.street.now())
-            self.shut[name] = not trades
-        self.settle()
-    def tell(self, account: Account, made: list[dict[str, Any]]) -> None:
-        "Every transaction to whoever streams the account."
-        for unix in (False, True):
-            if not self.hub.wanted(channel := f'transactions:{account.id}:{unix}'): continue
-            for txn in made:
-                symbol = str(txn.get('instrument', '')).replace('_', '-')
-                self.hub.publish(channel, body(txn, unix) + b'\n', 'own', symbol, fill=txn['type'] == 'ORDER_FILL')
-    def beat(self) -> None:
-        for unix in (False, True):
-            if self.hub.wanted(f'prices:{unix}'): self.hub.publish(f'prices:{unix}', heartbeat(self.street.now(), unix), 'stream')
-            for client in self.desk.clients.values():
-                if self.hub.wanted(f'own:{client.id}:{unix}'): self.hub.publish(f'own:{client.id}:{unix}', heartbeat(self.street.now(), unix, client.account), 'own')
-
-    # -- requests
-    def error(self, word: str, message: str, facts: Mapping[str, Any]) -> Reply:
-        said = {'unauthorised': unauthorized().message, 'not_allowed': forbidden().message}.get(word, message)
-        code = {'rate_limited': 'RATE_LIMIT_EXCEEDED', 'unknown_symbol': 'oanda::rest::core::InvalidParameterException'}.get(word)
-        return Reply(body({'errorCode': code, 'errorMessage': said}), _WORDS.get(word, 400), {'RequestID': self.stamp()})
-    def stamp(self) -> str:
-        self.requests += 1
-        return str(24_600_000_000_000_000 + self.requests)
-    def allowed(self, call: Call) -> Refused | None:
-        "Why this caller is turned away: no token, or too many requests."
-        token = call.headers.get('Authorization', '')
-        if self.server.revoked or token != f'Bearer {self.key}': return unauthorized()
-        return Refused(429, 'RATE_LIMIT_EXCEEDED', 'Too many requests') if self.meter.spend('', 1, self.server.clock.monotonic()) else None
-    def client(self, call: Call) -> Client:
-        "The account that a path names."
-        who = call.match.get('account', '')
-        if who in self.desk.clients: return self.desk.clients[who]
-        raise forbidden() if who.count('-') == 3 and who.replace('-', '').isdigit() else invalid('accountID')
-    def asked(self, handler: Callable[[Call, str], tuple[int, Any]]) -> Callable[[Call], Reply]:
-        "A handler with all that every request has in common."
-        def handle(call: Call) -> Reply:
-            unix, stamp = call.headers.get('Accept-Datetime-Format', 'RFC3339').upper() == 'UNIX', self.stamp()
-            try:
-                if (no := self.allowed(call)) is not None: raise no
-                self.tick()
-                status, said = handler(call, stamp)
-            except Refused as e: status, said = e.status, e.body()
-            more = {'Location': f'{call.path}/{said["orderCreateTransaction"]["id"]}'} if status == 201 and call.method == 'POST' else {}
-            return Reply(body(said, unix), status, {'RequestID': stamp, **more})
-        return handle
-    def routes(self) -> list[Route]: return routes_of(self)
-
-# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #bbd31a3f
+# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #0641c261
 def price_line(street: Street, name: str, ts: Nanos, unix: bool = False) -> bytes:
     "A PRICE of the stream, written by hand: it is made for every change of every price."
     book, place = street.exchange.pit(street.specs[name].symbol).book, places_of(street.listing(name))
@@ -167,12 +67,124 @@ def heartbeat(ts: Nanos, unix: bool, account: Account | None = None) -> bytes:
     last = {} if account is None else {'lastTransactionID': str(account.last)}
     return body({'type': 'HEARTBEAT', **last, 'time': spelled(ts, unix)}) + b'\n'
 
-def _told(street: Street, client: Client) -> dict[str, Any]:
-    a = client.account
-    w = worth(street, a)
-    held = {street.specs[n].symbol: units(a.net(n)) for n, live in a.live.items() if live}
-    return {'account': a.id, 'balances': {a.currency: money(a.balance)}, 'pl': money(a.pl), 'financing': money(a.financing), 'nav': money(w.nav), 'unrealized': money(w.unrealized),
-            'margin_used': money(w.used), 'positions': held, 'open_trades': len(a.open_trades()), 'pending_orders': len(client.pending), 'last_transaction': str(a.last)}
+# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #2b56b42a
+def moved(v: Oanda, name: str, ts: Nanos) -> None:
+    "A price changed: tell the streams, and have the desk look at it soon."
+    v.dirty[name], v.times[name] = None, ts
+    for unix in (False, True):
+        if v.hub.wanted(channel := f'prices:{name}:{unix}'): v.hub.publish(channel, price_line(v.street, name, ts, unix), 'stream', SPECS[name].symbol)
+    if v.scheduled: return
+    try: asyncio.get_running_loop().call_soon(lambda: settle(v))
+    except RuntimeError: return
+    v.scheduled = True
+
+def settle(v: Oanda) -> None:
+    "Fill what the new prices set off, until nothing more happens, and look at margins."
+    v.scheduled = False
+    for _ in range(1000):
+        if not v.dirty: break
+        name = next(iter(v.dirty))
+        del v.dirty[name]
+        on_price(v.desk, name)
+        for client in v.desk.clients.values():
+            if client.account.live.get(name): watch_margin(v.desk, client)
+
+# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #a0f0845e
+def tick(v: Oanda) -> None:
+    "What the clock brings: expiries, nights, sessions that open or close."
+    v.since = pass_time(v.desk, v.since)
+    for name in v.street.specs:
+        trades = v.street.trades(name)
+        if v.shut.get(name, not trades) == trades: moved(v, name, v.street.now())
+        v.shut[name] = not trades
+    settle(v)
+
+def told_of(v: Oanda, account: Account, made: list[dict[str, Any]]) -> None:
+    "Every transaction to whoever streams the account."
+    for unix in (False, True):
+        if not v.hub.wanted(channel := f'transactions:{account.id}:{unix}'): continue
+        for txn in made:
+            symbol = str(txn.get('instrument', '')).replace('_', '-')
+            v.hub.publish(channel, body(txn, unix) + b'\n', 'own', symbol, fill=txn['type'] == 'ORDER_FILL')
+
+def beat(v: Oanda) -> None:
+    "A heartbeat on every stream."
+    for unix in (False, True):
+        if v.hub.wanted(channel := f'prices:{unix}'): v.hub.publish(channel, heartbeat(v.street.now(), unix), 'stream')
+        for client in v.desk.clients.values():
+            if v.hub.wanted(channel := f'own:{client.id}:{unix}'): v.hub.publish(channel, heartbeat(v.street.now(), unix, client.account), 'own')
+
+# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #cee33cb3
+class Oanda:
+    "The protocol. Two accounts of one user: the first nets its positions, the second may hold both sides."
+    venue = 'oanda'
+
+    def __init__(self, server: SandboxServer, session: str = 'open') -> None:
+        if session not in SESSIONS: raise BadInput('session', expected=' or '.join(SESSIONS), found=session)
+        if strange := [s for s in server.options.symbols if s not in NAMES]: raise BadInput('symbols that OANDA does not list here', expected=' '.join(NAMES), found=' '.join(strange))
+        some = {n: s for n, s in SPECS.items() if not server.options.symbols or s.symbol in server.options.symbols}
+        self.server, self.hub, self.meter = server, server.hub, Window(120, SECOND)
+        self.exchange = Exchange([listing(s) for s in some.values()], server.clock, Margin(), Rules(trigger='quote', stop_through='trigger'))
+        self.street = Street(self.exchange, some, session)
+        self.desk = Desk(self.street, self.tell)
+        self.key = f'{token_hex(16)}-{token_hex(16)}'
+        self.since, self.requests, self.streams = server.clock.now(), 0, 0
+        for name, hedging in ((ACCOUNT, False), (HEDGING, True)): self.desk.clients[name] = Client(opened(name, FUNDS, self.since, hedging=hedging))
+        self.dirty, self.shut, self.times = dict[str, None](), dict[str, bool](), dict[str, Nanos]()
+        self.scheduled = False
+
+    def credentials(self) -> dict[str, str]: return {'account': ACCOUNT, 'key': self.key, 'secret': self.key, 'hedging_account': HEDGING}
+    def addresses(self, http: str, ws: str) -> dict[str, str]: return {'rest': http, 'ws': http}
+    def deposit(self, asset: str, amount: Decimal) -> None:
+        client = self.desk.clients[ACCOUNT]
+        if asset != client.account.currency: raise BadInput('deposit', expected=client.account.currency, found=asset)
+        batch = self.desk.batch(client)
+        transfer(batch, amount, 'ADJUSTMENT')
+        self.desk.close(batch)
+    def account(self) -> dict[str, Any]:
+        "What the control endpoint tells of the first account, and of all in `accounts`."
+        told = {c.id: _told(self.street, c) for c in self.desk.clients.values()}
+        return {**told[ACCOUNT], 'accounts': told}
+    def every(self) -> list[tuple[float, Callable[[], None]]]: return [(0.1, lambda: tick(self)), (BEAT, lambda: beat(self))]
+    def on(self, event: Event) -> None:
+        "Prices go out as they change; what they set off is done once the exchange is calm."
+        if isinstance(event, Quoted) and event.bid and event.ask: moved(self, NAMES[event.symbol], event.ts)
+        elif isinstance(event, ListingChanged): moved(self, NAMES[event.listing.symbol], event.ts)
+    def tell(self, account: Account, made: list[dict[str, Any]]) -> None: told_of(self, account, made)
+    def error(self, word: str, message: str, facts: Mapping[str, Any]) -> Reply:
+        said = {'unauthorised': unauthorized().message, 'not_allowed': forbidden().message}.get(word, message)
+        code = {'rate_limited': 'RATE_LIMIT_EXCEEDED', 'unknown_symbol': invalid('').code}.get(word)
+        return Reply(body({'errorCode': code, 'errorMessage': said}), _WORDS.get(word, 400), {'RequestID': self.stamp()})
+    def stamp(self) -> str:
+        "The id of the next request."
+        self.requests += 1
+        return str(24_600_000_000_000_000 + self.requests)
+    def routes(self) -> list[Route]: return routes_of(self)
+
+# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #a44c8474
+def allowed(v: Oanda, call: Call) -> Refused | None:
+    "Why this caller is turned away: no token, or too many requests."
+    if v.server.revoked or call.headers.get('Authorization', '') != f'Bearer {v.key}': return unauthorized()
+    return Refused(429, 'RATE_LIMIT_EXCEEDED', 'Too many requests') if v.meter.spend('', 1, v.server.clock.monotonic()) else None
+
+def client_of(v: Oanda, call: Call) -> Client:
+    "The account that a path names."
+    who = call.match.get('account', '')
+    if who in v.desk.clients: return v.desk.clients[who]
+    raise forbidden() if who.count('-') == 3 and who.replace('-', '').isdigit() else invalid('accountID')
+
+def asked(v: Oanda, handler: Callable[[Call, str], tuple[int, Any]]) -> Callable[[Call], Reply]:
+    "A handler with its token, limit, clock, format and headers."
+    def handle(call: Call) -> Reply:
+        unix, stamp = call.headers.get('Accept-Datetime-Format', 'RFC3339').upper() == 'UNIX', v.stamp()
+        try:
+            if (no := allowed(v, call)) is not None: raise no
+            tick(v)
+            status, said = handler(call, stamp)
+        except Refused as e: status, said = e.status, e.body()
+        more = {'Location': f'{call.path}/{said["orderCreateTransaction"]["id"]}'} if status == 201 and call.method == 'POST' else {}
+        return Reply(body(said, unix), status, {'RequestID': stamp, **more})
+    return handle
 
 # %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #5cf2f3ff
 Work = Callable[[Client, Call, str], tuple[int, Any]]
@@ -197,6 +209,20 @@ def _symbol(street: Street, call: Call) -> str:
 # %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #60bd0007
 def _with_last(client: Client, **said: Any) -> tuple[int, dict[str, Any]]: return 200, {**said, 'lastTransactionID': str(client.account.last)}
 
+def _history(v: Oanda) -> list[tuple[str, str, str, Work]]:
+    "Transactions, by page, range, and id."
+    def one(c: Client, call: Call, stamp: str) -> tuple[int, Any]:
+        n = call.match['transaction']
+        if not n.isdigit() or not 1 <= int(n) <= c.account.last: raise absent('transaction')
+        return _with_last(c, transaction=c.account.log[int(n) - 1])
+    def listed(c: Client, call: Call, stamp: str) -> tuple[int, Any]:
+        start, end = when(call.query.get('from'), 'from'), when(call.query.get('to'), 'to')
+        return 200, pages(c.account, v.server.url, c.account.created if start is None else start, v.street.now() if end is None else end, call.query.get('pageSize', '100'), call.query.get('type'))
+    def between(c: Client, call: Call, stamp: str) -> tuple[int, Any]: return _with_last(c, transactions=id_range(c.account, call.query.get('from'), call.query.get('to'), call.query.get('type')))
+    def after(c: Client, call: Call, stamp: str) -> tuple[int, Any]: return _with_last(c, transactions=since_id(c.account, call.query.get('id'), call.query.get('type')))
+    return [('GET', '/transactions', 'query', listed), ('GET', '/transactions/idrange', 'query', between), ('GET', '/transactions/sinceid', 'query', after), ('GET', '/transactions/{transaction:[^s][^/]*}', 'query', one)]
+
+# %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #ec3a3e08
 def _reading(v: Oanda) -> list[tuple[str, str, str, Work]]:
     "The GETs of an account."
     s, get = v.street, 'GET'
@@ -217,27 +243,14 @@ def _reading(v: Oanda) -> list[tuple[str, str, str, Work]]:
             (get, '/pricing', 'public', lambda c, call, stamp: (200, pricing_of(v, c, call.query))), (get, '/candles/latest', 'public', lambda c, call, stamp: (200, latest_of(v, call.query))),
             (get, '/instruments/{instrument}/candles', 'public', lambda c, call, stamp: (200, candles_of(v, call.match['instrument'], call.query))), *_history(v)]
 
-def _history(v: Oanda) -> list[tuple[str, str, str, Work]]:
-    "Transactions, by page, range, and id."
-    def one(c: Client, call: Call, stamp: str) -> tuple[int, Any]:
-        n = call.match['transaction']
-        if not n.isdigit() or not 1 <= int(n) <= c.account.last: raise absent('transaction')
-        return _with_last(c, transaction=c.account.log[int(n) - 1])
-    def listed(c: Client, call: Call, stamp: str) -> tuple[int, Any]:
-        start, end = when(call.query.get('from'), 'from'), when(call.query.get('to'), 'to')
-        return 200, pages(c.account, v.server.url, c.account.created if start is None else start, v.street.now() if end is None else end, call.query.get('pageSize', '100'), call.query.get('type'))
-    def between(c: Client, call: Call, stamp: str) -> tuple[int, Any]: return _with_last(c, transactions=id_range(c.account, call.query.get('from'), call.query.get('to'), call.query.get('type')))
-    def after(c: Client, call: Call, stamp: str) -> tuple[int, Any]: return _with_last(c, transactions=since_id(c.account, call.query.get('id'), call.query.get('type')))
-    return [('GET', '/transactions', 'query', listed), ('GET', '/transactions/idrange', 'query', between), ('GET', '/transactions/sinceid', 'query', after), ('GET', '/transactions/{transaction:[^s][^/]*}', 'query', one)]
-
 # %% ../../../nbs/08_venue/sandbox/49_oanda.ipynb #fde2485b
 def _ordering(v: Oanda) -> list[tuple[str, str, str, Work]]:
     "What sends, replaces and ends orders."
     d = v.desk
     def cancel(c: Client, call: Call, stamp: str) -> tuple[int, Any]:
-        if v.server.faults.armed and (fault := v.server.faults.take(('cancel_race',), 'cancel', _about(v, call))): d.race(c, call.match['order'], Decimal(str(fault.args.get('share', 1))), stamp)
-        return 200, d.cancel(c, call.match['order'], stamp)
-    return [('POST', '/orders', 'submit', lambda c, call, stamp: (201, d.submit(c, _body(call, 'order'), stamp)[1])),
+        if v.server.faults.armed and (fault := v.server.faults.take(('cancel_race',), 'cancel', _about(v, call))): race(d, c, call.match['order'], Decimal(str(fault.args.get('share', 1))), stamp)
+        return 200, cancel_order(d, c, call.match['order'], stamp)
+    return [('POST', '/orders', 'submit', lambda c, call, stamp: (201, submit(d, c, _body(call, 'order'), stamp)[1])),
             ('PUT', '/orders/{order}', 'submit', lambda c, call, stamp: (201, replaced(d, c, call.match['order'], _body(call, 'order'), stamp)[1])), ('PUT', '/orders/{order}/cancel', 'cancel', cancel),
             ('PUT', '/orders/{order}/clientExtensions', 'submit', lambda c, call, stamp: (200, rename(d, c, 'order', call.match['order'], _body(call), stamp)))]
 
@@ -254,7 +267,7 @@ def _tending(v: Oanda) -> list[tuple[str, str, str, Work]]:
 def pricing_of(v: Oanda, client: Client, query: Mapping[str, str]) -> dict[str, Any]:
     "Prices of instruments that changed after `since`, with the account's own factors."
     names, since = wanted_names(v.street, query.get('instruments')), when(query.get('since'), 'since')
-    out: dict[str, Any] = {'time': Stamp(v.street.now()), 'prices': [quoted(v.street, n, factors(v.street, client, n)) for n in names if since is None or v.changed(n) > since]}
+    out: dict[str, Any] = {'time': Stamp(v.street.now()), 'prices': [quoted(v.street, n, factors(v.street, client, n)) for n in names if since is None or v.times.get(n, v.since) > since]}
     return out | ({'homeConversions': home_conversions(v.street, client, names)} if query.get('includeHomeConversions', 'false').lower() == 'true' else {})
 
 def candles_of(v: Oanda, name: str, query: Mapping[str, str]) -> dict[str, Any]:
@@ -280,8 +293,8 @@ def book_of(v: Oanda, call: Call, salt: int) -> dict[str, Any]:
 def refused_stream(v: Oanda, call: Call, needs: str = '') -> Reply | None:
     "Why a stream does not begin."
     try:
-        if (no := v.allowed(call)) is not None: raise no
-        v.client(call)
+        if (no := allowed(v, call)) is not None: raise no
+        client_of(v, call)
         if needs: wanted_names(v.street, call.query.get(needs))
         if v.streams >= _STREAMS: raise Refused(429, 'RATE_LIMIT_EXCEEDED', 'Too many active streams')
     except Refused as e: return Reply(body(e.body()), e.status, {'RequestID': v.stamp()})
@@ -299,7 +312,7 @@ async def price_stream(v: Oanda, call: Call, socket: Socket) -> None:
 
 async def transaction_stream(v: Oanda, call: Call, socket: Socket) -> None:
     "A heartbeat with the last transaction's id, then every transaction as it is written."
-    client, unix = v.client(call), call.headers.get('Accept-Datetime-Format', '').upper() == 'UNIX'
+    client, unix = client_of(v, call), call.headers.get('Accept-Datetime-Format', '').upper() == 'UNIX'
     socket.send(heartbeat(v.street.now(), unix, client.account))
     socket.join(f'transactions:{client.id}:{unix}')
     socket.join(f'own:{client.id}:{unix}')
@@ -315,9 +328,9 @@ def routes_of(v: Oanda) -> list[Route]:
     "Every path of v20 that is spoken here."
     root = '/v3/accounts/{account}'
     def own(method: str, path: str, op: str, work: Work) -> Route:
-        return Route(method, root + path, op, v.asked(lambda call, stamp: work(v.client(call), call, stamp)), symbol=lambda call: _about(v, call))
-    def public(path: str, work: Callable[[Call], Any]) -> Route: return Route('GET', path, 'public', v.asked(lambda call, stamp: (200, work(call))), symbol=lambda call: _symbol(v.street, call))
-    return [Route('GET', '/v3/accounts', 'query', v.asked(lambda call, stamp: (200, {'accounts': [{'id': i, 'tags': []} for i in v.desk.clients]}))),
+        return Route(method, root + path, op, asked(v, lambda call, stamp: work(client_of(v, call), call, stamp)), symbol=lambda call: _about(v, call))
+    def public(path: str, work: Callable[[Call], Any]) -> Route: return Route('GET', path, 'public', asked(v, lambda call, stamp: (200, work(call))), symbol=lambda call: _symbol(v.street, call))
+    return [Route('GET', '/v3/accounts', 'query', asked(v, lambda call, stamp: (200, {'accounts': [{'id': i, 'tags': []} for i in v.desk.clients]}))),
             *(own(*line) for line in (*_reading(v), *_ordering(v), *_tending(v))),
             public('/v3/instruments/{instrument}/candles', lambda call: candles_of(v, call.match['instrument'], call.query)),
             public('/v3/instruments/{instrument}/orderBook', lambda call: {'orderBook': book_of(v, call, 1)}), public('/v3/instruments/{instrument}/positionBook', lambda call: {'positionBook': book_of(v, call, 2)}),

@@ -138,6 +138,7 @@ class Deal:
     base: Decimal
     vwap: Decimal
 
+# %% ../../../nbs/08_venue/sandbox/42_oanda_account.ipynb #025d6d6f
 def _reduced(batch: Batch, spec: Spec, deal: Deal, trade: Trade, size: Decimal, fill_id: int) -> dict[str, Any]:
     "Take `size` (signed against it) off a trade, and book what that brought."
     a, tally = batch.account, batch.account.tally(spec.name, trade.long)

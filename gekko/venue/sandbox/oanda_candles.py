@@ -117,6 +117,7 @@ def gathered(source: Source, grid: Grid, start: Nanos, end: Nanos, session: str)
         if c.start < high and in_session(c.start, session): groups.setdefault(begins(grid, c.start), []).append(c)
     return [joined(cs, at) if grid.aligned else cs[0] for at, cs in sorted(groups.items()) if low <= at < end]
 
+# %% ../../../nbs/08_venue/sandbox/48_oanda_candles.ipynb #4ecd6775
 def last_of(source: Source, grid: Grid, end: Nanos, count: int, session: str) -> list[Candle]:
     "The last `count` candles that begin before `end`; reaches back until there are enough or there are no more."
     reach, before = int(count * _SLACK) + 4, 0

@@ -12,7 +12,7 @@ from ...domain.time import Nanos
 from .oanda_account import Trade, financed
 from .oanda_market import CHARGED, turns
 from .oanda_orders import Order, read
-from .oanda_desk import Answer, Client, Desk, cancelled, hang, named_order, named_trade, on_time
+from .oanda_desk import Answer, Client, Desk, attempt, cancelled, gone, hang, named_order, named_trade, on_time, refuse, understood, work
 from .oanda_street import to_home, worth
 from .oanda_words import Refused, absent, extensions, invalid, missing, number, rejected
 
@@ -23,14 +23,14 @@ __all__ = ['replaced', 'close_trade', 'close_position', 'depend', 'rename', 'con
 def replaced(desk: Desk, client: Client, who: str, given: Any, request: str = '') -> Answer:
     "Put another order in a pending order's place."
     old, batch = named_order(client, who), desk.batch(client, request)
-    if old is None or not old.pending: raise desk.gone(client, who, batch, 'orderCancelRejectTransaction')
+    if old is None or not old.pending: raise gone(desk, client, who, batch)
     try: order = _successor(desk, client, old, given)
-    except Refused as e: raise desk.refuse(client, given, e, request, old.kind, reason='REPLACEMENT', intendedReplacesOrderID=str(old.id)) from None
+    except Refused as e: raise refuse(desk, client, given, e, request, old.kind, reason='REPLACEMENT', intendedReplacesOrderID=str(old.id)) from None
     order.reason, order.replaces, old.replaced_by = 'REPLACEMENT', old.id, client.account.last + 2
-    gone = cancelled(client, batch, old, 'CLIENT_REQUEST_REPLACED', replacedByOrderID=str(old.replaced_by))
-    body = desk.work(client, batch, order, ended='replacingOrderCancelTransaction')
+    left = cancelled(client, batch, old, 'CLIENT_REQUEST_REPLACED', replacedByOrderID=str(old.replaced_by))
+    body = work(desk, client, batch, order, ended='replacingOrderCancelTransaction')
     desk.close(batch)
-    return order, {'orderCancelTransaction': gone, **body}
+    return order, {'orderCancelTransaction': left, **body}
 
 def _successor(desk: Desk, client: Client, old: Order, given: Any) -> Order:
     if not isinstance(given, Mapping): raise missing()
@@ -38,7 +38,7 @@ def _successor(desk: Desk, client: Client, old: Order, given: Any) -> Order:
     slot = client.account.trades[old.trade].linked if old.trade is not None else {}
     client.pending.pop(old.id)
     held = slot.pop(old.kind, None)
-    try: order = desk.read(client, {'type': old.kind, **given})
+    try: order = understood(desk, client, {'type': old.kind, **given})
     finally:
         client.pending[old.id] = old
         if held is not None: slot[old.kind] = held
@@ -49,20 +49,6 @@ def _successor(desk: Desk, client: Client, old: Order, given: Any) -> Order:
 def _closer(client: Client, name: str, size: Decimal, reason: str, closes: dict[str, Any], ext: dict[str, str] | None = None) -> Order:
     return Order('MARKET', name, size, tif='FOK', position='REDUCE_ONLY', reason=reason, closes=closes, client=ext)
 
-def close_trade(desk: Desk, client: Client, who: str, given: Any, request: str = '') -> dict[str, Any]:
-    "Close a trade, or `units` of it."
-    trade, wanted = named_trade(client, who), (given or {}).get('units', 'ALL') if isinstance(given, (Mapping, type(None))) else None
-    try:
-        if trade is None or not trade.open: raise rejected('TRADE_DOESNT_EXIST', 404)
-        size = abs(trade.current) if wanted == 'ALL' else _amount(wanted, desk.street.listing(trade.name).lot, 'CLOSE_TRADE_PARTIAL_UNITS_MISSING')
-        if size > abs(trade.current): raise rejected('CLOSE_TRADE_UNITS_EXCEED_TRADE_SIZE')
-    except Refused as e: raise desk.refuse(client, {}, e, request, 'MARKET', reason='TRADE_CLOSE', tradeClose={'tradeID': who, 'units': wanted}) from None
-    order = _closer(client, trade.name, EXACT.minus(size.copy_sign(trade.current)), 'TRADE_CLOSE', {'tradeClose': {'tradeID': str(trade.id), 'units': str(wanted)}})
-    batch = desk.batch(client, request)
-    body = desk.work(client, batch, order)
-    desk.close(batch)
-    return body
-
 def _amount(given: Any, lot: Decimal, none: str) -> Decimal:
     if given is None: raise rejected(none)
     n = number(given)
@@ -70,19 +56,22 @@ def _amount(given: Any, lot: Decimal, none: str) -> Decimal:
     if EXACT.remainder(n, lot): raise rejected('UNITS_PRECISION_EXCEEDED')
     return n
 
-# %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #67acaea9
-def close_position(desk: Desk, client: Client, name: str, given: Any, request: str = '') -> dict[str, Any]:
-    "Close the long side, the short side, or both, of an instrument's position."
-    if name not in desk.street.specs: raise invalid('instrument')
-    given = given if isinstance(given, Mapping) else {}
-    batch, out = desk.batch(client, request), {}
-    orders = _closeouts(desk, client, name, given, request)
-    for side, order in orders.items():
-        body = desk.work(client, batch, order, *(f'{side}Order{w}Transaction' for w in ('Create', 'Fill', 'Cancel')))
-        out.update(body)
+# %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #ec05280b
+def close_trade(desk: Desk, client: Client, who: str, given: Any, request: str = '') -> dict[str, Any]:
+    "Close a trade, or `units` of it."
+    trade, wanted = named_trade(client, who), (given or {}).get('units', 'ALL') if isinstance(given, (Mapping, type(None))) else None
+    try:
+        if trade is None or not trade.open: raise rejected('TRADE_DOESNT_EXIST', 404)
+        size = abs(trade.current) if wanted == 'ALL' else _amount(wanted, desk.street.listing(trade.name).lot, 'CLOSE_TRADE_PARTIAL_UNITS_MISSING')
+        if size > abs(trade.current): raise rejected('CLOSE_TRADE_UNITS_EXCEED_TRADE_SIZE')
+    except Refused as e: raise refuse(desk, client, {}, e, request, 'MARKET', reason='TRADE_CLOSE', tradeClose={'tradeID': who, 'units': wanted}) from None
+    order = _closer(client, trade.name, EXACT.minus(size.copy_sign(trade.current)), 'TRADE_CLOSE', {'tradeClose': {'tradeID': str(trade.id), 'units': str(wanted)}})
+    batch = desk.batch(client, request)
+    body = work(desk, client, batch, order)
     desk.close(batch)
-    return out
+    return body
 
+# %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #67acaea9
 def _closeouts(desk: Desk, client: Client, name: str, given: Mapping[str, Any], request: str) -> dict[str, Order]:
     "The market orders that do it. Any side that is wrong refuses the whole request."
     held = {side: total(t.current for t in client.account.live.get(name, {}).values() if t.long is long) for side, long in (('long', True), ('short', False))}
@@ -94,18 +83,41 @@ def _closeouts(desk: Desk, client: Client, name: str, given: Mapping[str, Any], 
             if not held[side]: raise rejected('CLOSEOUT_POSITION_DOESNT_EXIST', 400 if any(held.values()) else 404)
             size = abs(held[side]) if wanted == 'ALL' else _amount(wanted, desk.street.listing(name).lot, 'UNITS_INVALID')
             if size > abs(held[side]): raise rejected('CLOSEOUT_POSITION_UNITS_EXCEED_POSITION_SIZE')
-        except Refused as e: raise _under(desk.refuse(client, {'instrument': name}, e, request, 'MARKET', reason='POSITION_CLOSEOUT', **{key: {'instrument': name, 'units': wanted}}), side) from None
+        except Refused as e: raise _under(refuse(desk, client, {'instrument': name}, e, request, 'MARKET', reason='POSITION_CLOSEOUT', **{key: {'instrument': name, 'units': wanted}}), side) from None
         orders[side] = _closer(client, name, EXACT.minus(size.copy_sign(held[side])), 'POSITION_CLOSEOUT', {key: {'instrument': name, 'units': str(wanted)}}, extensions(given.get(f'{side}ClientExtensions')))
-    if not orders: raise _under(desk.refuse(client, {'instrument': name}, rejected('CLOSEOUT_POSITION_INCOMPLETE_SPECIFICATION'), request, 'MARKET', reason='POSITION_CLOSEOUT'), 'long')
+    if not orders: raise _under(refuse(desk, client, {'instrument': name}, rejected('CLOSEOUT_POSITION_INCOMPLETE_SPECIFICATION'), request, 'MARKET', reason='POSITION_CLOSEOUT'), 'long')
     return orders
 
 def _under(refused: Refused, side: str) -> Refused:
     refused.extra[f'{side}OrderRejectTransaction'] = refused.extra.pop('orderRejectTransaction')
     return refused
 
+# %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #3cb80e72
+def close_position(desk: Desk, client: Client, name: str, given: Any, request: str = '') -> dict[str, Any]:
+    "Close the long side, the short side, or both, of an instrument's position."
+    if name not in desk.street.specs: raise invalid('instrument')
+    given = given if isinstance(given, Mapping) else {}
+    batch, out = desk.batch(client, request), {}
+    orders = _closeouts(desk, client, name, given, request)
+    for side, order in orders.items():
+        body = work(desk, client, batch, order, *(f'{side}Order{w}Transaction' for w in ('Create', 'Fill', 'Cancel')))
+        out.update(body)
+    desk.close(batch)
+    return out
+
 # %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #6e4e7573
 _KINDS = {'takeProfit': 'TAKE_PROFIT', 'stopLoss': 'STOP_LOSS', 'trailingStopLoss': 'TRAILING_STOP_LOSS'}
 
+def _try(desk: Desk, client: Client, trade: Trade, kind: str, part: Any, request: str, key: str) -> None:
+    "Refuse before anything is cancelled."
+    if not isinstance(part, Mapping): raise invalid(key)
+    try: read({'type': kind, **part}, desk.street.specs, desk.street.listings(), desk.street.now(), trade.name)
+    except Refused as e:
+        refused = refuse(desk, client, {**part, 'tradeID': str(trade.id)}, e, request, kind)
+        if 'orderRejectTransaction' in refused.extra: refused.extra[f'{key}OrderRejectTransaction'] = refused.extra.pop('orderRejectTransaction')
+        raise refused from None
+
+# %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #aded2da4
 def depend(desk: Desk, client: Client, who: str, given: Any, request: str = '') -> dict[str, Any]:
     "Make, replace or (with null) cancel the orders that hang on a trade."
     trade = named_trade(client, who)
@@ -119,20 +131,11 @@ def depend(desk: Desk, client: Client, who: str, given: Any, request: str = '') 
         if old: out[f'{key}OrderCancelTransaction'] = cancelled(client, batch, old, 'CLIENT_REQUEST' if given[key] is None else 'CLIENT_REQUEST_REPLACED')
         if given[key] is None: continue
         out[f'{key}OrderTransaction'] = hang(client, batch, {kind: given[key]}, trade, desk.street, None, 'REPLACEMENT' if old else 'CLIENT_ORDER')[0]
-        done = desk.attempt(client, batch, client.orders[int(out[f'{key}OrderTransaction']['id'])])
+        done = attempt(desk, client, batch, client.orders[int(out[f'{key}OrderTransaction']['id'])])
         if done is not None: out[f'{key}Order{"Fill" if done["type"] == "ORDER_FILL" else "CreatedCancel"}Transaction'] = done
         if not trade.open: break
     desk.close(batch)
     return {**out, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': str(client.account.last)}
-
-def _try(desk: Desk, client: Client, trade: Trade, kind: str, part: Any, request: str, key: str) -> None:
-    "Refuse before anything is cancelled."
-    if not isinstance(part, Mapping): raise invalid(key)
-    try: read({'type': kind, **part}, desk.street.specs, desk.street.listings(), desk.street.now(), trade.name)
-    except Refused as e:
-        refused = desk.refuse(client, {**part, 'tradeID': str(trade.id)}, e, request, kind)
-        if 'orderRejectTransaction' in refused.extra: refused.extra[f'{key}OrderRejectTransaction'] = refused.extra.pop('orderRejectTransaction')
-        raise refused from None
 
 # %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #58e38c30
 def rename(desk: Desk, client: Client, what: str, who: str, given: Any, request: str = '') -> dict[str, Any]:
@@ -151,6 +154,7 @@ def rename(desk: Desk, client: Client, what: str, who: str, given: Any, request:
     desk.close(batch)
     return {f'{what}ClientExtensionsModifyTransaction': txn, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': txn['id']}
 
+# %% ../../../nbs/08_venue/sandbox/46_oanda_care.ipynb #7e3a2503
 def configure(desk: Desk, client: Client, given: Any, request: str = '') -> dict[str, Any]:
     "Change an account's alias or margin rate."
     a, batch, given = client.account, desk.batch(client, request), given if isinstance(given, Mapping) else {}
@@ -181,7 +185,7 @@ def watch_margin(desk: Desk, client: Client) -> None:
         for name in [n for n, live in a.live.items() if live and desk.street.trades(n)]:
             for long in (True, False):
                 if size := total(t.current for t in a.live[name].values() if t.long is long):
-                    desk.work(client, batch, _closer(client, name, EXACT.minus(size), 'MARGIN_CLOSEOUT', {'marginCloseout': {'reason': 'MARGIN_CHECK_VIOLATION'}}))
+                    work(desk, client, batch, _closer(client, name, EXACT.minus(size), 'MARGIN_CLOSEOUT', {'marginCloseout': {'reason': 'MARGIN_CHECK_VIOLATION'}}))
     if a.called is not None and worth(desk.street, a).call < 1:
         a.called = None
         batch.add('MARGIN_CALL_EXIT')

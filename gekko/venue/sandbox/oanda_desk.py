@@ -19,7 +19,8 @@ from .oanda_words import REASONS, Refused, rejected
 
 # %% auto #0
 __all__ = ['Answer', 'Client', 'size_of', 'named_order', 'named_trade', 'enter', 'cancelled', 'fill_reason', 'refusal', 'execute',
-           'hang', 'Desk', 'on_price', 'on_time']
+           'hang', 'Desk', 'refuse', 'understood', 'part', 'attempt', 'work', 'submit', 'gone', 'cancel', 'race',
+           'on_price', 'on_time']
 
 # %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #4d4cf67a
 @dataclass(slots=True)
@@ -151,86 +152,91 @@ class Desk:
     def close(self, batch: Batch) -> None:
         if batch.made: self.tell(batch.account, batch.made)
 
-    def refuse(self, client: Client, given: Any, refused: Refused, request: str, kind: Any = None, **more: Any) -> Refused:
-        "A refusal by reason leaves a reject transaction and carries it; one without a reason of v20's leaves nothing."
-        if refused.code not in REASONS and not refused.code.startswith('CLIENT_'): return refused
-        batch = self.batch(client, request)
-        given = given if isinstance(given, Mapping) else {}
-        fields = {**echoed(given), **more, 'reason': more.get('reason', 'CLIENT_ORDER'), 'rejectReason': refused.code}
-        txn = batch.add(reject_type(kind or given.get('type')), **fields)
-        self.close(batch)
-        refused.extra = {'orderRejectTransaction': txn, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': txn['id']}
-        return refused
+# %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #0cd977ac
+def refuse(desk: Desk, client: Client, given: Any, refused: Refused, request: str, kind: Any = None, **more: Any) -> Refused:
+    "A refusal by one of v20's reasons leaves a reject transaction and carries it; any other leaves nothing."
+    if refused.code not in REASONS and not refused.code.startswith('CLIENT_'): return refused
+    batch = desk.batch(client, request)
+    given = given if isinstance(given, Mapping) else {}
+    txn = batch.add(reject_type(kind or given.get('type')), **{**echoed(given), **more, 'reason': more.get('reason', 'CLIENT_ORDER'), 'rejectReason': refused.code})
+    desk.close(batch)
+    refused.extra = {'orderRejectTransaction': txn, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': txn['id']}
+    return refused
 
-    # -- orders
-    def read(self, client: Client, given: Any) -> Order:
-        "A request as an order, its trade found and its client id free."
-        kind, trade = (given.get('type') if isinstance(given, Mapping) else None), None
-        if kind in LINKED:
-            trade = named_trade(client, str(given.get('tradeID') or f"@{given.get('clientTradeID') or ''}"))
-            if trade is None or not trade.open: raise rejected('TRADE_DOESNT_EXIST', 404)
-            if kind in trade.linked: raise rejected(f'{kind}_ORDER_ALREADY_EXISTS')
-        order = read(given, self.street.specs, self.street.listings(), self.street.now(), trade.name if trade else '')
-        order.trade = trade.id if trade else None
-        if order.client_id and named_order(client, f'@{order.client_id}'): raise rejected('CLIENT_ORDER_ID_ALREADY_EXISTS')
-        return order
+# %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #b0d4bfbf
+def understood(desk: Desk, client: Client, given: Any) -> Order:
+    "A request as an order, its trade found and its client id free; Refused otherwise."
+    kind, trade = (given.get('type') if isinstance(given, Mapping) else None), None
+    if kind in LINKED:
+        trade = named_trade(client, str(given.get('tradeID') or f"@{given.get('clientTradeID') or ''}"))
+        if trade is None or not trade.open: raise rejected('TRADE_DOESNT_EXIST', 404)
+        if kind in trade.linked: raise rejected(f'{kind}_ORDER_ALREADY_EXISTS')
+    order = read(given, desk.street.specs, desk.street.listings(), desk.street.now(), trade.name if trade else '')
+    order.trade = trade.id if trade else None
+    if order.client_id and named_order(client, f'@{order.client_id}'): raise rejected('CLIENT_ORDER_ID_ALREADY_EXISTS')
+    return order
 
-    def submit(self, client: Client, given: Any, request: str = '') -> Answer:
-        "Take an order; the order and the body of the answer. Refused carries its reject transaction."
-        try: order = self.read(client, given)
-        except Refused as e: raise self.refuse(client, given, e, request) from None
-        batch = self.batch(client, request)
-        body = self.work(client, batch, order)
-        self.close(batch)
-        return order, body
+# %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #c2c3b2fa
+def part(desk: Desk, client: Client, order: Order, size: Decimal) -> Decimal:
+    "How much of it to fill now: all, unless the fault plan wants limit orders filled in parts."
+    if order.kind != 'LIMIT' or order.tif in ('FOK', 'IOC'): return size
+    side = Side.BUY if size > ZERO else Side.SELL
+    order.pieces = order.pieces or desk.street.exchange.parts(Ticket(order.client_id, desk.street.specs[order.name].symbol, side, OrderType.LIMIT, qty=abs(size), limit=order.price))
+    return EXACT.divide_int(size, Decimal(order.pieces)) or size
 
-    def work(self, client: Client, batch: Batch, order: Order, create: str = 'orderCreateTransaction', done: str = 'orderFillTransaction', ended: str = 'orderCancelTransaction', **more: Any) -> dict[str, Any]:
-        "Enter an order and try it once, as the body of an answer."
-        body: dict[str, Any] = {create: enter(client, batch, order, self.street, **more)}
-        txn = self.attempt(client, batch, order)
-        if txn is not None: body[done if txn['type'] == 'ORDER_FILL' else ended] = txn
-        reissued = next((t for t in batch.made if t.get('replacesOrderID') == str(order.id)), None)
-        return {**body, 'orderReissueTransaction': reissued, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': str(client.account.last)}
+def attempt(desk: Desk, client: Client, batch: Batch, order: Order) -> dict[str, Any] | None:
+    "Fill an order if prices set it off; end it where it may not wait. What was written, or None while it waits."
+    waits, trades = order.kind != 'MARKET' and order.tif not in ('FOK', 'IOC'), desk.street.trades(order.name)
+    at, size = desk.street.touch(order.name), size_of(client, order)
+    if order.kind != 'MARKET' and (at is None or not trades or not set_off(order, size, *at)):
+        return None if waits else cancelled(client, batch, order, 'TIME_IN_FORCE_EXPIRED' if trades else 'MARKET_HALTED')
+    why, size = refusal(client, order, desk.street)
+    if not why: return execute(client, batch, order, desk.street, part(desk, client, order, size))
+    if waits and (order.kind in LINKED or (order.kind == 'LIMIT' and why == 'INSUFFICIENT_LIQUIDITY')): return None
+    return cancelled(client, batch, order, why)
 
-    def attempt(self, client: Client, batch: Batch, order: Order) -> dict[str, Any] | None:
-        "Fill an order if prices set it off; end it where it may not wait. What was written, or None while it waits."
-        waits = order.kind != 'MARKET' and order.tif not in ('FOK', 'IOC')
-        at, size = self.street.touch(order.name), size_of(client, order)
-        if order.kind != 'MARKET' and (at is None or not self.street.trades(order.name) or not set_off(order, size, *at)):
-            return None if waits else cancelled(client, batch, order, 'MARKET_HALTED' if not self.street.trades(order.name) else 'TIME_IN_FORCE_EXPIRED')
-        why, size = refusal(client, order, self.street)
-        if not why: return execute(client, batch, order, self.street, self.part(client, order, size))
-        if waits and (order.kind in LINKED or (order.kind == 'LIMIT' and why == 'INSUFFICIENT_LIQUIDITY')): return None
-        return cancelled(client, batch, order, why)
+# %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #698d53a7
+def work(desk: Desk, client: Client, batch: Batch, order: Order, create: str = 'orderCreateTransaction', done: str = 'orderFillTransaction', ended: str = 'orderCancelTransaction', **more: Any) -> dict[str, Any]:
+    "Enter an order and try it once, as the body of an answer."
+    body: dict[str, Any] = {create: enter(client, batch, order, desk.street, **more)}
+    txn = attempt(desk, client, batch, order)
+    if txn is not None: body[done if txn['type'] == 'ORDER_FILL' else ended] = txn
+    reissued = next((t for t in batch.made if t.get('replacesOrderID') == str(order.id)), None)
+    return {**body, 'orderReissueTransaction': reissued, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': str(client.account.last)}
 
-    def part(self, client: Client, order: Order, size: Decimal) -> Decimal:
-        "How much of it to fill now: all, unless the fault plan wants limit orders filled in parts."
-        if order.kind != 'LIMIT' or order.tif in ('FOK', 'IOC'): return size
-        side = Side.BUY if size > ZERO else Side.SELL
-        order.pieces = order.pieces or self.street.exchange.parts(Ticket(order.client_id, self.street.specs[order.name].symbol, side, OrderType.LIMIT, qty=abs(size), limit=order.price))
-        return EXACT.divide_int(size, Decimal(order.pieces)) or size
+def submit(desk: Desk, client: Client, given: Any, request: str = '') -> Answer:
+    "Take an order; the order and the body of the answer. Refused carries its reject transaction."
+    try: order = understood(desk, client, given)
+    except Refused as e: raise refuse(desk, client, given, e, request) from None
+    batch = desk.batch(client, request)
+    body = work(desk, client, batch, order)
+    desk.close(batch)
+    return order, body
 
-    def cancel(self, client: Client, who: str, request: str = '') -> dict[str, Any]:
-        "End a pending order. An order that is not pending is refused with ORDER_CANCEL_REJECT."
-        order, batch = named_order(client, who), self.batch(client, request)
-        if order is None or not order.pending: raise self.gone(client, who, batch, 'orderCancelRejectTransaction')
-        txn = cancelled(client, batch, order, 'CLIENT_REQUEST')
-        self.close(batch)
-        return {'orderCancelTransaction': txn, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': txn['id']}
+# %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #5cbb843c
+def gone(desk: Desk, client: Client, who: str, batch: Batch) -> Refused:
+    "The refusal of a cancel or a replacement whose order is not pending, with its ORDER_CANCEL_REJECT."
+    by = {'clientOrderID': who[1:]} if who.startswith('@') else {'orderID': who}
+    txn = batch.add('ORDER_CANCEL_REJECT', **by, rejectReason='ORDER_DOESNT_EXIST')
+    desk.close(batch)
+    return rejected('ORDER_DOESNT_EXIST', 404, orderCancelRejectTransaction=txn, relatedTransactionIDs=batch.ids, lastTransactionID=txn['id'])
 
-    def race(self, client: Client, who: str, part: Decimal, request: str = '') -> None:
-        "The order fills at its own price, whole or by a part, in the moment its cancel arrives (a fault plan's doing)."
-        order, batch = named_order(client, who), self.batch(client, request)
-        if order is None or not order.pending or order.price is None or not self.street.trades(order.name): return
-        size = to_step(EXACT.multiply(size_of(client, order), part), self.street.listing(order.name).lot, ROUND_DOWN)
-        if size: execute(client, batch, order, self.street, size, order.price)
-        self.close(batch)
+def cancel(desk: Desk, client: Client, who: str, request: str = '') -> dict[str, Any]:
+    "End a pending order."
+    order, batch = named_order(client, who), desk.batch(client, request)
+    if order is None or not order.pending: raise gone(desk, client, who, batch)
+    txn = cancelled(client, batch, order, 'CLIENT_REQUEST')
+    desk.close(batch)
+    return {'orderCancelTransaction': txn, 'relatedTransactionIDs': batch.ids, 'lastTransactionID': txn['id']}
 
-    def gone(self, client: Client, who: str, batch: Batch, key: str) -> Refused:
-        by = {'clientOrderID': who[1:]} if who.startswith('@') else {'orderID': who}
-        txn = batch.add('ORDER_CANCEL_REJECT', **by, rejectReason='ORDER_DOESNT_EXIST')
-        self.close(batch)
-        return rejected('ORDER_DOESNT_EXIST', 404, **{key: txn}, relatedTransactionIDs=batch.ids, lastTransactionID=txn['id'])
+# %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #b5cb82e2
+def race(desk: Desk, client: Client, who: str, share: Decimal, request: str = '') -> None:
+    "The order fills at its own price, whole or by a share, in the moment its cancel arrives (a fault plan's doing)."
+    order, batch = named_order(client, who), desk.batch(client, request)
+    if order is None or not order.pending or order.price is None or not desk.street.trades(order.name): return
+    size = to_step(EXACT.multiply(size_of(client, order), share), desk.street.listing(order.name).lot, ROUND_DOWN)
+    if size: execute(client, batch, order, desk.street, size, order.price)
+    desk.close(batch)
 
 # %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #7ded6091
 def on_price(desk: Desk, name: str) -> None:
@@ -244,7 +250,7 @@ def on_price(desk: Desk, name: str) -> None:
             if order.kind == 'TRAILING_STOP_LOSS': order.trail = trailed(order, size, *at)
             if not set_off(order, size, *at): continue
             batch = desk.batch(client)
-            desk.attempt(client, batch, order)
+            attempt(desk, client, batch, order)
             desk.close(batch)
             at = desk.street.touch(name) or at
 

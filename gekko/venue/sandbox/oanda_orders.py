@@ -24,6 +24,7 @@ LINKED = ('TAKE_PROFIT', 'STOP_LOSS', 'TRAILING_STOP_LOSS')
 _PRICED = ('LIMIT', 'STOP', 'MARKET_IF_TOUCHED', 'TAKE_PROFIT', 'STOP_LOSS')
 _BOUNDED = ('MARKET', 'STOP', 'MARKET_IF_TOUCHED')
 
+# %% ../../../nbs/08_venue/sandbox/43_oanda_orders.ipynb #41c00721
 @dataclass(slots=True)
 class Order:
     "An order at OANDA; `units` are signed (zero for orders that hang on a trade), `id` is that of the transaction which made it."

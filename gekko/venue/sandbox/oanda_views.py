@@ -18,7 +18,7 @@ from .oanda_words import Refused, Stamp, absent, invalid, money, price, units
 
 # %% auto #0
 __all__ = ['trade_view', 'trades_page', 'orders_page', 'position_view', 'positions_of', 'position_of', 'summary', 'account_view',
-           'changes', 'moving', 'chosen', 'id_range', 'since_id', 'pages', 'factors', 'home_conversions',
+           'moving', 'changes', 'chosen', 'id_range', 'since_id', 'pages', 'factors', 'home_conversions',
            'wanted_names']
 
 # %% ../../../nbs/08_venue/sandbox/47_oanda_views.ipynb #4bbc22cc
@@ -108,6 +108,18 @@ def account_view(street: Street, client: Client) -> dict[str, Any]:
             'trades': [trade_view(street, client, t, summary=True) for t in client.account.open_trades()], 'positions': positions_of(street, client.account)}
 
 # %% ../../../nbs/08_venue/sandbox/47_oanda_views.ipynb #24fc37b5
+def moving(street: Street, client: Client) -> dict[str, Any]:
+    "What moves with prices: the account's figures, trailing stops, trades and positions."
+    a = client.account
+    trades = [{'id': str(t.id), 'unrealizedPL': money(unrealized(street, a, t)), 'marginUsed': money(trade_margin(street, a, t.name, t.current))} for t in a.open_trades()]
+    views = [position_view(street, a, n) for n, live in a.live.items() if live]
+    positions = [{'instrument': p['instrument'], 'netUnrealizedPL': p['unrealizedPL'], 'longUnrealizedPL': p['long']['unrealizedPL'], 'shortUnrealizedPL': p['short']['unrealizedPL'], 'marginUsed': p['marginUsed']} for p in views]
+    trails = [{'id': str(o.id), 'trailingStopValue': price(o.trail, places_of(street.listing(o.name)))} for o in client.pending.values() if o.trail is not None]
+    return {**state(street, a), 'orders': trails, 'trades': trades, 'positions': positions}
+
+# %% ../../../nbs/08_venue/sandbox/47_oanda_views.ipynb #37d15429
+def _orders(street: Street, client: Client, wanted: Any) -> list[dict[str, Any]]: return [shown(o, street.listing(o.name)) for o in client.orders.values() if wanted(o)]
+
 def changes(street: Street, client: Client, since: str | None) -> dict[str, Any]:
     "Orders, trades, positions and transactions changed after a transaction, and the figures that move with prices."
     a = client.account
@@ -125,17 +137,6 @@ def changes(street: Street, client: Client, since: str | None) -> dict[str, Any]
     out |= {'tradesOpened': [trade_view(street, client, t, True) for t in touched if t.id in made], 'tradesReduced': [trade_view(street, client, t, True) for t in touched if t.id in cut and t.open],
             'tradesClosed': [trade_view(street, client, t, True) for t in touched if t.id in cut and not t.open], 'positions': [position_view(street, a, n) for n in names] if ids else [], 'transactions': fresh}
     return {'changes': out, 'state': moving(street, client), 'lastTransactionID': str(a.last)}
-
-def _orders(street: Street, client: Client, wanted: Any) -> list[dict[str, Any]]: return [shown(o, street.listing(o.name)) for o in client.orders.values() if wanted(o)]
-
-def moving(street: Street, client: Client) -> dict[str, Any]:
-    "What moves with prices: the account's figures, trailing stops, trades and positions."
-    a = client.account
-    trades = [{'id': str(t.id), 'unrealizedPL': money(unrealized(street, a, t)), 'marginUsed': money(trade_margin(street, a, t.name, t.current))} for t in a.open_trades()]
-    views = [position_view(street, a, n) for n, live in a.live.items() if live]
-    positions = [{'instrument': p['instrument'], 'netUnrealizedPL': p['unrealizedPL'], 'longUnrealizedPL': p['long']['unrealizedPL'], 'shortUnrealizedPL': p['short']['unrealizedPL'], 'marginUsed': p['marginUsed']} for p in views]
-    trails = [{'id': str(o.id), 'trailingStopValue': price(o.trail, places_of(street.listing(o.name)))} for o in client.pending.values() if o.trail is not None]
-    return {**state(street, a), 'orders': trails, 'trades': trades, 'positions': positions}
 
 # %% ../../../nbs/08_venue/sandbox/47_oanda_views.ipynb #14346094
 _GROUPS = {'ORDER': ('ORDER',), 'FUNDING': ('TRANSFER_FUNDS',), 'ADMIN': ('CREATE', 'CLOSE', 'REOPEN', 'CLIENT_CONFIGURE')}
