@@ -1,7 +1,8 @@
 """The venues on trial. A new venue adds its factory here and nothing else."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 
 from broker_stage import Stage
@@ -9,7 +10,7 @@ from broker_stage import Stage
 from gekko.data.feed import Opened
 from gekko.domain.instrument import Instrument
 from gekko.domain.market import Bar, Quote
-from gekko.domain.time import DAY, MINUTE, SECOND, SimClock, utc
+from gekko.domain.time import DAY, MINUTE, SECOND, SimClock, SystemClock, utc
 from gekko.execution.broker import Capability as C
 from gekko.venue.fillmodel import FillModel
 from gekko.venue.paper import PaperVenue, capabilities
@@ -46,3 +47,25 @@ VENUES: dict[str, Callable[[], Stage]] = {
     'paper-quotes-late': lambda: paper(FillModel(fill='quote', latency_ns=3 * SECOND, **FEES)),
     'paper-spot': lambda: paper(FillModel(**FEES), without=(C.SHORT, C.STOP, C.STOP_LIMIT, C.POST_ONLY, C.REDUCE_ONLY, C.DAY, C.FOK, C.IOC)),
 }
+
+
+@contextmanager
+def binanceus(fees_bps: str = '0') -> Iterator[Stage]:
+    """Binance.US's adapter on its sandbox, over real sockets. The spread is one tick, and an order meets the market of the moment in which it arrives, so a price has to be set before.
+    Fees are off unless asked for, because this venue keeps them back in the coin that was bought."""
+    from gekko.venue.binanceus.broker import BinanceUS
+    from gekko.venue.sandbox.serve import sandbox
+    from gekko.venue.wire.secret import access_of
+    clock, symbol = SystemClock(), 'BTC-USD'
+    with sandbox('binanceus', symbols=(symbol,)) as box:
+        box.call(lambda: box.exchange.relist(symbol, {'maker_bps': fees_bps, 'taker_bps': fees_bps}))
+        box.set_price(symbol, 100, spread=Decimal(0))
+        venue = BinanceUS(access_of(box.card), clock, timeout_s=3.0, recv_window_ms=1000)
+        try:
+            venue.connect()
+            yield Stage(venue, venue.instruments()[symbol], clock, lambda price, size: box.set_price(symbol, price, size, spread=Decimal(0)), lambda: box.advance(86_400), patience_s=5.0)
+        finally: venue.close()
+
+
+WIRED: dict[str, Callable[[], AbstractContextManager[Stage]]] = {'binanceus': binanceus}
+"Venues behind a wire. They have a server to start and to stop, so each is a context."
