@@ -381,6 +381,19 @@ def test_a_stream_asks_for_proof_and_says_what_it_hears() -> None:
     at_sandbox(work)
 
 
+def test_a_silent_connection_is_closed_and_heartbeats_keep_it() -> None:
+    async def work(c: Client) -> None:
+        async with c.session.ws_connect(c.card['ws']) as quiet, c.session.ws_connect(c.card['ws']) as kept:
+            await Ears(quiet).say('level2', BTC)
+            await Ears(kept).say('heartbeats')
+            assert await Ears(kept).next('heartbeats', 3) and await Ears(quiet).next('subscriptions')
+            for sink in c.run.server.hub.sinks:
+                sink.state['idle'] += 88
+            assert (await asyncio.wait_for(quiet.receive(), 5)).type.name in ('CLOSE', 'CLOSED', 'CLOSING', 'ERROR')
+            assert await Ears(kept).next('heartbeats', 3)
+    at_sandbox(work)
+
+
 def test_open_orders_come_fifty_at_a_time() -> None:
     async def work(c: Client) -> None:
         for i in range(109):

@@ -17,9 +17,9 @@ from .hub import Hub, Sink
 from .orders import BookMoved, Event, ListingChanged, OrderChanged, Print, Work
 
 # %% auto #0
-__all__ = ['PUBLIC', 'PRIVATE', 'BATCH_S', 'DENIED', 'CHUNK', 'message', 'numbered', 'trouble', 'number', 'Request',
+__all__ = ['PUBLIC', 'PRIVATE', 'BATCH_S', 'DENIED', 'CHUNK', 'IDLE_S', 'message', 'numbered', 'trouble', 'number', 'Request',
            'read_request', 'Streams', 'refuse', 'op', 'keys', 'orders_message', 'ticker_message', 'candle_message',
-           'snapshot', 'listed', 'subscribe', 'unsubscribe', 'tell', 'send_trades', 'send_tickers', 'beat']
+           'snapshot', 'listed', 'subscribe', 'unsubscribe', 'tell', 'send_trades', 'send_tickers', 'beat', 'hang_up']
 
 # %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #576ef64a
 _SPOT = b'\x00'
@@ -38,11 +38,11 @@ def trouble(text: str) -> bytes:
     return msgspec.json.encode({'type': 'error', 'message': text})
 
 def number(sink: Sink) -> Callable[[bytes], bytes]:
-    "The counter of one connection: it starts at zero and counts what is sent, also what a fault swallows on the way."
-    sink.state['next'] = 0
+    "The counter of one connection: it starts at zero and counts what is sent, also what a fault swallows on the way; `idle` are the beats since the last."
+    sink.state['next'] = sink.state['idle'] = 0
     def wrap(payload: bytes) -> bytes:
         n = sink.state['next']
-        sink.state['next'] = n + 1
+        sink.state['next'], sink.state['idle'] = n + 1, 0
         return numbered(payload, n)
     return wrap
 
@@ -215,8 +215,9 @@ def send_tickers(streams: Streams) -> None:
 
 # %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #d9bda9bb
 def beat(streams: Streams) -> None:
-    "Once a second: heartbeats, the open candles, and every fifth time the batched tickers of what traded."
+    "Once a second: silent connections end, heartbeats, the open candles, and every fifth time the batched tickers of what traded."
     house, hub = streams.house, streams.hub
+    hang_up(streams)
     streams.beats += 1
     if hub.wanted('heartbeats'): hub.publish('heartbeats', message('heartbeats', [{'current_time': f'{to_datetime(house.now):%Y-%m-%d %H:%M:%S.%f} +0000 UTC', 'heartbeat_counter': streams.beats}], house.now))
     for s in house.exchange.pits:
@@ -225,3 +226,15 @@ def beat(streams: Streams) -> None:
     batched, streams.batched = streams.batched, set()
     for s in sorted(batched):
         if hub.wanted(f'ticker_batch:{s}'): hub.publish(f'ticker_batch:{s}', ticker_message(streams, 'ticker_batch', [s], 'update'), symbol=s)
+
+# %% ../../../nbs/08_venue/sandbox/36_coinbase_streams.ipynb #e0cc4840
+IDLE_S = 90
+
+def hang_up(streams: Streams) -> int:
+    "Counts a second of silence for each connection, and closes those that were silent too long; how many."
+    idle = []
+    for sink in streams.hub.sinks:
+        sink.state['idle'] = sink.state.get('idle', 0) + 1
+        if sink.state['idle'] > IDLE_S: idle.append(sink)
+    for sink in idle: sink.wire.close()
+    return len(idle)
