@@ -4,13 +4,14 @@
 
 # %% ../../../nbs/08_venue/coinbase/04_stream.ipynb #e00dc86b
 from __future__ import annotations
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from heapq import heappop, heappush
 import msgspec
 from ...data.dialect import BookChange, Connection, Heard, MarketEvent, Subscription
-from ...domain.errors import BadInput
+from ...domain.errors import BadInput, Retry
 from ...domain.market import Level, Quote, Trade
 from ...domain.time import Nanos
 from .answers import Product, read, stamp
@@ -155,10 +156,13 @@ class CoinbaseDialect:
         self._names: dict[str, tuple[str, ...]] = {}       # the venue's product: our symbols
         self._books: frozenset[str] = frozenset()          # our symbols whose changes are wanted
         self._quotes: frozenset[str] = frozenset()
+        self._next = -1                                    # the number that comes next on this line
+        self._unheard: dict[tuple[str, str], int] = {}     # subscriptions not confirmed yet, and the heartbeats since
+        self._mending: asyncio.Task[None] | None = None
 
     async def dial(self, wanted: Sequence[Subscription]) -> Connection:
         self._line = await self._reach.dial()
-        self._fresh, self._wanted, self._tops = True, set(), {}
+        self._fresh, self._wanted, self._tops, self._next, self._unheard = True, set(), {}, -1, {}
         return self._line
 
     def keepalive(self) -> None: return None
@@ -177,13 +181,16 @@ class CoinbaseDialect:
         frames = [subscription('subscribe', 'heartbeats', (), token())] if self._fresh else []
         self._fresh = False
         if running: frames.append(subscription('unsubscribe', 'level2', sorted(running), token()))
-        return frames + [subscription('subscribe', c, sorted(ps), token()) for c in sorted(after) if (ps := after[c] - before.get(c, set()) | (running if c == 'level2' else set()))]
+        asked = {c: after[c] - before.get(c, set()) | (running if c == 'level2' else set()) for c in after}
+        self._unheard |= {(c, p): 0 for c, ps in asked.items() for p in ps}
+        return frames + [subscription('subscribe', c, sorted(asked[c]), token()) for c in sorted(asked) if asked[c]]
 
     def unsubscribe(self, unwanted: Sequence[Subscription]) -> Sequence[str]:
         "Only what nobody else needs: quotes and books of a product share a channel."
         before, self._wanted = self._channels(), self._wanted - set(unwanted)
         self._index()
         after = self._channels()
+        self._unheard = {(c, p): n for (c, p), n in self._unheard.items() if p in after.get(c, ())}
         return [subscription('unsubscribe', c, sorted(ps), self._reach.token()) for c in sorted(before) if (ps := before[c] - after.get(c, set()))]
 
     def _product(self, s: Subscription) -> str: return alias_of(s.symbol, self._reach.listed())
@@ -206,12 +213,44 @@ class CoinbaseDialect:
         try: f = _FRAME.decode(frame)
         except msgspec.DecodeError as e: raise BadInput(f'{VENUE}: a frame that is not understood', expected='a message of its channels', found=str(e)[:200]) from None
         seq, channel = f.sequence_num + 1, f.channel
+        if seq != self._next: self._step(seq)
+        else: self._next = seq + 1
         if channel == 'l2_data': return Heard(tuple(self._level2(f, received)), LINE, seq)
         if channel == 'market_trades': return Heard(tuple(self._trades(f, received)), LINE, seq)
-        if channel == 'heartbeats': return Heard((), LINE, seq, beat=True)
+        if channel == 'heartbeats':
+            if self._unheard: self._remind()
+            return Heard((), LINE, seq, beat=True)
         if channel == 'subscriptions': return Heard((), LINE, seq, acked=self._acked(f))
         if f.type == 'error': return Heard(refused=f.message or 'refused')
         return Heard((), LINE, seq) if seq > 0 else Heard()      # the venue may add channels at any time
+
+    def _step(self, seq: int) -> None:
+        "The first number of a line, or one that is not the next: then no top of a book can be believed, and their snapshots are asked for again."
+        if not seq: return
+        torn, self._next = self._next >= 0, max(self._next, seq + 1)
+        if not torn: return
+        quoted, self._tops = [p for p, symbols in self._names.items() if not self._quotes.isdisjoint(symbols)], {}
+        if quoted: self._begin_anew({'level2': quoted})
+
+    def _remind(self) -> None:
+        "A subscription that three heartbeats have not confirmed was lost on its way, or its answer was: it is asked for again."
+        self._unheard = {k: n + 1 for k, n in self._unheard.items()}
+        late = [k for k, n in self._unheard.items() if n > 3]
+        self._unheard |= dict.fromkeys(late, 0)
+        if late: self._begin_anew({c: [p for k, p in late if k == c] for c, _ in late})
+
+    def _begin_anew(self, products: Mapping[str, Sequence[str]]) -> None:
+        "Ask for these again, on the line as it is, so that snapshot and changes come in order."
+        if self._line is None or (self._mending is not None and not self._mending.done()): return
+        try: loop = asyncio.get_running_loop()
+        except RuntimeError: return    # frames of a recording, read without a line
+        self._mending = loop.create_task(self._ask_anew(self._line, products))
+
+    async def _ask_anew(self, line: Connection, products: Mapping[str, Sequence[str]]) -> None:
+        try:
+            for channel, ps in products.items():
+                for verb in ('unsubscribe', 'subscribe'): await line.send(subscription(verb, channel, sorted(ps), self._reach.token()))
+        except Retry: pass      # the line is gone: the next one begins with snapshots
 
     def _level2(self, f: Frame, received: Nanos) -> list[MarketEvent]:
         out: list[MarketEvent] = []
@@ -220,7 +259,7 @@ class CoinbaseDialect:
             symbols, best = self._names.get(e.product_id, ()), None
             if quotes:
                 if (t := self._tops.get(e.product_id)) is None: t = self._tops[e.product_id] = Top()
-                best = t.on(e)
+                best = t.on(e) if f.sequence_num + 2 == self._next else None      # what comes late or again must not move it back
             if best is None and not books: continue
             ts = (stamp(e.updates[-1].event_time) if e.updates else 0) or stamp(f.timestamp)
             for s in symbols:
@@ -234,14 +273,11 @@ class CoinbaseDialect:
 
     def _acked(self, f: Frame) -> tuple[Subscription, ...]:
         now = {(c, p) for e in f.events for c, ps in e.subscriptions.items() for p in ps}
+        for k in now: self._unheard.pop(k, None)
         return tuple(sorted((s for s in self._wanted if (CHANNELS[s.kind], self._product(s)) in now), key=lambda s: (s.symbol, s.kind)))
 
     async def repair(self, channel: str, after: int, upto: int) -> Sequence[MarketEvent]:
-        "After a hole: a fresh snapshot of each book, asked for on the line so that the changes go on from it; trades, quotes and books of now over REST."
-        products = sorted({self._product(s) for s in self._wanted if CHANNELS[s.kind] == 'level2'})
-        for product in products: self._tops.pop(product, None)
-        if products and self._line is not None and upto:
-            for verb in ('unsubscribe', 'subscribe'): await self._line.send(subscription(verb, 'level2', products, self._reach.token()))
+        "What REST can say in place of what was not heard: the latest trades, and the quotes and books of now. Changes go on from the snapshots that are on their way."
         out: list[MarketEvent] = []
         for s in sorted(self._wanted, key=lambda s: (s.symbol, s.kind)): out += await self._missed(s)
         return out
