@@ -14,10 +14,8 @@ from ...domain.market import Bar, Depth, Quote, Trade
 from ...domain.order import AmendRejected, CancelRejected, Fill, Order, OrderEvent, Rejected
 from ...domain.time import SECOND, Clock, Nanos
 from ...risk.gate import Approved
-from . import answers as said
-from .orders import Orders
+from . import answers as said, orders as talks, questions as asked
 from .own import OwnStream, Socket
-from .questions import Questions
 from .rest import Signer
 from .roll import Roll, split_name
 from .stream import BinanceUSDialect
@@ -65,8 +63,8 @@ class BinanceUS:
         self._loop = Loop(VENUE, self._broke)
         self._http = open_wire(access, clock, timeout_s, on_metric)
         self._talk = Talk(self._http, self._signer, clock, on_metric)
-        self._orders = Orders(self._talk, Roll(self._outbox.say), self._start, timeout_s)
-        self._ask = Questions(self._talk, self._orders, symbols)
+        self._orders = talks.Orders(self._talk, Roll(self._outbox.say), self._start, timeout_s)
+        self._ask = asked.Questions(self._talk, self._orders, symbols)
         self._own: OwnStream | None = None
         self._closed = False
         self._errors: list[str] = []
@@ -87,11 +85,11 @@ class BinanceUS:
     async def _connect(self) -> None:
         await self._talk.measure()
         await self._list()
-        wallet = await self._ask.wallet()
+        wallet = await asked.wallet(self._ask)
         if not wallet.canTrade: raise Halt(f'{VENUE}: this account may not trade')
         if self._own is None:
-            for r in await self._ask.open_reports(): await self._remember(r)
-            self._own = OwnStream(self._talk, self._dial, self._orders.hear, self._orders.repair, lambda: any(self._orders.roll.open()))
+            for r in await asked.open_reports(self._ask): await self._remember(r)
+            self._own = OwnStream(self._talk, self._dial, lambda r: talks.hear(self._orders, r), lambda: talks.repair(self._orders), lambda: any(self._orders.roll.open()))
             self._start(self._own.run())
         elif self._own.up: return
         try: await asyncio.wait_for(asyncio.shield(self._own.first), self._timeout_s)
@@ -109,7 +107,7 @@ class BinanceUS:
         "An order that works already: what it has filled so far is the past."
         name = split_name(r.client_id)[0]
         if name in self._orders.roll: return
-        fills = await self._orders.trades_of(r.symbol, r.venue_id, name) if r.filled else []
+        fills = await talks.trades_of(self._orders, r.symbol, r.venue_id, name) if r.filled else []
         self._orders.roll.remember(r, fills)
 
     async def _dial(self, path: str) -> Socket: return await self._http.websocket(path, heartbeat_s=HEARTBEAT_S)
@@ -133,38 +131,38 @@ class BinanceUS:
         if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
         order = approved.order
         if self._closed: self._outbox.say(Rejected(order.client_id, 'the venue is closed', self._clock.now()))
-        else: self._start(self._orders.submit(order))
+        else: self._start(talks.submit(self._orders, order))
 
     def cancel(self, client_id: str) -> None:
         "Ask for an order's end; Cancelled or CancelRejected comes through `drain`."
         if self._closed: self._outbox.say(CancelRejected(client_id, 'the venue is closed', self._clock.now()))
-        else: self._start(self._orders.cancel(client_id, self._ask.search))
+        else: self._start(talks.cancel(self._orders, client_id, lambda name: asked.search(self._ask, name)))
 
     def amend(self, approved: Approved) -> None:
         "Ask for another size or price; Amended or AmendRejected comes through `drain`."
         if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
         if self._closed: self._outbox.say(AmendRejected(approved.order.client_id, 'the venue is closed', self._clock.now()))
-        else: self._start(self._orders.amend(approved.order))
+        else: self._start(talks.amend(self._orders, approved.order))
 
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
-    def order(self, client_id: str) -> Order | None: return self._run(self._ask.order(client_id), 3.0)
+    def order(self, client_id: str) -> Order | None: return self._run(asked.one_order(self._ask, client_id), 3.0)
     def open_orders(self) -> list[Order]: return self._run(self._open_orders(), 2.0)
     async def _open_orders(self) -> list[Order]:
-        return [said.order(r, split_name(r.client_id)[0]) for r in await self._ask.open_reports()]
+        return [said.order(r, split_name(r.client_id)[0]) for r in await asked.open_reports(self._ask)]
 
     # --- the account
 
     def account(self) -> dict[str, Any]:
         "Balances by asset, commission rates as the venue writes them, and whether it may trade."
-        wallet = self._run(self._ask.wallet())
+        wallet = self._run(asked.wallet(self._ask))
         return {'account': self._access.credentials.account, 'can_trade': wallet.canTrade, 'commission': wallet.commissionRates, 'balances': {a: x for a, x in said.held(wallet).items() if x}}
     def positions(self) -> dict[str, Decimal]:
         "Balances as positions: see `answers.homes` for the rule."
-        return said.positions(said.held(self._run(self._ask.wallet())), self._ask.instruments())
-    def cash(self) -> dict[str, Decimal]: return said.cash(said.held(self._run(self._ask.wallet())), self._ask.instruments())
+        return said.positions(said.held(self._run(asked.wallet(self._ask))), self._ask.instruments())
+    def cash(self) -> dict[str, Decimal]: return said.cash(said.held(self._run(asked.wallet(self._ask))), self._ask.instruments())
     def fills_since(self, cursor: str) -> list[Fill]:
         "Every fill of the traded symbols after the one with id `cursor`, by time, then symbol, then trade id; '' from the beginning."
-        return self._run(self._ask.fills(cursor), 6.0)
+        return self._run(asked.fills_after(self._ask, cursor), 6.0)
 
     # --- the market
 
@@ -174,14 +172,14 @@ class BinanceUS:
     def refresh(self) -> dict[str, Instrument]:
         self._run(self._list())
         return self.instruments()
-    def quote(self, symbol: str) -> Quote: return self._run(self._ask.quote(symbol))
-    def depth(self, symbol: str, levels: int = 20) -> Depth: return self._run(self._ask.depth(symbol, levels))
-    def trades(self, symbol: str, limit: int = 100) -> list[Trade]: return self._run(self._ask.trades(symbol, limit))
+    def quote(self, symbol: str) -> Quote: return self._run(asked.quote(self._ask, symbol))
+    def depth(self, symbol: str, levels: int = 20) -> Depth: return self._run(asked.depth(self._ask, symbol, levels))
+    def trades(self, symbol: str, limit: int = 100) -> list[Trade]: return self._run(asked.trades(self._ask, symbol, limit))
     def bars(self) -> tuple[str, ...]: return tuple(BARS)
     def history(self, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
         "Bars that lie within [start, end) and are closed at the venue's now."
         pages = (end - start) / bar_length(bar) / 1000
-        return self._run(self._ask.history(symbol, bar, start, end), 1.0 + pages / 2)
+        return self._run(asked.history(self._ask, symbol, bar, start, end), 1.0 + pages / 2)
 
     def dialect(self) -> BinanceUSDialect:
         "Market data for the stream manager, over a wire of its own."

@@ -13,14 +13,15 @@ from ...domain.order import Fill, Intent, Order, OrderState
 from ...domain.time import SECOND, Nanos
 from ...execution.broker import unsupported
 from .answers import Mine, Report, Row, misfit, my_fill, report, state
-from .rest import amend
+from .rest import amend as replacement
 from .roll import Known, Roll, leg_name, split_name
 from .table import CAPABILITIES, SETTLED_MS, contradiction
 from .talk import Talk
 from ..wire.sorting import Unheard
 
 # %% auto #0
-__all__ = ['refusal', 'code', 'Replaced', 'delays', 'Orders']
+__all__ = ['refusal', 'code', 'Replaced', 'delays', 'Orders', 'hear', 'trades_of', 'submit', 'follow', 'cancel', 'amend',
+           'repair']
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #14d4829d
 def refusal(talk: Talk, i: Intent, closed: bool = False) -> str:
@@ -57,246 +58,254 @@ def delays(first: float = 0.05, most: float = 1.0) -> Iterable[float]:
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #127f9c76
 class Orders:
-    "The orders' conversations. Everything here runs on the venue's loop; `spawn` starts what goes on by itself."
+    "The orders' conversations: what they share. All of it is used on the venue's loop; `spawn` starts what goes on by itself."
     def __init__(self, talk: Talk, roll: Roll, spawn: Callable[[Coroutine[Any, Any, None]], object], patience_s: float = 10.0) -> None:
-        self.talk, self.roll, self._spawn, self.patience_s = talk, roll, spawn, patience_s
+        self.talk, self.roll, self.spawn, self.patience_s = talk, roll, spawn, patience_s
         self.born: Nanos = talk.clock.now()
         self.closed = False
-        self._sending: dict[str, asyncio.Event] = {}
-        self._mending: set[str] = set()
+        self.sending: dict[str, asyncio.Event] = {}
+        self.mending: set[str] = set()
 
-    def _now(self) -> Nanos: return self.talk.clock.now()
-    def _elapsed(self, since: Nanos) -> float: return (self.talk.clock.monotonic() - since) / SECOND
+    def now(self) -> Nanos: return self.talk.clock.now()
+
+    def elapsed(self, since: Nanos) -> float: return (self.talk.clock.monotonic() - since) / SECOND
+
     @property
     def proof_s(self) -> float:
         "After so long a request that has not arrived never will."
         return (self.talk.window_ms + SETTLED_MS) / 1000
 
-    # --- submit
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #9af2a36f
+def hear(o: Orders, r: Report) -> None:
+    "Take in a report; fills that it counts and we have not heard are fetched."
+    if o.roll.heard(r): _need(o, split_name(r.client_id)[0])
 
-    async def submit(self, order: Order) -> None:
-        "Send it once. A name that was sent before gets its first answer again."
-        name, i = order.client_id, order.intent
-        if (known := self.roll.get(name)) is not None: return self.roll.repeat(known, self._now())
-        self.roll.expect(order)
-        sent = self._sending[name] = asyncio.Event()
-        try:
-            if await self._fits(name, i) and not await self._lived(order): await self._send(name, i)
-        finally:
-            sent.set()
-            del self._sending[name]
+def _need(o: Orders, name: str) -> None:
+    if name not in o.mending:
+        o.mending.add(name)
+        o.spawn(_mend(o, name))
 
-    async def _fits(self, name: str, i: Intent) -> bool:
-        "Whether to send it. A list of instruments that refuses it may be old, so it is read again first."
-        if (no := refusal(self.talk, i, self.closed)) and not self.closed and not self.talk.halted:
-            await self.talk.relist()
-            no = refusal(self.talk, i, self.closed)
-        if no: self.roll.refused(name, no, self._now())
-        return not no
-
-    async def _lived(self, order: Order) -> bool:
-        "An order wished before this adapter began may have been sent by an earlier one: it is looked up before it is sent."
-        if order.intent.ts >= self.born: return False
-        for pause in delays():
-            try: found = await self.follow(order.symbol, order.client_id)
-            except Retry as error:
-                if pause < 1.0: await asyncio.sleep(pause); continue
-                self.roll.refused(order.client_id, f'not sent: it may have been sent before, and cannot be looked up ({error.message})', self._now())
-                return True
-            except (Reject, Halt) as error:
-                self.roll.refused(order.client_id, str(error), self._now())
-                return True
-            if found is not None: self.hear(found)
-            return found is not None
-        return False
-
-    async def _send(self, name: str, i: Intent) -> None:
-        make, began = self.talk.asks.submit(i, self.talk.markets.code(i.symbol), name), self.talk.clock.monotonic()
-        for pause in delays(0.1):
-            sent = self.talk.clock.monotonic()
-            try: row = await self.talk.ask(make, Row)
-            except Unheard as error:
-                if code(error) != '-2010': self.roll.lost(name, 'submit', self._now())
-                self._spawn(self._prove(name, sent))
-            except Retry as error:
-                if self._elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < self.patience_s: await asyncio.sleep(wait); continue
-                self.roll.refused(name, f'not sent: {error}', self._now())
-            except (Reject, Halt) as error:
-                self.roll.refused(name, str(error), self._now())
-                if self.talk.old_list(error): await self.talk.relist(0.0)
-            else:
-                if (row.clientOrderId, self.talk.markets.name(row.symbol)) != (name, i.symbol):
-                    self.roll.lost(name, 'submit', self._now())
-                    self._spawn(self._prove(name, sent))
-                else: self.hear(report(row, self.talk.markets))
-            return
-
-    async def _prove(self, name: str, sent: Nanos) -> None:
-        "Look an unheard order up until the venue has it, or until its absence is proof: asked for after the last moment at which it could have been taken."
-        known = self.roll.get(name)
-        assert known is not None
-        for pause in delays():
-            if known.accepted or known.ended: return
-            proof = self._elapsed(sent) > self.proof_s
-            try: found = await self.talk.find(known.symbol, known.name)
-            except GekkoError: found, proof = None, False       # the question failed: that proves nothing
-            if found is not None: return self.hear(found)
-            if proof: return self.roll.refused(name, 'never reached the venue', self._now())
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #d70ea79e
+async def _mend(o: Orders, name: str) -> None:
+    "Fetch an order's trades until none is missing. The stream may bring them meanwhile; that is as good."
+    known = o.roll.get(name)
+    assert known is not None
+    try:
+        for pause in delays(0.02):
             await asyncio.sleep(pause)
+            if not known.missing: return
+            try: fills = await trades_of(o, known.symbol, known.venue_id, name)
+            except GekkoError: continue
+            if not o.roll.mend(name, fills): return
+    finally: o.mending.discard(name)
 
-    # --- what was said
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #4d741599
+async def trades_of(o: Orders, symbol: str, venue_id: str, client_id: str) -> list[Fill]:
+    "An order's fills, oldest first, as myTrades lists them."
+    code, out, first = o.talk.markets.code(symbol), list[Fill](), 0
+    while True:
+        more = {'fromId': first} if first else {}
+        rows = await o.talk.ask(o.talk.asks.query('myTrades', symbol=code, orderId=venue_id, limit=1000, **more), list[Mine])
+        out += [my_fill(r, client_id, o.talk.markets) for r in rows if str(r.orderId) == venue_id]
+        if len(rows) < 1000: return out
+        first = rows[-1].id + 1
 
-    def hear(self, r: Report) -> None:
-        "Take in a report; fills that it counts and we have not heard are fetched."
-        if self.roll.heard(r): self._need(split_name(r.client_id)[0])
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #479aa254
+async def submit(o: Orders, order: Order) -> None:
+    "Send it once. A name that was sent before gets its first answer again."
+    name, i = order.client_id, order.intent
+    if (known := o.roll.get(name)) is not None: return o.roll.repeat(known, o.now())
+    o.roll.expect(order)
+    sent = o.sending[name] = asyncio.Event()
+    try:
+        if await _fits(o, name, i) and not await _lived(o, order): await _send(o, name, i)
+    finally:
+        sent.set()
+        del o.sending[name]
 
-    def _need(self, name: str) -> None:
-        if name not in self._mending:
-            self._mending.add(name)
-            self._spawn(self._mend(name))
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #2e9a7787
+async def _fits(o: Orders, name: str, i: Intent) -> bool:
+    "Whether to send it. A list of instruments that refuses it may be old, so it is read again first."
+    if (no := refusal(o.talk, i, o.closed)) and not o.closed and not o.talk.halted:
+        await o.talk.relist()
+        no = refusal(o.talk, i, o.closed)
+    if no: o.roll.refused(name, no, o.now())
+    return not no
 
-    async def _mend(self, name: str) -> None:
-        "Fetch an order's trades until none is missing. The stream may bring them meanwhile; that is as good."
-        known = self.roll.get(name)
-        assert known is not None
-        try:
-            for pause in delays(0.02):
-                await asyncio.sleep(pause)
-                if not known.missing: return
-                try: fills = await self.trades_of(known.symbol, known.venue_id, name)
-                except GekkoError: continue
-                if not self.roll.mend(name, fills): return
-        finally: self._mending.discard(name)
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #f1712e9a
+async def follow(o: Orders, symbol: str, client_id: str) -> Report | None:
+    "The order of this name after its last change."
+    known = o.roll.get(client_id)
+    leg = known.leg if known else 0
+    found = await o.talk.find(symbol, leg_name(client_id, leg))
+    while found is not None and found.status == 'CANCELED' and not found.filled and known is None:
+        if (later := await o.talk.find(symbol, leg_name(client_id, leg := leg + 1))) is None: break
+        found = later
+    return found
 
-    async def trades_of(self, symbol: str, venue_id: str, client_id: str) -> list[Fill]:
-        "An order's fills, oldest first, as myTrades lists them."
-        code, out, first = self.talk.markets.code(symbol), list[Fill](), 0
-        while True:
-            more = {'fromId': first} if first else {}
-            rows = await self.talk.ask(self.talk.asks.query('myTrades', symbol=code, orderId=venue_id, limit=1000, **more), list[Mine])
-            out += [my_fill(r, client_id, self.talk.markets) for r in rows if str(r.orderId) == venue_id]
-            if len(rows) < 1000: return out
-            first = rows[-1].id + 1
-
-    async def follow(self, symbol: str, client_id: str) -> Report | None:
-        "The order of this name after its last change."
-        known = self.roll.get(client_id)
-        leg = known.leg if known else 0
-        found = await self.talk.find(symbol, leg_name(client_id, leg))
-        while found is not None and found.status == 'CANCELED' and not found.filled and known is None:
-            if (later := await self.talk.find(symbol, leg_name(client_id, leg := leg + 1))) is None: break
-            found = later
-        return found
-
-    # --- cancel
-
-    async def cancel(self, client_id: str, search: Callable[[str], Awaitable[Report | None]]) -> None:
-        "Ask for its end until the venue has said how it stands."
-        if (sending := self._sending.get(client_id)) is not None: await sending.wait()
-        try: known = self.roll.get(client_id) or await self._meet(client_id, search)
-        except GekkoError as error: return self.roll.kept(client_id, f'not sent: {error}', self._now())
-        if known is None: return self.roll.kept(client_id, 'no such order', self._now())
-        await self._cancel(client_id, known)
-
-    async def _meet(self, client_id: str, search: Callable[[str], Awaitable[Report | None]]) -> Known | None:
-        found = await search(client_id)
-        return None if found is None else self.roll.get(client_id) or self.roll.remember(found)
-
-    async def _cancel(self, client_id: str, known: Known) -> None:
-        began, lost = self.talk.clock.monotonic(), False
-        for pause in delays():
-            while known.amending: await asyncio.sleep(0.02)
-            if known.ended: return None if lost else self.roll.kept(client_id, 'already over', self._now())
-            sent = self.talk.clock.monotonic()
-            try: row = await self.talk.ask(self.talk.asks.cancel(self.talk.markets.code(known.symbol), known.name), Row)
-            except Unheard:
-                if not lost: self.roll.lost(client_id, 'cancel', self._now())
-                lost = True
-            except Retry as error:
-                pause = max(pause, error.after_s or 0.0)
-                if not lost and self._elapsed(began) + pause > self.patience_s: return self.roll.kept(client_id, f'not sent: {error}', self._now())
-            except Halt as error:
-                if not lost: return self.roll.kept(client_id, str(error), self._now())
-            except Reject as error:
-                if await self._refused_cancel(client_id, known, error, lost, sent): return
-            else: return self.hear(report(row, self.talk.markets))
-            await asyncio.sleep(pause)
-
-    async def _refused_cancel(self, client_id: str, known: Known, error: Reject, lost: bool, sent: Nanos) -> bool:
-        "A cancel was refused: say why, from what the order looks like now. False when that can't be known yet."
-        try: found = await self.talk.find(known.symbol, known.name)
-        except GekkoError: return False
-        if found is None:
-            if known.accepted or known.ended or self._elapsed(sent) > self.proof_s: self.roll.kept(client_id, 'no such order', self._now())
-            elif not known.ended: return False              # its own submit is still in doubt
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #a7980b9b
+async def _lived(o: Orders, order: Order) -> bool:
+    "An order wished before this adapter began may have been sent by an earlier one: it is looked up before it is sent."
+    if order.intent.ts >= o.born: return False
+    for pause in delays():
+        try: found = await follow(o, order.symbol, order.client_id)
+        except Retry as error:
+            if pause < 1.0: await asyncio.sleep(pause); continue
+            o.roll.refused(order.client_id, f'not sent: it may have been sent before, and cannot be looked up ({error.message})', o.now())
             return True
-        self.hear(found)
-        while known.missing: await asyncio.sleep(0.02)      # its fills first
-        over = state(found) in (OrderState.FILLED, OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REJECTED)
-        if not over and lost: self.roll.stands(client_id, self._now())
-        elif not over or found.status != 'CANCELED': self.roll.kept(client_id, f'already {found.status.lower()}' if over else str(error), self._now())
+        except (Reject, Halt) as error:
+            o.roll.refused(order.client_id, str(error), o.now())
+            return True
+        if found is not None: hear(o, found)
+        return found is not None
+    return False
+
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #1b25c15b
+async def _send(o: Orders, name: str, i: Intent) -> None:
+    make, began = o.talk.asks.submit(i, o.talk.markets.code(i.symbol), name), o.talk.clock.monotonic()
+    for pause in delays(0.1):
+        sent = o.talk.clock.monotonic()
+        try: row = await o.talk.ask(make, Row)
+        except Unheard as error:
+            if code(error) != '-2010': o.roll.lost(name, 'submit', o.now())
+            o.spawn(_prove(o, name, sent))
+        except Retry as error:
+            if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
+            o.roll.refused(name, f'not sent: {error}', o.now())
+        except (Reject, Halt) as error:
+            o.roll.refused(name, str(error), o.now())
+            if o.talk.old_list(error): await o.talk.relist(0.0)
+        else:
+            if (row.clientOrderId, o.talk.markets.name(row.symbol)) != (name, i.symbol):
+                o.roll.lost(name, 'submit', o.now())
+                o.spawn(_prove(o, name, sent))
+            else: hear(o, report(row, o.talk.markets))
+        return
+
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #a8f53bfa
+async def _prove(o: Orders, name: str, sent: Nanos) -> None:
+    "Look an unheard order up until the venue has it, or until its absence is proof: asked for after the last moment at which it could have been taken."
+    known = o.roll.get(name)
+    assert known is not None
+    for pause in delays():
+        if known.accepted or known.ended: return
+        proof = o.elapsed(sent) > o.proof_s
+        try: found = await o.talk.find(known.symbol, known.name)
+        except GekkoError: found, proof = None, False       # the question failed: that proves nothing
+        if found is not None: return hear(o, found)
+        if proof: return o.roll.refused(name, 'never reached the venue', o.now())
+        await asyncio.sleep(pause)
+
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #e1d5d2e3
+async def cancel(o: Orders, client_id: str, search: Callable[[str], Awaitable[Report | None]]) -> None:
+    "Ask for its end until the venue has said how it stands."
+    if (sending := o.sending.get(client_id)) is not None: await sending.wait()
+    try: known = o.roll.get(client_id) or await _meet(o, client_id, search)
+    except GekkoError as error: return o.roll.kept(client_id, f'not sent: {error}', o.now())
+    if known is None: return o.roll.kept(client_id, 'no such order', o.now())
+    await _cancel(o, client_id, known)
+
+async def _meet(o: Orders, client_id: str, search: Callable[[str], Awaitable[Report | None]]) -> Known | None:
+    found = await search(client_id)
+    return None if found is None else o.roll.get(client_id) or o.roll.remember(found)
+
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #41cc0c10
+async def _cancel(o: Orders, client_id: str, known: Known) -> None:
+    began, lost = o.talk.clock.monotonic(), False
+    for pause in delays():
+        while known.amending: await asyncio.sleep(0.02)
+        if known.ended: return None if lost else o.roll.kept(client_id, 'already over', o.now())
+        sent = o.talk.clock.monotonic()
+        try: row = await o.talk.ask(o.talk.asks.cancel(o.talk.markets.code(known.symbol), known.name), Row)
+        except Unheard:
+            if not lost: o.roll.lost(client_id, 'cancel', o.now())
+            lost = True
+        except Retry as error:
+            pause = max(pause, error.after_s or 0.0)
+            if not lost and o.elapsed(began) + pause > o.patience_s: return o.roll.kept(client_id, f'not sent: {error}', o.now())
+        except Halt as error:
+            if not lost: return o.roll.kept(client_id, str(error), o.now())
+        except Reject as error:
+            if await _refused_cancel(o, client_id, known, error, lost, sent): return
+        else: return hear(o, report(row, o.talk.markets))
+        await asyncio.sleep(pause)
+
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #c54ac3e9
+async def _refused_cancel(o: Orders, client_id: str, known: Known, error: Reject, lost: bool, sent: Nanos) -> bool:
+    "A cancel was refused: say why, from what the order looks like now. False when that can't be known yet."
+    try: found = await o.talk.find(known.symbol, known.name)
+    except GekkoError: return False
+    if found is None:
+        if known.accepted or known.ended or o.elapsed(sent) > o.proof_s: o.roll.kept(client_id, 'no such order', o.now())
+        elif not known.ended: return False              # its own submit is still in doubt
         return True
+    hear(o, found)
+    while known.missing: await asyncio.sleep(0.02)      # its fills first
+    over = state(found) in (OrderState.FILLED, OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REJECTED)
+    if not over and lost: o.roll.stands(client_id, o.now())
+    elif not over or found.status != 'CANCELED': o.roll.kept(client_id, f'already {found.status.lower()}' if over else str(error), o.now())
+    return True
 
-    # --- amend
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #fdf51503
+async def amend(o: Orders, order: Order) -> None:
+    "Replace a working order that has not filled at all; anything else is refused, because the new order's size could not be exact."
+    name, i = order.client_id, order.intent
+    if (sending := o.sending.get(name)) is not None: await sending.wait()
+    known = o.roll.get(name)
+    if known is None or known.ended or not known.accepted: return o.roll.unamended(name, 'no working order of this name', o.now())
+    no = _unchangeable(o, known, i)
+    if no: return o.roll.unamended(name, no, o.now())
+    await _replace(o, known, i, o.roll.amend(name))
 
-    async def amend(self, order: Order) -> None:
-        "Replace a working order that has not filled at all; anything else is refused, because the new order's size could not be exact."
-        name, i = order.client_id, order.intent
-        if (sending := self._sending.get(name)) is not None: await sending.wait()
-        known = self.roll.get(name)
-        if known is None or known.ended or not known.accepted: return self.roll.unamended(name, 'no working order of this name', self._now())
-        no = self._unchangeable(known, i)
-        if no: return self.roll.unamended(name, no, self._now())
-        await self._replace(known, i, self.roll.amend(name))
+def _unchangeable(o: Orders, known: Known, i: Intent) -> str:
+    was = known.order.intent
+    if known.amending: return 'a change is on its way already'
+    if known.seen: return 'partly filled: a fill during the change would be bought twice'
+    if (was.symbol, was.side, was.type, was.post_only) != (i.symbol, i.side, i.type, i.post_only): return 'only size, prices and time in force can change'
+    return refusal(o.talk, i, o.closed)
 
-    def _unchangeable(self, known: Known, i: Intent) -> str:
-        was = known.order.intent
-        if known.amending: return 'a change is on its way already'
-        if known.seen: return 'partly filled: a fill during the change would be bought twice'
-        if (was.symbol, was.side, was.type, was.post_only) != (i.symbol, i.side, i.type, i.post_only): return 'only size, prices and time in force can change'
-        return refusal(self.talk, i, self.closed)
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #946f215b
+async def _replace(o: Orders, known: Known, i: Intent, new: str) -> None:
+    name, old, began = known.order.client_id, known.name, o.talk.clock.monotonic()
+    for pause in delays(0.1):
+        sent = o.talk.clock.monotonic()
+        try: done = await o.talk.ask(replacement(o.talk.asks, i, o.talk.markets.code(i.symbol), old, new), Replaced)
+        except Unheard: o.spawn(_prove_change(o, known, old, new, sent))
+        except Retry as error:
+            if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
+            o.roll.unchanged(name, f'not sent: {error}', o.now())
+        except (Reject, Halt) as error:
+            gone, why = _rows(error.values.get('data'))
+            if gone is not None: hear(o, report(gone, o.talk.markets))
+            o.roll.unchanged(name, why or str(error), o.now())
+            if o.talk.old_list(error): await o.talk.relist(0.0)
+        else: hear(o, report(done.newOrderResponse, o.talk.markets))
+        return
 
-    async def _replace(self, known: Known, i: Intent, new: str) -> None:
-        name, old, began = known.order.client_id, known.name, self.talk.clock.monotonic()
-        for pause in delays(0.1):
-            sent = self.talk.clock.monotonic()
-            try: done = await self.talk.ask(amend(self.talk.asks, i, self.talk.markets.code(i.symbol), old, new), Replaced)
-            except Unheard: self._spawn(self._prove_change(known, old, new, sent))
-            except Retry as error:
-                if self._elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < self.patience_s: await asyncio.sleep(wait); continue
-                self.roll.unchanged(name, f'not sent: {error}', self._now())
-            except (Reject, Halt) as error:
-                gone, why = _rows(error.values.get('data'))
-                if gone is not None: self.hear(report(gone, self.talk.markets))
-                self.roll.unchanged(name, why or str(error), self._now())
-                if self.talk.old_list(error): await self.talk.relist(0.0)
-            else: self.hear(report(done.newOrderResponse, self.talk.markets))
-            return
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #c840be61
+async def _prove_change(o: Orders, known: Known, old: str, new: str, sent: Nanos) -> None:
+    "After an unheard change: the new order's presence proves it; its absence does once nothing can arrive any more."
+    for pause in delays():
+        if not known.amending: return
+        proof = o.elapsed(sent) > o.proof_s
+        try:
+            if (found := await o.talk.find(known.symbol, new)) is not None: return hear(o, found)
+            before = await o.talk.find(known.symbol, old)
+        except GekkoError: before = None
+        if before is not None and (proof or before.status == 'FILLED'):
+            hear(o, before)
+            return o.roll.unchanged(known.order.client_id, 'never reached the venue' if proof else 'filled', o.now())
+        await asyncio.sleep(pause)
 
-    async def _prove_change(self, known: Known, old: str, new: str, sent: Nanos) -> None:
-        "After an unheard change: the new order's presence proves it; its absence does once nothing can arrive any more."
-        for pause in delays():
-            if not known.amending: return
-            proof = self._elapsed(sent) > self.proof_s
-            try:
-                if (found := await self.talk.find(known.symbol, new)) is not None: return self.hear(found)
-                before = await self.talk.find(known.symbol, old)
-            except GekkoError: before = None
-            if before is not None and (proof or before.status == 'FILLED'):
-                self.hear(before)
-                return self.roll.unchanged(known.order.client_id, 'never reached the venue' if proof else 'filled', self._now())
-            await asyncio.sleep(pause)
-
-    # --- after a silence
-
-    async def repair(self) -> bool:
-        "Ask how every working order stands: what a stream may have missed. True when it was something. Raises what the questions raise."
-        waiting, before = [k for k in self.roll.open() if k.accepted], self.roll.said
-        for symbol in sorted({k.symbol for k in waiting}):
-            rows = await self.talk.ask(self.talk.asks.query('openOrders', symbol=self.talk.markets.code(symbol)), list[Row])
-            listed = {r.client_id: r for r in (report(row, self.talk.markets) for row in rows)}
-            for r in listed.values(): self.hear(r)
-            for known in waiting:
-                if known.symbol != symbol or known.name in listed or known.ended: continue
-                if (found := await self.talk.find(symbol, known.name)) is not None: self.hear(found)
-        return self.roll.said > before or any(k.missing for k in waiting)
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #7a04eb80
+async def repair(o: Orders) -> bool:
+    "Ask how every working order stands: what a stream may have missed. True when it was something. Raises what the questions raise."
+    waiting, before = [k for k in o.roll.open() if k.accepted], o.roll.said
+    for symbol in sorted({k.symbol for k in waiting}):
+        rows = await o.talk.ask(o.talk.asks.query('openOrders', symbol=o.talk.markets.code(symbol)), list[Row])
+        listed = {r.client_id: r for r in (report(row, o.talk.markets) for row in rows)}
+        for r in listed.values(): hear(o, r)
+        for known in waiting:
+            if known.symbol != symbol or known.name in listed or known.ended: continue
+            if (found := await o.talk.find(symbol, known.name)) is not None: hear(o, found)
+    return o.roll.said > before or any(k.missing for k in waiting)

@@ -14,13 +14,14 @@ from ...domain.money import total
 from ...domain.order import Fill, Order
 from ...domain.time import Nanos
 from . import answers as said
-from .orders import Orders
+from .orders import Orders, follow, trades_of
 from .roll import by_trade, split_name
 from .table import bar_length
 from .talk import Talk
 
 # %% auto #0
-__all__ = ['PAGE', 'after', 'Questions', 'with_fills']
+__all__ = ['PAGE', 'after', 'Questions', 'fills_after', 'open_reports', 'search', 'with_fills', 'wallet', 'one_order', 'quote',
+           'depth', 'trades', 'history']
 
 # %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #ce191c81
 PAGE = 1000
@@ -33,123 +34,128 @@ def after(f: Fill, mark: Fill) -> bool:
 
 # %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #4f3e320c
 class Questions:
-    "Questions about the account and the market. `traded` are the symbols of this account: () for all that are listed."
+    "What questions about the account and the market share. `traded` are the symbols of this account: () for all that are listed."
     def __init__(self, talk: Talk, orders: Orders, traded: Sequence[str] = ()) -> None:
-        self._talk, self._orders, self._traded = talk, orders, tuple(traded)
+        self.talk, self.orders, self.traded = talk, orders, tuple(traded)
 
     @property
     def symbols(self) -> tuple[str, ...]:
         "The symbols this account trades."
-        return self._traded or tuple(self._talk.markets.by_name)
+        return self.traded or tuple(self.talk.markets.by_name)
+
     def instruments(self) -> list[Instrument]:
         "Their instruments, as far as they are listed."
-        return [m.instrument for s in self.symbols if (m := self._talk.markets.by_name.get(s)) is not None]
-    def _code(self, symbol: str) -> str:
-        if symbol not in self._talk.markets: raise BadInput('unknown symbol at binanceus', expected='a symbol of its list, as BTC-USD', found=repr(symbol))
-        return self._talk.markets.code(symbol)
+        return [m.instrument for s in self.symbols if (m := self.talk.markets.by_name.get(s)) is not None]
 
-    # --- the account
+    def code(self, symbol: str) -> str:
+        if symbol not in self.talk.markets: raise BadInput('unknown symbol at binanceus', expected='a symbol of its list, as BTC-USD', found=repr(symbol))
+        return self.talk.markets.code(symbol)
 
-    async def wallet(self) -> said.Wallet: return await self._talk.ask(self._talk.asks.account(), said.Wallet)
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #a539ff7e
+async def _mine(q: Questions, symbol: str, **params: object) -> list[said.Mine]:
+    return await q.talk.ask(q.talk.asks.query('myTrades', symbol=q.code(symbol), **params), list[said.Mine])
 
-    async def search(self, client_id: str) -> said.Report | None:
-        "An order of whatever symbol: those known by name first, then open orders, then symbol by symbol."
-        known = self._orders.roll.get(client_id)
-        if known is not None: return await self._orders.follow(known.symbol, client_id)
-        for r in await self.open_reports():
-            if split_name(r.client_id)[0] == client_id: return r
-        for symbol in self.symbols:
-            if (found := await self._orders.follow(symbol, client_id)) is not None: return found
-        return None
+async def _fills(q: Questions, symbol: str, since: Fill | None) -> list[Fill]:
+    "A symbol's fills from an instant on, page by page, each with the client id of its order."
+    start: dict[str, object] = {'fromId': 0} if since is None else {'startTime': since.ts // 1_000_000}
+    rows = page = await _mine(q, symbol, **start, limit=PAGE)
+    while len(page) == PAGE:
+        page = await _mine(q, symbol, fromId=page[-1].id + 1, limit=PAGE)
+        rows = rows + page
+    names = await _names(q, symbol, sorted({r.orderId for r in rows}))
+    return [said.my_fill(r, names[r.orderId], q.talk.markets) for r in rows]
 
-    async def open_reports(self) -> list[said.Report]:
-        "Every open order of the traded symbols."
-        asks, markets = self._talk.asks, self._talk.markets
-        if self._traded and len(self._traded) <= _FEW:
-            rows = [r for s in self._traded for r in await self._talk.ask(asks.query('openOrders', symbol=self._code(s)), list[said.Row])]
-        else: rows = await self._talk.ask(asks.query('openOrders'), list[said.Row])
-        wanted = set(self.symbols)
-        return [r for r in (said.report(row, markets) for row in rows) if r.symbol in wanted]
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #1db309b8
+async def _names(q: Questions, symbol: str, numbers: Sequence[int]) -> dict[int, str]:
+    "Client ids by order number: from memory, else from the list of all orders, read from the oldest unknown one on."
+    roll, code = q.orders.roll, q.code(symbol)
+    names = {n: name for n in numbers if (name := roll.owner(symbol, str(n))) is not None}
+    missing = [n for n in numbers if n not in names]
+    at = missing[0] if missing else 0
+    while missing:
+        rows = await q.talk.ask(q.talk.asks.query('allOrders', symbol=code, orderId=at, limit=PAGE), list[said.Row])
+        for r in rows: names.setdefault(r.orderId, roll.number(symbol, str(r.orderId), r.clientOrderId))
+        missing = [n for n in missing if n not in names]
+        if len(rows) < PAGE: break
+        at = rows[-1].orderId + 1
+    return names | {n: '' for n in missing}
 
-    async def order(self, client_id: str) -> Order | None:
-        "The order under our own name, with the fees and fills that its trades tell."
-        if (r := await self.search(client_id)) is None: return None
-        order = said.order(r)
-        fills = await self._orders.trades_of(r.symbol, r.venue_id, client_id) if r.filled else []
-        return with_fills(order, client_id, fills)
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #57230185
+async def _cursor(q: Questions, cursor: str) -> Fill:
+    place = said.fill_place(cursor)
+    if place is None or place[0] not in q.talk.markets: raise BadInput('a cursor of another venue', expected='nothing, or a fill id as BTC-USD:28457', found=cursor)
+    rows = await _mine(q, place[0], fromId=place[1], limit=1)
+    if not rows or rows[0].id != place[1]: raise BadInput('a cursor of another account', expected='a fill of this account', found=cursor)
+    return said.my_fill(rows[0], '', q.talk.markets)
 
-    # --- fills
+async def fills_after(q: Questions, cursor: str) -> list[Fill]:
+    "The account's fills after the one named `cursor`, oldest first, over all traded symbols."
+    since = await _cursor(q, cursor) if cursor else None
+    out = [f for s in q.symbols if s in q.talk.markets for f in await _fills(q, s, since)]
+    return sorted((f for f in out if since is None or after(f, since)), key=lambda f: (f.ts, f.symbol, by_trade(f)[1]))
 
-    async def fills(self, cursor: str) -> list[Fill]:
-        "The account's fills after the one named `cursor`, oldest first, over all traded symbols."
-        since = await self._cursor(cursor) if cursor else None
-        out = [f for s in self.symbols if s in self._talk.markets for f in await self._fills(s, since)]
-        return sorted((f for f in out if since is None or after(f, since)), key=lambda f: (f.ts, f.symbol, by_trade(f)[1]))
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #142ddb90
+async def open_reports(q: Questions) -> list[said.Report]:
+    "Every open order of the traded symbols."
+    asks, markets = q.talk.asks, q.talk.markets
+    if q.traded and len(q.traded) <= _FEW:
+        rows = [r for s in q.traded for r in await q.talk.ask(asks.query('openOrders', symbol=q.code(s)), list[said.Row])]
+    else: rows = await q.talk.ask(asks.query('openOrders'), list[said.Row])
+    wanted = set(q.symbols)
+    return [r for r in (said.report(row, markets) for row in rows) if r.symbol in wanted]
 
-    async def _cursor(self, cursor: str) -> Fill:
-        place = said.fill_place(cursor)
-        if place is None or place[0] not in self._talk.markets: raise BadInput('a cursor of another venue', expected='nothing, or a fill id as BTC-USD:28457', found=cursor)
-        rows = await self._mine(place[0], fromId=place[1], limit=1)
-        if not rows or rows[0].id != place[1]: raise BadInput('a cursor of another account', expected='a fill of this account', found=cursor)
-        return said.my_fill(rows[0], '', self._talk.markets)
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #612dc5e8
+async def search(q: Questions, client_id: str) -> said.Report | None:
+    "An order of whatever symbol: those known by name first, then open orders, then symbol by symbol."
+    known = q.orders.roll.get(client_id)
+    if known is not None: return await follow(q.orders, known.symbol, client_id)
+    for r in await open_reports(q):
+        if split_name(r.client_id)[0] == client_id: return r
+    for symbol in q.symbols:
+        if (found := await follow(q.orders, symbol, client_id)) is not None: return found
+    return None
 
-    async def _mine(self, symbol: str, **params: object) -> list[said.Mine]:
-        return await self._talk.ask(self._talk.asks.query('myTrades', symbol=self._code(symbol), **params), list[said.Mine])
-
-    async def _fills(self, symbol: str, since: Fill | None) -> list[Fill]:
-        "A symbol's fills from an instant on, page by page, each with the client id of its order."
-        start: dict[str, object] = {'fromId': 0} if since is None else {'startTime': since.ts // 1_000_000}
-        rows = page = await self._mine(symbol, **start, limit=PAGE)
-        while len(page) == PAGE:
-            page = await self._mine(symbol, fromId=page[-1].id + 1, limit=PAGE)
-            rows = rows + page
-        names = await self._names(symbol, sorted({r.orderId for r in rows}))
-        return [said.my_fill(r, names[r.orderId], self._talk.markets) for r in rows]
-
-    async def _names(self, symbol: str, numbers: Sequence[int]) -> dict[int, str]:
-        "Client ids by order number: from memory, else from the list of all orders, read from the oldest unknown one on."
-        roll, code = self._orders.roll, self._code(symbol)
-        names = {n: name for n in numbers if (name := roll.owner(symbol, str(n))) is not None}
-        missing = [n for n in numbers if n not in names]
-        at = missing[0] if missing else 0
-        while missing:
-            rows = await self._talk.ask(self._talk.asks.query('allOrders', symbol=code, orderId=at, limit=PAGE), list[said.Row])
-            for r in rows: names.setdefault(r.orderId, roll.number(symbol, str(r.orderId), r.clientOrderId))
-            missing = [n for n in missing if n not in names]
-            if len(rows) < PAGE: break
-            at = rows[-1].orderId + 1
-        return names | {n: '' for n in missing}
-
-    # --- the market
-
-    async def quote(self, symbol: str) -> Quote:
-        row = await self._talk.ask(self._talk.asks.public('ticker/bookTicker', symbol=self._code(symbol)), said.Touch)
-        return said.quote(row, symbol, self._talk.now(), self._talk.clock.now())
-
-    async def depth(self, symbol: str, levels: int) -> Depth:
-        "The best `levels` of each side, at most 5000."
-        row = await self._talk.ask(self._talk.asks.public('depth', symbol=self._code(symbol), limit=min(max(levels, 1), 5000)), said.Ladder)
-        return said.depth(row, symbol, self._talk.now(), self._talk.clock.now())
-
-    async def trades(self, symbol: str, limit: int) -> list[Trade]:
-        "The latest prints, oldest first, at most 1000."
-        rows = await self._talk.ask(self._talk.asks.public('trades', symbol=self._code(symbol), limit=min(max(limit, 1), PAGE)), list[said.Print])
-        return [said.trade(r, symbol, self._talk.clock.now()) for r in rows]
-
-    async def history(self, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
-        "Closed bars that lie within [start, end), oldest first: as many pages as it takes."
-        length, code, out = bar_length(bar), self._code(symbol), list[Bar]()
-        at = -(-start // length) * length
-        while at + length <= end:
-            rows = await self._talk.ask(self._talk.asks.public('klines', symbol=code, interval=bar, startTime=at // 1_000_000, endTime=end // 1_000_000 - 1, limit=PAGE), list[list[Any]])
-            page = [b for b in said.closed(rows, symbol, length, self._talk.now()) if at <= b.start and b.end <= end]
-            out += page
-            if len(rows) < PAGE or not page: return out
-            at = page[-1].end
-        return out
-
-# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #070d1f13
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #6981655e
 def with_fills(order: Order, client_id: str, fills: Iterable[Fill]) -> Order:
     "The order under our name, with its fills' ids and fees."
     every = tuple(fills)
     return replace(order, client_id=client_id, fees=total(f.fee for f in every), fill_ids=frozenset(f.fill_id for f in every))
+
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #68f66aec
+async def wallet(q: Questions) -> said.Wallet: return await q.talk.ask(q.talk.asks.account(), said.Wallet)
+
+async def one_order(q: Questions, client_id: str) -> Order | None:
+    "The order under our own name, with the fees and fills that its trades tell."
+    if (r := await search(q, client_id)) is None: return None
+    order = said.order(r)
+    fills = await trades_of(q.orders, r.symbol, r.venue_id, client_id) if r.filled else []
+    return with_fills(order, client_id, fills)
+
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #ee074cbf
+async def quote(q: Questions, symbol: str) -> Quote:
+    row = await q.talk.ask(q.talk.asks.public('ticker/bookTicker', symbol=q.code(symbol)), said.Touch)
+    return said.quote(row, symbol, q.talk.now(), q.talk.clock.now())
+
+async def depth(q: Questions, symbol: str, levels: int) -> Depth:
+    "The best `levels` of each side, at most 5000."
+    row = await q.talk.ask(q.talk.asks.public('depth', symbol=q.code(symbol), limit=min(max(levels, 1), 5000)), said.Ladder)
+    return said.depth(row, symbol, q.talk.now(), q.talk.clock.now())
+
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #53182fc9
+async def trades(q: Questions, symbol: str, limit: int) -> list[Trade]:
+    "The latest prints, oldest first, at most 1000."
+    rows = await q.talk.ask(q.talk.asks.public('trades', symbol=q.code(symbol), limit=min(max(limit, 1), PAGE)), list[said.Print])
+    return [said.trade(r, symbol, q.talk.clock.now()) for r in rows]
+
+# %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #41f10ba5
+async def history(q: Questions, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
+    "Closed bars that lie within [start, end), oldest first: as many pages as it takes."
+    length, code, out = bar_length(bar), q.code(symbol), list[Bar]()
+    at = -(-start // length) * length
+    while at + length <= end:
+        rows = await q.talk.ask(q.talk.asks.public('klines', symbol=code, interval=bar, startTime=at // 1_000_000, endTime=end // 1_000_000 - 1, limit=PAGE), list[list[Any]])
+        page = [b for b in said.closed(rows, symbol, length, q.talk.now()) if at <= b.start and b.end <= end]
+        out += page
+        if len(rows) < PAGE or not page: return out
+        at = page[-1].end
+    return out
