@@ -389,6 +389,22 @@ def test_a_synthetic_market_keeps_its_rate_and_a_busy_stream_loses_nothing() -> 
     visit(scenario, market='synthetic', rate=3000.0, seed=5)
 
 
+def test_a_burst_is_made_ahead_and_arrives_whole() -> None:
+    async def scenario(v: Visit) -> None:
+        async def tell(**body: Any) -> tuple[int, Any]: return await v.ask('POST', '/sandbox/burst', json=body, headers={'X-Sandbox': v.card['token']})
+        async with v.socket() as ws:
+            assert (await tell(events=5_000, rate=20_000))[1]['waiting'] > 1_000
+            live = v.venue.exchange.tape(BTC, 1)[0].trade_id
+            eth = v.venue.exchange.tape('ETH-USD', 1)[0].trade_id
+            seen: dict[bool, list[int]] = {True: [], False: []}
+            while not (seen[True] and seen[False] and seen[True][-1] >= live and seen[False][-1] >= eth):
+                x = json.loads((await ws.receive(timeout=5)).data)
+                seen[int(D(x['price'])) > 30_000].append(x['id'])
+            for ids in seen.values(): assert ids == list(range(ids[0], ids[0] + len(ids)))
+        assert (await tell(events=0))[0] == 400
+    visit(scenario, market='synthetic', rate=50.0)
+
+
 def test_every_fault_has_a_test_here() -> None:
     text = Path(__file__).read_text(encoding='utf-8')
     assert [n for n in NAMES if f"'{n}'" not in text] == []

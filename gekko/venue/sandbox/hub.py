@@ -4,7 +4,8 @@
 
 # %% ../../../nbs/08_venue/sandbox/07_hub.ipynb #0ae8c8c6
 from __future__ import annotations
-import asyncio
+import asyncio, time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -61,6 +62,7 @@ class Hub:
         self._later = later or (lambda f: asyncio.get_running_loop().call_soon(f))
         self._after = after or (lambda s, f: asyncio.get_running_loop().call_later(s, f))
         self.struck: Callable[[str, str], None] = lambda op, symbol: None
+        self.stock: dict[Sink, deque[bytes]] | None = None
         self._dirty: dict[Sink, None] = {}
         self._holding: dict[Sink, None] = {}
 
@@ -81,6 +83,7 @@ class Hub:
         "Forget a client."
         for channel in list(sink.channels): self.leave(sink, channel)
         self.sinks.pop(sink, None)
+        if self.stock: self.stock.pop(sink, None)
         self._dirty.pop(sink, None)
         self._holding.pop(sink, None)
 
@@ -106,6 +109,9 @@ class Hub:
         if sink.dead:
             self.counts['lost'] += 1
             return
+        if self.stock is not None:
+            self.stock.setdefault(sink, deque()).append(data)
+            return
         if not self._dirty: self._later(self.flush)
         self._dirty[sink] = None
         sink.out.append(data)
@@ -122,6 +128,33 @@ class Hub:
             else:
                 sink.wire.write(b''.join(out))
                 self.counts['sent'] += len(out)
+
+    # -- made ahead
+    def stock_up(self) -> None:
+        "From now on messages are made and kept, until `play` has sent them all."
+        self.flush()
+        self.stock = self.stock or {}
+    async def play(self, rate: float = 0.0, turn_s: float = 0.002) -> int:
+        "Sends what was kept, in order, `rate` messages a second to each client, or with 0 as fast as it reads; then goes on live. How many were sent."
+        sent, began = dict.fromkeys(self.stock or {}, 0), time.perf_counter()
+        while self.stock:
+            for sink, kept in list(self.stock.items()):
+                done = sent.setdefault(sink, 0)
+                n = 4096 if not rate else int((time.perf_counter() - began) * rate) - done
+                if n > 0 and sink.wire.get_write_buffer_size() < 1 << 20: sent[sink] = done + self._pour(sink, kept, n)
+            await asyncio.sleep(turn_s if rate else 0)
+        self.stock = None
+        return sum(sent.values())
+
+    def _pour(self, sink: Sink, kept: deque[bytes], n: int) -> int:
+        "Writes the first `n` of what is kept for a client; a client that has left takes its stock along."
+        first = [kept.popleft() for _ in range(min(n, len(kept)))]
+        if self.stock is not None and (not kept or sink.wire.is_closing()): del self.stock[sink]
+        if sink.dead or sink.wire.is_closing(): self.counts['lost'] += len(first)
+        else:
+            sink.wire.write(b''.join(first))
+            self.counts['sent'] += len(first)
+        return len(first)
 
     # -- faults
     def _spoiled(self, listeners: Iterable[Sink], payload: bytes, op: str, symbol: str, fill: bool) -> None:

@@ -142,6 +142,10 @@ class Synthetic:
         self._since, n = now, min(int(due), self.most)
         self._owed = due - int(due)
         for symbol in self._symbols: self._quote(symbol, now)
+        self.make(n)
+
+    def make(self, n: int) -> None:
+        "So many events at once, each of a symbol drawn by lot."
         for _ in range(n): self._event(self._symbols[int(self.random.random() * len(self._symbols))])
         self.events += n
 

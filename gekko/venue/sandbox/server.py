@@ -26,7 +26,7 @@ from .market import Past, Recorded, Replay, Still, Synthetic, candles, seeded, s
 # %% auto #0
 __all__ = ['MORE_WORDS', 'Handler', 'CONTROLS', 'VenueClock', 'Call', 'Reply', 'no_symbol', 'Route', 'Socket', 'Protocol_',
            'Options', 'instead', 'SandboxServer', 'control_market', 'control_faults', 'control_clock', 'shown_work',
-           'control_orders', 'control_account', 'control_listing', 'control_wallet', 'control_stats']
+           'control_orders', 'control_account', 'control_listing', 'control_wallet', 'control_stats', 'control_burst']
 
 # %% ../../../nbs/08_venue/sandbox/10_server.ipynb #abc2f403
 class VenueClock:
@@ -182,7 +182,7 @@ class SandboxServer:
         self.authority: Authority | None = None
         self.url, self._context, self._folder = '', cast('ssl.SSLContext | None', None), cast('tempfile.TemporaryDirectory[str] | None', None)
         self._runner: web.AppRunner | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
 
     def _open_market(self) -> None:
         o, ex = self.options, self.exchange
@@ -242,6 +242,9 @@ class SandboxServer:
             self.market.step(self.clock.now())
             await asyncio.sleep(self.options.tick_s)
 
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        "A task that ends with the server."
+        self._tasks.append(_task(work))
     def expire(self) -> None: self.exchange.expire()
 
     # -- requests
@@ -388,7 +391,8 @@ class SandboxServer:
         if not secrets.compare_digest(request.headers.get('X-Sandbox', '').encode(), self.token.encode()): return _web(Reply({'error': 'the control token is wrong or missing (header X-Sandbox)'}, 401))
         try:
             body = msgspec.json.decode(await request.read() or b'{}')
-            return _web(Reply({'ok': True, **control(self, request.method, body)}))
+            said = control(self, request.method, body)
+            return _web(Reply({'ok': True, **(await said if isinstance(said, Awaitable) else said)}))
         except (GekkoError, Refusal, msgspec.DecodeError, KeyError, TypeError, ValueError) as e:
             return _web(Reply({'error': f'{type(e).__name__}: {e}'}, 400))
 
@@ -398,9 +402,9 @@ async def _periodic(s: float, work: Callable[[], None]) -> None:
         await asyncio.sleep(s)
         work()
 
-def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def _task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     "A task that says so when it dies."
-    def ended(t: asyncio.Task[None]) -> None:
+    def ended(t: asyncio.Task[Any]) -> None:
         if not t.cancelled() and (e := t.exception()): t.get_loop().call_exception_handler({'message': 'a part of the sandbox died', 'exception': e, 'task': t})
     task = asyncio.get_running_loop().create_task(work)
     task.add_done_callback(ended)
@@ -466,6 +470,20 @@ def control_stats(server: SandboxServer, method: str, body: Any) -> dict[str, An
     return {'hub': server.hub.counts, 'clients': len(server.hub.sinks), 'events': made, 'trades': {s: p.tape.count for s, p in server.exchange.pits.items()},
             'open_orders': len(server.exchange.open_works), 'deals': len(server.exchange.deals_done)}
 
-CONTROLS: dict[str, Callable[[SandboxServer, str, Any], dict[str, Any]]] = {
-    'market': control_market, 'faults': control_faults, 'clock': control_clock, 'orders': control_orders, 'account': control_account,
+async def control_burst(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
+    """POST {events, rate?}: so many events of a synthetic market are made ahead, then their messages are sent, `rate` a second to each client or as fast as it reads.
+    The times in them are those of their making. Answers when all are made; GET says how many wait."""
+    if method == 'POST':
+        if not isinstance(server.market, Synthetic): raise BadInput('burst', expected='a synthetic market', found=server.options.market)
+        n, rate = int(body['events']), float(body.get('rate', 0))
+        if not 0 < n <= 2_000_000 or rate < 0: raise BadInput('burst', expected='1 to 2000000 events, a rate from 0', found=f'{n}, {rate}')
+        server.hub.stock_up()
+        for left in range(n, 0, -500):
+            server.market.make(min(500, left))
+            await asyncio.sleep(0)
+        server.spawn(server.hub.play(rate))
+    return {'waiting': sum(map(len, (server.hub.stock or {}).values()))}
+
+CONTROLS: dict[str, Callable[[SandboxServer, str, Any], Any]] = {
+    'burst': control_burst, 'market': control_market, 'faults': control_faults, 'clock': control_clock, 'orders': control_orders, 'account': control_account,
     'listing': control_listing, 'wallet': control_wallet, 'stats': control_stats}
