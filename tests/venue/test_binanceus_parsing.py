@@ -15,7 +15,7 @@ from gekko.venue.binanceus.answers import (Execution, ExchangeInfo, Ladder, List
                                            order, read, report, text)
 from gekko.venue.binanceus.frames import Decoder
 from gekko.venue.binanceus.rest import order_params
-from gekko.venue.binanceus.roll import Roll, leg_name, split_name
+from gekko.venue.binanceus.roll import Roll, add_trades, leg_name, split_name, take_in
 
 D = Decimal
 NAMES = Markets([msgspec.convert({'symbol': b + q, 'status': 'TRADING', 'baseAsset': b, 'quoteAsset': q, 'filters': []}, Listed)
@@ -142,8 +142,8 @@ def test_each_thing_is_said_once_whatever_the_order(data: st.DataObject, end: st
     roll = Roll(said.append)
     roll.expect(Order(ME, Intent('BTC-USDT', Side.BUY, reports[0].qty, OrderType.LIMIT, limit=D(100))))
     for r in told:
-        if roll.heard(r) and mended: roll.mend(ME, fills)
-    if (known := roll.get(ME)) is not None and known.missing: roll.mend(ME, fills)
+        if take_in(roll, r) and mended: add_trades(roll, ME, fills)
+    if (known := roll.get(ME)) is not None and known.missing: add_trades(roll, ME, fills)
     assert [type(e) for e in said] == _expected(end)
     assert [e.fill.fill_id for e in said if isinstance(e, Filled)] == ['BTC-USDT:1', 'BTC-USDT:2', 'BTC-USDT:3']
     after = Order(ME, Intent('BTC-USDT', Side.BUY, reports[0].qty, OrderType.LIMIT, limit=D(100)))

@@ -17,7 +17,7 @@ from ...risk.gate import Approved
 from . import answers as said, orders as talks, questions as asked
 from .own import OwnStream, Socket
 from .rest import Signer
-from .roll import Roll, split_name
+from .roll import remember, Roll, split_name
 from .stream import BinanceUSDialect
 from .table import BARS, CAPABILITIES, QUOTAS, READERS, RECV_WINDOW_MS, VENUE, bar_length, published
 from .talk import Talk
@@ -108,7 +108,7 @@ class BinanceUS:
         name = split_name(r.client_id)[0]
         if name in self._orders.roll: return
         fills = await talks.trades_of(self._orders, r.symbol, r.venue_id, name) if r.filled else []
-        self._orders.roll.remember(r, fills)
+        remember(self._orders.roll, r, fills)
 
     async def _dial(self, path: str) -> Socket: return await self._http.websocket(path, heartbeat_s=HEARTBEAT_S)
 

@@ -14,7 +14,7 @@ from ...domain.time import SECOND, Nanos
 from ...execution.broker import unsupported
 from .answers import Mine, Report, Row, misfit, my_fill, report, state
 from .rest import amend as replacement
-from .roll import Known, Roll, leg_name, split_name
+from .roll import add_trades, begin_change, end_change, Known, leg_name, refuse, remember, repeat, Roll, say_kept, say_lost, say_stands, say_unamended, split_name, take_in
 from .table import CAPABILITIES, SETTLED_MS, contradiction
 from .talk import Talk
 from ..wire.sorting import Unheard
@@ -78,7 +78,7 @@ class Orders:
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #9af2a36f
 def hear(o: Orders, r: Report) -> None:
     "Take in a report; fills that it counts and we have not heard are fetched."
-    if o.roll.heard(r): _need(o, split_name(r.client_id)[0])
+    if take_in(o.roll, r): _need(o, split_name(r.client_id)[0])
 
 def _need(o: Orders, name: str) -> None:
     if name not in o.mending:
@@ -96,7 +96,7 @@ async def _mend(o: Orders, name: str) -> None:
             if not known.missing: return
             try: fills = await trades_of(o, known.symbol, known.venue_id, name)
             except GekkoError: continue
-            if not o.roll.mend(name, fills): return
+            if not add_trades(o.roll, name, fills): return
     finally: o.mending.discard(name)
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #4d741599
@@ -114,7 +114,7 @@ async def trades_of(o: Orders, symbol: str, venue_id: str, client_id: str) -> li
 async def submit(o: Orders, order: Order) -> None:
     "Send it once. A name that was sent before gets its first answer again."
     name, i = order.client_id, order.intent
-    if (known := o.roll.get(name)) is not None: return o.roll.repeat(known, o.now())
+    if (known := o.roll.get(name)) is not None: return repeat(o.roll, known, o.now())
     o.roll.expect(order)
     sent = o.sending[name] = asyncio.Event()
     try:
@@ -129,7 +129,7 @@ async def _fits(o: Orders, name: str, i: Intent) -> bool:
     if (no := refusal(o.talk, i, o.closed)) and not o.closed and not o.talk.halted:
         await o.talk.relist()
         no = refusal(o.talk, i, o.closed)
-    if no: o.roll.refused(name, no, o.now())
+    if no: refuse(o.roll, name, no, o.now())
     return not no
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #f1712e9a
@@ -151,10 +151,10 @@ async def _lived(o: Orders, order: Order) -> bool:
         try: found = await follow(o, order.symbol, order.client_id)
         except Retry as error:
             if pause < 1.0: await asyncio.sleep(pause); continue
-            o.roll.refused(order.client_id, f'not sent: it may have been sent before, and cannot be looked up ({error.message})', o.now())
+            refuse(o.roll, order.client_id, f'not sent: it may have been sent before, and cannot be looked up ({error.message})', o.now())
             return True
         except (Reject, Halt) as error:
-            o.roll.refused(order.client_id, str(error), o.now())
+            refuse(o.roll, order.client_id, str(error), o.now())
             return True
         if found is not None: hear(o, found)
         return found is not None
@@ -167,17 +167,17 @@ async def _send(o: Orders, name: str, i: Intent) -> None:
         sent = o.talk.clock.monotonic()
         try: row = await o.talk.ask(make, Row)
         except Unheard as error:
-            if code(error) != '-2010': o.roll.lost(name, 'submit', o.now())
+            if code(error) != '-2010': say_lost(o.roll, name, 'submit', o.now())
             o.spawn(_prove(o, name, sent))
         except Retry as error:
             if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
-            o.roll.refused(name, f'not sent: {error}', o.now())
+            refuse(o.roll, name, f'not sent: {error}', o.now())
         except (Reject, Halt) as error:
-            o.roll.refused(name, str(error), o.now())
+            refuse(o.roll, name, str(error), o.now())
             if o.talk.old_list(error): await o.talk.relist(0.0)
         else:
             if (row.clientOrderId, o.talk.markets.name(row.symbol)) != (name, i.symbol):
-                o.roll.lost(name, 'submit', o.now())
+                say_lost(o.roll, name, 'submit', o.now())
                 o.spawn(_prove(o, name, sent))
             else: hear(o, report(row, o.talk.markets))
         return
@@ -193,7 +193,7 @@ async def _prove(o: Orders, name: str, sent: Nanos) -> None:
         try: found = await o.talk.find(known.symbol, known.name)
         except GekkoError: found, proof = None, False       # the question failed: that proves nothing
         if found is not None: return hear(o, found)
-        if proof: return o.roll.refused(name, 'never reached the venue', o.now())
+        if proof: return refuse(o.roll, name, 'never reached the venue', o.now())
         await asyncio.sleep(pause)
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #e1d5d2e3
@@ -201,30 +201,30 @@ async def cancel(o: Orders, client_id: str, search: Callable[[str], Awaitable[Re
     "Ask for its end until the venue has said how it stands."
     if (sending := o.sending.get(client_id)) is not None: await sending.wait()
     try: known = o.roll.get(client_id) or await _meet(o, client_id, search)
-    except GekkoError as error: return o.roll.kept(client_id, f'not sent: {error}', o.now())
-    if known is None: return o.roll.kept(client_id, 'no such order', o.now())
+    except GekkoError as error: return say_kept(o.roll, client_id, f'not sent: {error}', o.now())
+    if known is None: return say_kept(o.roll, client_id, 'no such order', o.now())
     await _cancel(o, client_id, known)
 
 async def _meet(o: Orders, client_id: str, search: Callable[[str], Awaitable[Report | None]]) -> Known | None:
     found = await search(client_id)
-    return None if found is None else o.roll.get(client_id) or o.roll.remember(found)
+    return None if found is None else o.roll.get(client_id) or remember(o.roll, found)
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #41cc0c10
 async def _cancel(o: Orders, client_id: str, known: Known) -> None:
     began, lost = o.talk.clock.monotonic(), False
     for pause in delays():
         while known.amending: await asyncio.sleep(0.02)
-        if known.ended: return None if lost else o.roll.kept(client_id, 'already over', o.now())
+        if known.ended: return None if lost else say_kept(o.roll, client_id, 'already over', o.now())
         sent = o.talk.clock.monotonic()
         try: row = await o.talk.ask(o.talk.asks.cancel(o.talk.markets.code(known.symbol), known.name), Row)
         except Unheard:
-            if not lost: o.roll.lost(client_id, 'cancel', o.now())
+            if not lost: say_lost(o.roll, client_id, 'cancel', o.now())
             lost = True
         except Retry as error:
             pause = max(pause, error.after_s or 0.0)
-            if not lost and o.elapsed(began) + pause > o.patience_s: return o.roll.kept(client_id, f'not sent: {error}', o.now())
+            if not lost and o.elapsed(began) + pause > o.patience_s: return say_kept(o.roll, client_id, f'not sent: {error}', o.now())
         except Halt as error:
-            if not lost: return o.roll.kept(client_id, str(error), o.now())
+            if not lost: return say_kept(o.roll, client_id, str(error), o.now())
         except Reject as error:
             if await _refused_cancel(o, client_id, known, error, lost, sent): return
         else: return hear(o, report(row, o.talk.markets))
@@ -236,14 +236,14 @@ async def _refused_cancel(o: Orders, client_id: str, known: Known, error: Reject
     try: found = await o.talk.find(known.symbol, known.name)
     except GekkoError: return False
     if found is None:
-        if known.accepted or known.ended or o.elapsed(sent) > o.proof_s: o.roll.kept(client_id, 'no such order', o.now())
+        if known.accepted or known.ended or o.elapsed(sent) > o.proof_s: say_kept(o.roll, client_id, 'no such order', o.now())
         elif not known.ended: return False              # its own submit is still in doubt
         return True
     hear(o, found)
     while known.missing: await asyncio.sleep(0.02)      # its fills first
     over = state(found) in (OrderState.FILLED, OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REJECTED)
-    if not over and lost: o.roll.stands(client_id, o.now())
-    elif not over or found.status != 'CANCELED': o.roll.kept(client_id, f'already {found.status.lower()}' if over else str(error), o.now())
+    if not over and lost: say_stands(o.roll, client_id, o.now())
+    elif not over or found.status != 'CANCELED': say_kept(o.roll, client_id, f'already {found.status.lower()}' if over else str(error), o.now())
     return True
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #fdf51503
@@ -252,10 +252,10 @@ async def amend(o: Orders, order: Order) -> None:
     name, i = order.client_id, order.intent
     if (sending := o.sending.get(name)) is not None: await sending.wait()
     known = o.roll.get(name)
-    if known is None or known.ended or not known.accepted: return o.roll.unamended(name, 'no working order of this name', o.now())
+    if known is None or known.ended or not known.accepted: return say_unamended(o.roll, name, 'no working order of this name', o.now())
     no = _unchangeable(o, known, i)
-    if no: return o.roll.unamended(name, no, o.now())
-    await _replace(o, known, i, o.roll.amend(name))
+    if no: return say_unamended(o.roll, name, no, o.now())
+    await _replace(o, known, i, begin_change(o.roll, name))
 
 def _unchangeable(o: Orders, known: Known, i: Intent) -> str:
     was = known.order.intent
@@ -273,11 +273,11 @@ async def _replace(o: Orders, known: Known, i: Intent, new: str) -> None:
         except Unheard: o.spawn(_prove_change(o, known, old, new, sent))
         except Retry as error:
             if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
-            o.roll.unchanged(name, f'not sent: {error}', o.now())
+            end_change(o.roll, name, f'not sent: {error}', o.now())
         except (Reject, Halt) as error:
             gone, why = _rows(error.values.get('data'))
             if gone is not None: hear(o, report(gone, o.talk.markets))
-            o.roll.unchanged(name, why or str(error), o.now())
+            end_change(o.roll, name, why or str(error), o.now())
             if o.talk.old_list(error): await o.talk.relist(0.0)
         else: hear(o, report(done.newOrderResponse, o.talk.markets))
         return
@@ -294,7 +294,7 @@ async def _prove_change(o: Orders, known: Known, old: str, new: str, sent: Nanos
         except GekkoError: before = None
         if before is not None and (proof or before.status == 'FILLED'):
             hear(o, before)
-            return o.roll.unchanged(known.order.client_id, 'never reached the venue' if proof else 'filled', o.now())
+            return end_change(o.roll, known.order.client_id, 'never reached the venue' if proof else 'filled', o.now())
         await asyncio.sleep(pause)
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #7a04eb80

@@ -15,7 +15,8 @@ from ...execution.ids import is_client_id
 from .answers import Report, fill_place, intent, state
 
 # %% auto #0
-__all__ = ['leg_name', 'split_name', 'Known', 'ending', 'by_trade', 'Roll']
+__all__ = ['leg_name', 'split_name', 'Known', 'ending', 'by_trade', 'Roll', 'take_in', 'add_trades', 'refuse', 'say_lost',
+           'repeat', 'say_stands', 'say_kept', 'begin_change', 'end_change', 'say_unamended', 'remember']
 
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #609448f0
 _LEG = re.compile(r'(.+)_a([1-9][0-9]{0,3})')
@@ -71,26 +72,28 @@ def by_trade(f: Fill) -> tuple[Nanos, int]:
     return f.ts, place[1] if place else 0
 
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #8c0691f6
-def _new(now: Decimal | None, was: Decimal | None) -> Decimal | None: return now if now != was else None
-
 class Roll:
     "The orders of this account and their words. Used from one thread; `say` takes each event once."
     def __init__(self, say: Callable[[OrderEvent], object]) -> None:
-        self._out, self._known, self.said = say, dict[str, Known](), 0
+        self._out, self.known, self.said = say, dict[str, Known](), 0
         self._numbers: dict[tuple[str, str], str] = {}
 
-    def _say(self, event: OrderEvent) -> None:
+    def say(self, event: OrderEvent) -> None:
         self.said += 1
         self._out(event)
 
-    def __contains__(self, client_id: object) -> bool: return client_id in self._known
-    def get(self, client_id: str) -> Known | None: return self._known.get(client_id)
+    def __contains__(self, client_id: object) -> bool: return client_id in self.known
+
+    def get(self, client_id: str) -> Known | None: return self.known.get(client_id)
+
     def open(self) -> list[Known]:
         "Orders that are not over, oldest first; those too whose submit was not heard."
-        return [k for k in self._known.values() if not k.ended]
+        return [k for k in self.known.values() if not k.ended]
+
     def owner(self, symbol: str, venue_id: str) -> str | None:
         "The client id of the venue's order number, where it is known."
         return self._numbers.get((symbol, venue_id))
+
     def number(self, symbol: str, venue_id: str, name: str) -> str:
         "Remember whose number this is, under our own name."
         self._numbers[symbol, venue_id] = root = split_name(name)[0]
@@ -98,111 +101,121 @@ class Roll:
 
     def expect(self, order: Order) -> Known:
         "We are about to send it."
-        known = self._known[order.client_id] = Known(order)
+        known = self.known[order.client_id] = Known(order)
         return known
 
-    def repeat(self, known: Known, ts: Nanos) -> None:
-        "A resend of what was answered: the same answer. While there is none, there is nothing to say."
-        if known.accepted: self._say(Accepted(known.order.client_id, known.venue_id, ts))
-        elif known.ended: self._say(Rejected(known.order.client_id, known.reason, ts))
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #8bacf2c8
+def _accept(roll: Roll, known: Known, r: Report) -> None:
+    if r.venue_id and known.venue_id != r.venue_id:
+        known.venue_id = r.venue_id
+        roll.number(r.symbol, r.venue_id, r.client_id)
+    if known.accepted: return
+    known.accepted, known.ended = True, False
+    roll.say(Accepted(known.order.client_id, known.venue_id, r.ts))
 
-    def remember(self, r: Report, fills: Iterable[Fill] = ()) -> Known:
-        "An order of an earlier life, found at the start: what happened before is on record already, and is not said."
-        name, leg = split_name(r.client_id)
-        known = self._known[name] = Known(Order(name, intent(r)), leg, r.venue_id, True, state(r) in _OVER, '', r.filled, r.filled, {f.fill_id: f for f in fills})
-        self.number(r.symbol, r.venue_id, name)
-        return known
+def _add(roll: Roll, known: Known, f: Fill) -> None:
+    if f.fill_id in known.fills or f.fill_id in known.pending: return
+    known.pending[f.fill_id] = Fill(f.fill_id, known.order.client_id, f.symbol, f.side, f.qty, f.price, f.fee, f.fee_currency, f.ts, f.maker)
 
-    def heard(self, r: Report) -> bool:
-        "Take in a report; True when fills are missing that it counts."
-        name, leg = split_name(r.client_id)
-        known = self._known.get(name) or self._known.setdefault(name, Known(Order(name, intent(r)), leg))
-        if leg < known.leg: return False
-        if leg > known.leg: self._replaced(known, leg, r)
-        if r.status != 'REJECTED': self._accept(known, r)
-        for f in r.fills: self._add(known, f)
-        known.seen = max(known.seen, r.filled)
-        if state(r) in _OVER:
-            if known.amending and r.status == 'CANCELED': known.held = r
-            else: known.final = known.final or r
-        return self._settle(known)
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #f283840b
+def _settle(roll: Roll, known: Known) -> bool:
+    "Say the fills that wait once none is missing before them, then the end."
+    if known.missing: return True
+    for f in sorted(known.pending.values(), key=by_trade):
+        known.fills[f.fill_id] = f
+        known.filled = EXACT.add(known.filled, f.qty)
+        roll.say(Filled(known.order.client_id, f, f.ts))
+    known.pending.clear()
+    known.seen = max(known.seen, known.filled)
+    if known.final is not None and not known.ended:
+        known.ended, known.reason = True, known.final.reason
+        if (end := ending(known.order.client_id, known.final)) is not None: roll.say(end)
+    return False
 
-    def mend(self, client_id: str, fills: Iterable[Fill]) -> bool:
-        "Take in an order's trades as the venue lists them; True when some are missing still."
-        known = self._known[client_id]
-        for f in fills: self._add(known, f)
-        return self._settle(known)
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #db4b2e60
+def _new(now: Decimal | None, was: Decimal | None) -> Decimal | None: return now if now != was else None
 
-    def refused(self, client_id: str, reason: str, ts: Nanos) -> None:
-        "The venue would not have it, or it is proved that it never got it."
-        known = self._known[client_id]
-        if known.accepted or known.ended: return
-        known.ended, known.reason = True, reason
-        self._say(Rejected(client_id, reason, ts))
+def _replaced(roll: Roll, known: Known, leg: int, r: Report) -> None:
+    "The venue knows the order by its next name: it was changed."
+    was = known.order.intent
+    known.leg, known.amending, known.held, known.final, known.ended = leg, False, None, None, False
+    known.venue_id, known.order = r.venue_id, Order(known.order.client_id, replace(was, qty=r.qty, limit=r.limit, stop=r.stop))
+    roll.number(r.symbol, r.venue_id, r.client_id)
+    if known.accepted: roll.say(Amended(known.order.client_id, _new(r.qty, was.qty), _new(r.limit, was.limit), _new(r.stop, was.stop), r.ts))
 
-    def lost(self, client_id: str, what: str, ts: Nanos) -> None:
-        "A submit or cancel was not heard; not worth a word when another side has told how it ended."
-        known = self._known[client_id]
-        if not known.ended and not (what == 'submit' and known.accepted): self._say(Lost(client_id, what, ts))
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #17662b69
+def take_in(roll: Roll, r: Report) -> bool:
+    "Take in a report; True when fills are missing that it counts."
+    name, leg = split_name(r.client_id)
+    known = roll.known.get(name) or roll.known.setdefault(name, Known(Order(name, intent(r)), leg))
+    if leg < known.leg: return False
+    if leg > known.leg: _replaced(roll, known, leg, r)
+    if r.status != 'REJECTED': _accept(roll, known, r)
+    for f in r.fills: _add(roll, known, f)
+    known.seen = max(known.seen, r.filled)
+    if state(r) in _OVER:
+        if known.amending and r.status == 'CANCELED': known.held = r
+        else: known.final = known.final or r
+    return _settle(roll, known)
 
-    def stands(self, client_id: str, ts: Nanos) -> None:
-        "Proved to work still, after a cancel that was not heard."
-        known = self._known[client_id]
-        if not known.ended: self._say(Accepted(client_id, known.venue_id, ts))
+def add_trades(roll: Roll, client_id: str, fills: Iterable[Fill]) -> bool:
+    "Take in an order's trades as the venue lists them; True when some are missing still."
+    known = roll.known[client_id]
+    for f in fills: _add(roll, known, f)
+    return _settle(roll, known)
 
-    def kept(self, client_id: str, reason: str, ts: Nanos) -> None:
-        "A cancel was refused."
-        self._say(CancelRejected(client_id, reason, ts))
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #7269b96c
+def refuse(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
+    "The venue would not have it, or it is proved that it never got it."
+    known = roll.known[client_id]
+    if known.accepted or known.ended: return
+    known.ended, known.reason = True, reason
+    roll.say(Rejected(client_id, reason, ts))
 
-    def amend(self, client_id: str) -> str:
-        "A change is on its way; gives the name of what replaces it. An end of the old order is held back until we know whose doing it was."
-        known = self._known[client_id]
-        known.amending = True
-        return leg_name(client_id, known.leg + 1)
+def say_lost(roll: Roll, client_id: str, what: str, ts: Nanos) -> None:
+    "A submit or cancel was not heard; not worth a word when another side has told how it ended."
+    known = roll.known[client_id]
+    if not known.ended and not (what == 'submit' and known.accepted): roll.say(Lost(client_id, what, ts))
 
-    def unamended(self, client_id: str, reason: str, ts: Nanos) -> None:
-        "A change was refused before it was sent."
-        self._say(AmendRejected(client_id, reason, ts))
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #bf98103f
+def repeat(roll: Roll, known: Known, ts: Nanos) -> None:
+    "A resend of what was answered: the same answer. While there is none, there is nothing to say."
+    if known.accepted: roll.say(Accepted(known.order.client_id, known.venue_id, ts))
+    elif known.ended: roll.say(Rejected(known.order.client_id, known.reason, ts))
 
-    def unchanged(self, client_id: str, reason: str, ts: Nanos) -> None:
-        "The change failed: it works on as it was, or, if its end was heard meanwhile, that end is said."
-        known = self._known[client_id]
-        known.amending = False
-        self._say(AmendRejected(client_id, reason, ts))
-        if known.held is not None:
-            known.final, known.held = known.held, None
-            self._settle(known)
+def say_stands(roll: Roll, client_id: str, ts: Nanos) -> None:
+    "Proved to work still, after a cancel that was not heard."
+    known = roll.known[client_id]
+    if not known.ended: roll.say(Accepted(client_id, known.venue_id, ts))
 
-    def _replaced(self, known: Known, leg: int, r: Report) -> None:
-        "The venue knows the order by its next name: it was changed."
-        was = known.order.intent
-        known.leg, known.amending, known.held, known.final, known.ended = leg, False, None, None, False
-        known.venue_id, known.order = r.venue_id, Order(known.order.client_id, replace(was, qty=r.qty, limit=r.limit, stop=r.stop))
-        self.number(r.symbol, r.venue_id, r.client_id)
-        if known.accepted: self._say(Amended(known.order.client_id, _new(r.qty, was.qty), _new(r.limit, was.limit), _new(r.stop, was.stop), r.ts))
+def say_kept(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
+    "A cancel was refused."
+    roll.say(CancelRejected(client_id, reason, ts))
 
-    def _accept(self, known: Known, r: Report) -> None:
-        if r.venue_id and known.venue_id != r.venue_id:
-            known.venue_id = r.venue_id
-            self.number(r.symbol, r.venue_id, r.client_id)
-        if known.accepted: return
-        known.accepted, known.ended = True, False
-        self._say(Accepted(known.order.client_id, known.venue_id, r.ts))
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #129ebfb3
+def begin_change(roll: Roll, client_id: str) -> str:
+    "A change is on its way; gives the name of what replaces it. An end of the old order is held back until we know whose doing it was."
+    known = roll.known[client_id]
+    known.amending = True
+    return leg_name(client_id, known.leg + 1)
 
-    def _add(self, known: Known, f: Fill) -> None:
-        if f.fill_id in known.fills or f.fill_id in known.pending: return
-        known.pending[f.fill_id] = Fill(f.fill_id, known.order.client_id, f.symbol, f.side, f.qty, f.price, f.fee, f.fee_currency, f.ts, f.maker)
+def end_change(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
+    "The change failed: it works on as it was, or, if its end was heard meanwhile, that end is said."
+    known = roll.known[client_id]
+    known.amending = False
+    roll.say(AmendRejected(client_id, reason, ts))
+    if known.held is not None:
+        known.final, known.held = known.held, None
+        _settle(roll, known)
 
-    def _settle(self, known: Known) -> bool:
-        "Say the fills that wait once none is missing before them, then the end."
-        if known.missing: return True
-        for f in sorted(known.pending.values(), key=by_trade):
-            known.fills[f.fill_id] = f
-            known.filled = EXACT.add(known.filled, f.qty)
-            self._say(Filled(known.order.client_id, f, f.ts))
-        known.pending.clear()
-        known.seen = max(known.seen, known.filled)
-        if known.final is not None and not known.ended:
-            known.ended, known.reason = True, known.final.reason
-            if (end := ending(known.order.client_id, known.final)) is not None: self._say(end)
-        return False
+def say_unamended(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
+    "A change was refused before it was sent."
+    roll.say(AmendRejected(client_id, reason, ts))
+
+# %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #87c88dac
+def remember(roll: Roll, r: Report, fills: Iterable[Fill] = ()) -> Known:
+    "An order of an earlier life, found at the start: what happened before is on record already, and is not said."
+    name, leg = split_name(r.client_id)
+    known = roll.known[name] = Known(Order(name, intent(r)), leg, r.venue_id, True, state(r) in _OVER, '', r.filled, r.filled, {f.fill_id: f for f in fills})
+    roll.number(r.symbol, r.venue_id, name)
+    return known
