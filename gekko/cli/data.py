@@ -4,14 +4,18 @@
 
 # %% ../../nbs/14_cli/03_data.ipynb #72ecf461
 from __future__ import annotations
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from .show import when
+from .show import progress, when
 from ..desk.config import Settings
 from ..domain.errors import BadInput
 
 # %% auto #0
-__all__ = ['import_file', 'list_data', 'check_data', 'verify_ledger', 'show_ledger']
+__all__ = ['import_file', 'list_data', 'check_data', 'venue_for', 'listed', 'pull_data', 'record_data', 'told_to_stop',
+           'list_recordings', 'verify_ledger', 'show_ledger']
 
 # %% ../../nbs/14_cli/03_data.ipynb #99bedf8b
 def import_file(settings: Settings, path: Path, symbol: str, bar: str, tz: str, stamp: str, revise: bool = False) -> dict[str, Any]:
@@ -45,6 +49,95 @@ def check_data(settings: Settings, symbol: str, bar: str = '') -> dict[str, Any]
     for f in report.flags: kinds[f.kind] = kinds.get(f.kind, 0) + 1
     return {'symbol': symbol, 'bar': bar, 'rows': len(frame), 'calendar': instrument.calendar, 'found': ', '.join(f'{n} {k}' for k, n in kinds.items()) or 'nothing odd',
             'flags': [{'time': when(f.ts), 'kind': f.kind, 'column': f.column, 'expected': f.expected, 'found': f.found} for f in report.flags]}
+
+# %% ../../nbs/14_cli/03_data.ipynb #5a0882fb
+def venue_for(settings: Settings, venue: str) -> Any:
+    "The venue's adapter for market data, not connected: with the kept credentials, or none at the venue's public address where data are for everybody."
+    from importlib import import_module
+    from gekko.domain.time import SystemClock
+    from gekko.venue.venues import VENUES, known, open_venue
+    from gekko.venue.wire.secret import Access, Credentials, Secret, load_access
+    if known(venue) and (settings.home/'venues'/f'{venue}.json').exists(): return open_venue(load_access(settings.home, venue), SystemClock())
+    if venue == 'oanda': return open_venue(load_access(settings.home, venue), SystemClock())      # says what is missing: this venue shows nothing without a token
+    public = import_module(VENUES[venue][0].replace('.broker', '.table')).PUBLIC
+    return open_venue(Access(venue, (public,), Credentials('public', Secret(''), Secret(''))), SystemClock())
+
+def listed(adapter: Any, symbols: Sequence[str]) -> dict[str, Any]:
+    "The instruments of these symbols; an unknown one is refused with the nearest that there are."
+    from gekko.data.store import unknown_symbol
+    known = adapter.refresh()
+    for s in symbols:
+        if s not in known: raise unknown_symbol(s, sorted(known))
+    return {s: known[s] for s in symbols}
+
+def pull_data(settings: Settings, symbols: Sequence[str], venue: str, bar: str, start: str, end: str = '', suffix: str = '', quiet: bool = True) -> list[dict[str, Any]]:
+    "A venue's closed bars into the store, resumed where an earlier pull stopped; one row a symbol. `suffix` goes behind each symbol's name in the store, where another venue has the plain one."
+    from dataclasses import replace
+    from gekko.data.pull import Pulled, pull, resume_at, same_venue
+    from gekko.data.store import Store
+    from gekko.domain.time import SystemClock, duration, utc
+    clock, store = SystemClock(), Store(settings.store)
+    first, last = utc(start), utc(end) if end else clock.now()
+    adapter, out = venue_for(settings, venue), []
+    try:
+        kept = adapter.bars()
+        if bar not in kept: raise BadInput('bar', expected=f'one that {venue} keeps: {" ".join(kept)}', found=bar)
+        series = {s: replace(i, symbol=s + suffix) for s, i in listed(adapter, symbols).items()}
+        for i in series.values(): same_venue(store, i)
+        for s, i in series.items():
+            at, done = resume_at(store, i.symbol, bar, first), Pulled(i.symbol, bar, 0, first, first)
+            total = max((min(last, clock.now()) - at) // duration(bar), 1)
+            def history(lo: int, hi: int, s: str = s, name: str = i.symbol) -> list[Any]: return [replace(b, symbol=name) for b in adapter.history(s, bar, lo, hi)]
+            with progress(f'{i.symbol} {bar}', quiet) as move:
+                for done in pull(store, i, bar, first, last, history, clock): move(min(done.rows, total), total, when(done.end)[:16])
+            out.append({'symbol': i.symbol, 'bar': bar, 'rows': done.rows, 'from': when(at), 'to': when(done.end) if done.rows or done.end > first else when(at)})
+    finally: adapter.close()
+    return out
+
+# %% ../../nbs/14_cli/03_data.ipynb #2a20dc54
+def record_data(settings: Settings, symbols: Sequence[str], venue: str, kinds: Sequence[str], seconds: float, session: str = '', quiet: bool = True) -> dict[str, Any]:
+    "What a venue's stream says of `symbols` into the store, for `seconds` (0: until interrupted); the recording's name and how whole it is."
+    import time
+    from gekko.data.dialect import Subscription
+    from gekko.data.recording import Recorder
+    from gekko.data.stream import Stream
+    from gekko.domain.time import SystemClock, iso
+    clock, adapter = SystemClock(), venue_for(settings, venue)
+    name = session or f'{venue}-{iso(clock.now())[:19].replace(":", "").replace("-", "")}'
+    stop, heard = threading.Event(), {k: 0 for k in ('quotes', 'trades', 'holes')}
+    try:
+        listed(adapter, symbols)
+        dialect = adapter.dialect()
+        wanted = [Subscription(s, k) for s in symbols for k in kinds if not dialect.known(s, k)]
+        if not wanted: raise BadInput('nothing to record', expected=f'kinds that {venue} streams', found=' '.join(kinds))
+        stream, recorder = Stream(dialect, clock), Recorder(settings.store, name, clock)
+        stream.tap(recorder.see)
+        stream.want(wanted)
+        running = (getattr(adapter, 'loop', None) or adapter._loop).spawn(stream.run())
+        until = time.monotonic() + seconds if seconds else float('inf')
+        with told_to_stop(stop), progress(f'recording {" ".join(symbols)}', quiet) as move:
+            while time.monotonic() < until and not stop.wait(0.25) and not running.done():
+                for e in stream.poll(): heard[f'{type(e).__name__.lower()}s'] = heard.get(f'{type(e).__name__.lower()}s', 0) + 1
+                move(int(seconds - (until - time.monotonic())) if seconds else 0, int(seconds) or 1, f'{recorder.seen:,} events')
+        stream.close()
+        running.result(10)      # raises what ended it early, once the last event has been seen
+        recorder.close()
+        return {'session': name, 'events': recorder.written, 'holes': heard['holes'], 'dropped': recorder.dropped, 'subscriptions': len(wanted)}
+    finally: adapter.close()
+
+@contextmanager
+def told_to_stop(stop: threading.Event) -> Iterator[None]:
+    "SIGINT and SIGTERM set `stop`, so that what was recorded is written before we go."
+    import signal
+    before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)} if threading.current_thread() is threading.main_thread() else {}
+    try: yield
+    finally:
+        for n, old in before.items(): signal.signal(n, old)
+
+def list_recordings(settings: Settings) -> list[dict[str, Any]]:
+    "The recordings in the store."
+    from gekko.data.recording import sessions
+    return [{'session': s.session, 'events': s.events, 'first': when(s.first), 'last': when(s.last)} for s in sessions(settings.store)]
 
 # %% ../../nbs/14_cli/03_data.ipynb #9cbb72fe
 def verify_ledger(settings: Settings, account: str = '', url: str = '') -> dict[str, Any]:

@@ -23,8 +23,8 @@ Json = Annotated[bool, typer.Option('--json', help='Print one line of JSON.')]
 __all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'sandbox_app', 'Option', 'venue_app', 'Venue',
            'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
            'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'data_import', 'data_list', 'data_check',
-           'ledger_verify', 'ledger_show', 'sandbox_serve', 'venue_add', 'venue_list', 'dashboard', 'doctor', 'bench',
-           'main']
+           'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'sandbox_serve', 'venue_add',
+           'venue_list', 'dashboard', 'doctor', 'bench', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -165,6 +165,29 @@ def data_check(symbol: str, bar: str = '', json_out: Json = False) -> None:
     "The quality of a series: what is missing, doubled, contradictory or odd."
     from gekko.cli.data import check_data
     answer(lambda: check_data(_settings(), symbol, bar), json_out, lambda d: show.facts({k: v for k, v in d.items() if k != 'flags'}) + '\n' + show.table(d['flags'][:20]))
+
+# %% ../../nbs/14_cli/04_main.ipynb #2c725795
+@data_app.command('pull')
+def data_pull(symbols: Annotated[list[str], typer.Argument(help='As BTC-USD EUR-USD.')], venue: Annotated[str, typer.Option(help='binanceus, coinbase or oanda.')], bar: Annotated[str, typer.Option(help='Length of a bar, as 1m or 1d.')],
+              start: Annotated[str, typer.Option(help='First day (UTC).')], end: Annotated[str, typer.Option(help='Last instant; now when left out.')] = '',
+              suffix: Annotated[str, typer.Option(help='Behind the names in the store, as .cb, where another venue has the plain ones.')] = '', json_out: Json = False) -> None:
+    "A venue's history into the store; run again, it goes on where it stopped."
+    from gekko.cli.data import pull_data
+    answer(lambda: pull_data(_settings(), symbols, venue, bar, start, end, suffix, json_out), json_out, show.table)
+
+@data_app.command('record')
+def data_record(symbols: Annotated[list[str], typer.Argument(help='As BTC-USD EUR-USD.')], venue: Annotated[str, typer.Option(help='binanceus, coinbase or oanda.')],
+                kinds: Annotated[str, typer.Option(help='What to record.')] = 'quote,trade,book', seconds: Annotated[float, typer.Option(help='0: until interrupted.')] = 0.0,
+                session: Annotated[str, typer.Option(help='Name of the recording.')] = '', json_out: Json = False) -> None:
+    "A venue's stream into the store, event by event."
+    from gekko.cli.data import record_data
+    answer(lambda: record_data(_settings(), symbols, venue, [k.strip() for k in kinds.split(',')], seconds, session, json_out), json_out, show.facts)
+
+@data_app.command('recordings')
+def data_recordings(json_out: Json = False) -> None:
+    "The recordings in the store."
+    from gekko.cli.data import list_recordings
+    answer(lambda: list_recordings(_settings()), json_out, show.table)
 
 # %% ../../nbs/14_cli/04_main.ipynb #c6cdf959
 ledger_app = typer.Typer(help='The books.', no_args_is_help=True)

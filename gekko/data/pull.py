@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from .bars import bar_text, datetimes
-from .store import Store, list_series
+from .store import Store, list_series, read_instrument
 from ..domain.errors import BadInput, Halt
 from ..domain.instrument import Instrument
 from ..domain.market import Bar
@@ -16,7 +16,7 @@ from ..domain.time import Clock, Nanos, duration, iso
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['History', 'as_frame', 'Pulled', 'resume_at', 'pull']
+__all__ = ['History', 'as_frame', 'Pulled', 'resume_at', 'same_venue', 'pull']
 
 # %% ../../nbs/01_data/22_pull.ipynb #9af72d93
 History = Callable[[Nanos, Nanos], Sequence[Bar]]
@@ -46,6 +46,12 @@ def resume_at(store: Store, symbol: str, bar: str, start: Nanos) -> Nanos:
     "Where to go on: the end of the last stored bar, or `start` when that is later or nothing is stored."
     mine = [s for s in list_series(store) if (s.symbol, s.bar) == (symbol, bar)]
     return max([start, *(s.last + duration(bar) for s in mine)])
+
+# %% ../../nbs/01_data/22_pull.ipynb #103c9f75
+def same_venue(store: Store, instrument: Instrument) -> None:
+    "BadInput when the store has a series of this name from elsewhere: two venues' prices in one series would be nobody's."
+    if not any(s.symbol == instrument.symbol for s in list_series(store)): return
+    if (held := read_instrument(store, instrument.symbol).venue) != instrument.venue: raise BadInput(f'{instrument.symbol} in the store is of another venue', expected=f'{held}, or another name in the store', found=instrument.venue)
 
 # %% ../../nbs/01_data/22_pull.ipynb #1d6d5f38
 def _checked(bars: Sequence[Bar], symbol: str, length: Nanos, after: Nanos, now: Nanos) -> list[Bar]:
