@@ -67,5 +67,24 @@ def binanceus(fees_bps: str = '0') -> Iterator[Stage]:
         finally: venue.close()
 
 
-WIRED: dict[str, Callable[[], AbstractContextManager[Stage]]] = {'binanceus': binanceus}
+@contextmanager
+def coinbase() -> Iterator[Stage]:
+    "Coinbase's adapter on its sandbox, over real sockets: a book of one level where a card asks for a thin market, and a spread of one tick."
+    from broker_wired import AtOnce
+
+    from gekko.venue.coinbase.broker import Coinbase
+    from gekko.venue.sandbox.serve import sandbox
+    from gekko.venue.wire.secret import access_of
+    clock, symbol = SystemClock(), 'BTC-USD'
+    with sandbox('coinbase', symbols=(symbol,)) as box:
+        venue = Coinbase(access_of(box.card), clock, timeout_s=3.0)
+        try:
+            venue.connect()
+            instrument = venue.instruments()[symbol]
+            def market(price: Decimal, size: Decimal | None) -> None: box.set_price(symbol, price, size, spread=instrument.tick, levels=1 if size else 10)
+            yield AtOnce(venue, instrument, clock, market, lambda: box.advance(86_400), patience_s=5.0)
+        finally: venue.close()
+
+
+WIRED: dict[str, Callable[[], AbstractContextManager[Stage]]] = {'binanceus': binanceus, 'coinbase': coinbase}
 "Venues behind a wire. They have a server to start and to stop, so each is a context."

@@ -127,3 +127,21 @@ def desk(*, timeout_s: float = 2.0, quiet_s: float = 5.0, connect: bool = True, 
             if connect: venue.connect()
             yield Desk(there, venue)
         finally: venue.close()
+
+
+def trade(d: Desk) -> None:
+    "A little of everything, while whatever was armed strikes."
+    first, resting, doomed = d.buy('0.5'), d.buy('0.2', LIMIT, limit='59000'), d.buy('0.1', LIMIT, limit='50000')
+    d.expect(first, OrderState.FILLED)
+    d.until(lambda: d.state(resting) is OrderState.ACCEPTED and d.state(doomed) is OrderState.ACCEPTED)
+    d.there.set_price(SYMBOL, 58990, '0.015')
+    d.until(lambda: d.tracker.get(resting).filled > 0)
+    d.venue.cancel(doomed)
+    d.there.set_price(SYMBOL, 58000)
+    d.expect(resting, OrderState.FILLED)
+    d.until(lambda: d.state(doomed).terminal)
+    d.expect(d.sell('0.3'), OrderState.FILLED)
+    d.agree()
+
+
+def struck(d: Desk, name: str) -> int: return d.there.call(lambda: sum(x['fault'] == name for x in d.there.server.faults.done))

@@ -113,7 +113,7 @@ class Account(msgspec.Struct, frozen=True):
     uuid: str = ''
 
     @property
-    def total(self) -> Decimal: return EXACT.add(self.available_balance.value, self.hold.value if self.hold else ZERO)
+    def total(self) -> Decimal: return EXACT.add(dec(self.available_balance.value), dec(self.hold.value) if self.hold else ZERO)
 
 class Accounts(msgspec.Struct, frozen=True):
     accounts: list[Account] = []
@@ -241,8 +241,9 @@ class Deals(msgspec.Struct, frozen=True):
 def fill_of(d: Deal, client_id: str, lot: Decimal) -> Fill:
     "The deal in our words; Halt for a reversal or a correction, which a person must book."
     if d.trade_type not in ('FILL', ''): raise Halt(f'{VENUE} changed a deal after the fact: {d.trade_type} of order {d.order_id}', entry_id=d.entry_id, trade_id=d.trade_id)
-    qty = to_step(EXACT.divide(d.size, d.price), lot) if d.size_in_quote else d.size
-    return Fill(deal_id(d), client_id, d.product_id, Side(d.side.lower()), qty, d.price, amount(d.commission), d.product_id.rpartition('-')[2], stamp(d.trade_time), d.liquidity_indicator == 'MAKER')
+    size, price = dec(d.size), dec(d.price)
+    qty = to_step(EXACT.divide(size, price), lot) if d.size_in_quote else size
+    return Fill(deal_id(d), client_id, d.product_id, Side(d.side.lower()), qty, price, amount(d.commission), d.product_id.rpartition('-')[2], stamp(d.trade_time), d.liquidity_indicator == 'MAKER')
 
 def deal_id(d: Deal) -> str:
     "What makes a deal one of a kind in an account."

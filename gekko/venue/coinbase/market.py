@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Protocol, TypeVar
 import msgspec
 from ...domain.market import Bar, Depth, Level, Quote, Trade
+from ...domain.money import dec
 from ...domain.time import SECOND, Nanos
 from .answers import stamp
 
@@ -42,7 +43,7 @@ def quote_of(b: Ladder, symbol: str, received: Nanos) -> Quote | None:
     "The top of a book; None while a side is empty."
     if not (b.bids and b.asks): return None
     bid, ask = b.bids[0], b.asks[0]
-    return Quote(symbol, stamp(b.time) or received, bid.price, ask.price, bid.size, ask.size, received)
+    return Quote(symbol, stamp(b.time) or received, dec(bid.price), dec(ask.price), dec(bid.size), dec(ask.size), received)
 
 # %% ../../../nbs/08_venue/coinbase/03_market.ipynb #f3a0e849
 class Print(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ TAKER = {'BUY': 'sell', 'SELL': 'buy'}
 "The venue's `side` of a print is the maker's; ours is the taker's."
 
 def trade_of(p: Print, symbol: str, received: Nanos) -> Trade:
-    return Trade(symbol, stamp(p.time), p.price, p.size, TAKER.get(p.side, ''), p.trade_id, received)
+    return Trade(symbol, stamp(p.time), dec(p.price), dec(p.size), TAKER.get(p.side, ''), p.trade_id, received)
 
 P = TypeVar('P', bound='Numbered')
 

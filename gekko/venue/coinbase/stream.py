@@ -210,8 +210,11 @@ class CoinbaseDialect:
         self._tops = {p: t for p, t in self._tops.items() if any(s in self._quotes for s in self._names.get(p, ()))}
 
     def decode(self, frame: bytes | str, received: Nanos) -> Heard:
-        try: f = _FRAME.decode(frame)
-        except msgspec.DecodeError as e: raise BadInput(f'{VENUE}: a frame that is not understood', expected='a message of its channels', found=str(e)[:200]) from None
+        try: return self._understood(_FRAME.decode(frame), received)
+        except (msgspec.DecodeError, ValueError, ArithmeticError) as e: why = str(e)[:200]
+        raise BadInput(f'{VENUE}: a frame that is not understood', expected='a message of its channels', found=why)
+
+    def _understood(self, f: Frame, received: Nanos) -> Heard:
         seq, channel = f.sequence_num + 1, f.channel
         if seq != self._next: self._step(seq)
         else: self._next = seq + 1
