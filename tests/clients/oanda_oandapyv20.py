@@ -191,6 +191,6 @@ move('155.000', 'USD-JPY')
 for t in threads:
     t.join(10)
 own = [t for t in heard['own'] if t['type'] != 'HEARTBEAT']
-out['stream'] = {'first': heard['own'][0]['type'], 'same': own == ask(transactions.TransactionsSinceID(me, params={'id': start}))['transactions'], 'prices': sorted({p['type'] for p in heard['prices']}),
-                 'snapshot': sorted(p['instrument'] for p in heard['prices'][:2]), 'last': heard['prices'][-1]['asks'][0]['price']}
+out['stream'] = {'first': heard['own'][0]['type'], 'same': own == ask(transactions.TransactionsSinceID(me, params={'id': start}))['transactions'], 'prices': sorted({p['type'] for p in heard['prices']} - {'HEARTBEAT'}),
+                 'snapshot': sorted(p['instrument'] for p in heard['prices'] if p['type'] == 'PRICE')[:1] + sorted(p['instrument'] for p in heard['prices'] if p['type'] == 'PRICE')[-1:], 'last': heard['prices'][-1]['asks'][0]['price']}
 print(json.dumps(out))

@@ -168,6 +168,6 @@ for t in threads:
     t.join(10)
 own = [t for kind, t in heard['own'] if kind == 'transaction.Transaction']
 every = ask(api.transaction.since(me, id=start), 200)['transactions']
-out['stream'] = {'kinds': sorted({k for parts in heard.values() for k, _ in parts}), 'same': [t.id for t in own] == [t.id for t in every][:len(own)], 'told': len(own) >= len(since), 'last': heard['prices'][-1][1].asks[0].price}
+out['stream'] = {'kinds': sorted({k for parts in heard.values() for k, _ in parts} - {'pricing.PricingHeartbeat'}), 'same': [t.id for t in own] == [t.id for t in every][:len(own)], 'told': len(own) >= len(since), 'last': heard['prices'][-1][1].asks[0].price}
 out['strange'], out['compared'] = sorted(strange), sorted(seen)
 print(json.dumps(out))
