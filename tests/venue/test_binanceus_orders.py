@@ -301,10 +301,25 @@ def test_account_market_and_history(desk: Desk) -> None:
     now = desk.clock.now()
     minute = 60 * 10 ** 9
     bars = desk.venue.history(BTC, '1m', now - 2500 * minute, now + minute)
-    assert len(bars) in (2499, 2500) and bars[-1].end <= now + 10 ** 9
+    assert len(bars) in (2500, 2501) and bars[-1].end <= now + 10 ** 9 and bars[0].end > now - 2500 * minute
     assert [b.start for b in bars] == list(range(bars[0].start, bars[-1].end, minute))
     with pytest.raises(BadInput, match='1m 3m 5m'): desk.venue.history(BTC, '7m', 0, now)
     with pytest.raises(BadInput, match='unknown symbol'): desk.venue.quote('XYZ-USD')
+
+
+def test_prices_need_no_account() -> None:
+    "As a data pull does: no key, not connected."
+    from gekko.venue.wire.secret import Access, Address, Credentials, Secret
+    from gekko.domain.time import SystemClock
+    from gekko.venue.binanceus.broker import BinanceUS
+    with stage(connect=False) as desk:
+        public = BinanceUS(Access('binanceus', (Address(desk.box.card['rest'], desk.box.card['ws']),), Credentials('public', Secret(''), Secret(''))), SystemClock(), timeout_s=3.0)
+        try:
+            now = desk.clock.now()
+            assert len(public.history(BTC, '1h', now - 5 * 3600 * 10 ** 9, now)) == 5
+            assert public.quote(BTC).bid == D('99.99') and public.depth(BTC, 3).asks and public.trades(BTC, 1)
+            with pytest.raises(BadInput, match='needs an account'): public.cash()
+        finally: public.close()
 
 
 def test_ed25519_key() -> None:

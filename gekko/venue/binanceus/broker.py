@@ -177,7 +177,7 @@ class BinanceUS:
     def trades(self, symbol: str, limit: int = 100) -> list[Trade]: return self._run(asked.trades(self._ask, symbol, limit))
     def bars(self) -> tuple[str, ...]: return tuple(BARS)
     def history(self, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
-        "Bars that lie within [start, end) and are closed at the venue's now."
+        "Bars that end in (start, end] and are closed at the venue's now."
         pages = (end - start) / bar_length(bar) / 1000
         return self._run(asked.history(self._ask, symbol, bar, start, end), 1.0 + pages / 2)
 

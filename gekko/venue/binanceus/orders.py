@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 import msgspec
-from ...domain.errors import GekkoError, Halt, Reject, Retry
+from ...domain.errors import BadInput, GekkoError, Halt, Reject, Retry
 from ...domain.order import Fill, Intent, Order, OrderState
 from ...domain.time import SECOND, Nanos
 from ...execution.broker import unsupported
@@ -165,21 +165,19 @@ async def _send(o: Orders, name: str, i: Intent) -> None:
     make, began = o.talk.asks.submit(i, o.talk.markets.code(i.symbol), name), o.talk.clock.monotonic()
     for pause in delays(0.1):
         sent = o.talk.clock.monotonic()
-        try: row = await o.talk.ask(make, Row)
+        try:
+            r = o.talk.read_order(await o.talk.ask(make, Row))
+            if (r.client_id, r.symbol) != (name, i.symbol): raise Unheard('the answer is about another order')
         except Unheard as error:
             if code(error) != '-2010': say_lost(o.roll, name, 'submit', o.now())
             o.spawn(_prove(o, name, sent))
         except Retry as error:
             if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
             refuse(o.roll, name, f'not sent: {error}', o.now())
-        except (Reject, Halt) as error:
+        except (Reject, Halt, BadInput) as error:
             refuse(o.roll, name, str(error), o.now())
             if o.talk.old_list(error): await o.talk.relist(0.0)
-        else:
-            if (row.clientOrderId, o.talk.markets.name(row.symbol)) != (name, i.symbol):
-                say_lost(o.roll, name, 'submit', o.now())
-                o.spawn(_prove(o, name, sent))
-            else: hear(o, report(row, o.talk.markets))
+        else: hear(o, r)
         return
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #a8f53bfa
@@ -216,18 +214,18 @@ async def _cancel(o: Orders, client_id: str, known: Known) -> None:
         while known.amending: await asyncio.sleep(0.02)
         if known.ended: return None if lost else say_kept(o.roll, client_id, 'already over', o.now())
         sent = o.talk.clock.monotonic()
-        try: row = await o.talk.ask(o.talk.asks.cancel(o.talk.markets.code(known.symbol), known.name), Row)
+        try: r = o.talk.read_order(await o.talk.ask(o.talk.asks.cancel(o.talk.markets.code(known.symbol), known.name), Row))
         except Unheard:
             if not lost: say_lost(o.roll, client_id, 'cancel', o.now())
             lost = True
         except Retry as error:
             pause = max(pause, error.after_s or 0.0)
             if not lost and o.elapsed(began) + pause > o.patience_s: return say_kept(o.roll, client_id, f'not sent: {error}', o.now())
-        except Halt as error:
+        except (Halt, BadInput) as error:
             if not lost: return say_kept(o.roll, client_id, str(error), o.now())
         except Reject as error:
             if await _refused_cancel(o, client_id, known, error, lost, sent): return
-        else: return hear(o, report(row, o.talk.markets))
+        else: return hear(o, r)
         await asyncio.sleep(pause)
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #c54ac3e9
@@ -269,17 +267,17 @@ async def _replace(o: Orders, known: Known, i: Intent, new: str) -> None:
     name, old, began = known.order.client_id, known.name, o.talk.clock.monotonic()
     for pause in delays(0.1):
         sent = o.talk.clock.monotonic()
-        try: done = await o.talk.ask(replacement(o.talk.asks, i, o.talk.markets.code(i.symbol), old, new), Replaced)
+        try: r = o.talk.read_order((await o.talk.ask(replacement(o.talk.asks, i, o.talk.markets.code(i.symbol), old, new), Replaced)).newOrderResponse)
         except Unheard: o.spawn(_prove_change(o, known, old, new, sent))
         except Retry as error:
             if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
             end_change(o.roll, name, f'not sent: {error}', o.now())
-        except (Reject, Halt) as error:
+        except (Reject, Halt, BadInput) as error:
             gone, why = _rows(error.values.get('data'))
             if gone is not None: hear(o, report(gone, o.talk.markets))
             end_change(o.roll, name, why or str(error), o.now())
             if o.talk.old_list(error): await o.talk.relist(0.0)
-        else: hear(o, report(done.newOrderResponse, o.talk.markets))
+        else: hear(o, r)
         return
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #c840be61

@@ -20,8 +20,8 @@ from .table import bar_length
 from .talk import Talk
 
 # %% auto #0
-__all__ = ['PAGE', 'after', 'Questions', 'fills_after', 'open_reports', 'search', 'with_fills', 'wallet', 'one_order', 'quote',
-           'depth', 'trades', 'history']
+__all__ = ['PAGE', 'after', 'Questions', 'fills_after', 'open_reports', 'search', 'with_fills', 'wallet', 'one_order', 'listed',
+           'quote', 'depth', 'trades', 'history']
 
 # %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #ce191c81
 PAGE = 1000
@@ -132,26 +132,34 @@ async def one_order(q: Questions, client_id: str) -> Order | None:
     return with_fills(order, client_id, fills)
 
 # %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #ee074cbf
+async def listed(q: Questions) -> None:
+    "Prices can be asked without connecting; then the list of instruments is read first."
+    if q.talk.listed_at is None: await q.talk.list_markets()
+
 async def quote(q: Questions, symbol: str) -> Quote:
+    await listed(q)
     row = await q.talk.ask(q.talk.asks.public('ticker/bookTicker', symbol=q.code(symbol)), said.Touch)
     return said.quote(row, symbol, q.talk.now(), q.talk.clock.now())
 
 async def depth(q: Questions, symbol: str, levels: int) -> Depth:
     "The best `levels` of each side, at most 5000."
+    await listed(q)
     row = await q.talk.ask(q.talk.asks.public('depth', symbol=q.code(symbol), limit=min(max(levels, 1), 5000)), said.Ladder)
     return said.depth(row, symbol, q.talk.now(), q.talk.clock.now())
 
 # %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #53182fc9
 async def trades(q: Questions, symbol: str, limit: int) -> list[Trade]:
     "The latest prints, oldest first, at most 1000."
+    await listed(q)
     rows = await q.talk.ask(q.talk.asks.public('trades', symbol=q.code(symbol), limit=min(max(limit, 1), PAGE)), list[said.Print])
     return [said.trade(r, symbol, q.talk.clock.now()) for r in rows]
 
 # %% ../../../nbs/08_venue/binanceus/06_questions.ipynb #41f10ba5
 async def history(q: Questions, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
-    "Closed bars that lie within [start, end), oldest first: as many pages as it takes."
+    "Closed bars that end in (start, end], oldest first: as many pages as it takes."
+    await listed(q)
     length, code, out = bar_length(bar), q.code(symbol), list[Bar]()
-    at = -(-start // length) * length
+    at = start // length * length
     while at + length <= end:
         rows = await q.talk.ask(q.talk.asks.public('klines', symbol=code, interval=bar, startTime=at // 1_000_000, endTime=end // 1_000_000 - 1, limit=PAGE), list[list[Any]])
         page = [b for b in said.closed(rows, symbol, length, q.talk.now()) if at <= b.start and b.end <= end]

@@ -29,6 +29,8 @@ def private_key(secret: str) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().strip()
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #7c2f33e0
+_NAMED = ('userDataStream', 'historicalTrades')     # not signed, but under the key's name
+
 class Signer:
     "Makes signed and plain requests. The key is inside it and is not shown."
     def __init__(self, credentials: Credentials, window_ms: int = RECV_WINDOW_MS) -> None:
@@ -42,6 +44,7 @@ class Signer:
     def ask(self, kind: str, method: str, path: str, params: Mapping[str, object], now: Nanos | None = None) -> Ask:
         "The request as bytes. With `now`, the venue's time, it is signed and lives `window_ms`."
         signed = {} if now is None else {'timestamp': now // 1_000_000, 'recvWindow': self.window_ms}
+        if (signed or path in _NAMED) and not self._venue.apiKey: raise BadInput(f'{path}: this needs an account', expected='credentials', found='none')
         made = self._venue.sign(path, ['public' if now is None else 'private'], method, {**params, **signed})
         return Ask(kind, method, made['url'], made['headers'] or {}, (made['body'] or '').encode(), weight(path, method, **params), 'weight', {'orders': 1} if kind == 'submit' else {})
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
-from ...domain.errors import Halt, Reject, Retry
+from ...domain.errors import GekkoError, Halt, Reject, Retry
 from ...domain.time import SECOND, Clock, Nanos
 from .answers import Clocked, ExchangeInfo, Markets, Row, Report, fault, read, report
 from .rest import Asks, Make, Signer
@@ -108,7 +108,13 @@ class Talk:
         except Reject as error:
             if error.values.get('code') == '-2013': return None
             raise
-        return report(row, self.markets)
+        try: return report(row, self.markets)
+        except (GekkoError, ValueError, ArithmeticError) as error: raise Retry('an order that is not understood', found=str(error)) from None
+
+    def read_order(self, row: Row) -> Report:
+        "The order in the answer to a write. Unheard when it makes no sense: something was done, and nobody knows what."
+        try: return report(row, self.markets)
+        except (GekkoError, ValueError, ArithmeticError) as error: raise Unheard(f'an order that is not understood: {error}') from None
 
     def old_list(self, error: Exception) -> bool:
         "Whether a refusal says that our list of instruments is out of date."
