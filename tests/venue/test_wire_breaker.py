@@ -64,6 +64,22 @@ def test_it_does_what_the_rules_say(todo):
     assert len(changes) == model.era and all(a != b for a, b in zip(changes, changes[1:]))
 
 
+def test_late_news_from_another_era_changes_nothing():
+    clock = SimClock()
+    breaker = Breaker('b', clock, BreakerRules(failure_threshold=1, recovery_timeout_s=1, success_threshold=1))
+    late = [breaker.allow() for _ in range(3)]
+    breaker.failed(breaker.allow())
+    clock.advance(SECOND)
+    probe = breaker.allow()
+    breaker.ok(late[0])
+    assert breaker.state == HALF_OPEN       # a success from before does not close it
+    breaker.failed(late[1])
+    assert breaker.state == HALF_OPEN       # nor does a failure from before open it
+    breaker.ok(probe)
+    breaker.failed(late[2])
+    assert breaker.state == CLOSED
+
+
 def test_one_probe_among_a_hundred_threads_and_its_failure_opens_again():
     clock = SimClock()
     breaker = Breaker('b', clock, BreakerRules(failure_threshold=1, recovery_timeout_s=1, success_threshold=3))

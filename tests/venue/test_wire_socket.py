@@ -103,6 +103,16 @@ def test_a_refused_handshake_says_whether_to_come_back():
     asyncio.run(main())
 
 
+def test_a_redirect_is_not_followed_and_gets_none_of_our_headers():
+    async def main():
+        async with Server() as elsewhere, Server(status=b'302 Found', headers=b'Location: http://%s/\r\n' % elsewhere.base.encode()) as server:
+            http = Http(server.access, SystemClock())
+            with pytest.raises(Retry, match='not followed'): await http.websocket('/ws', {'X-MBX-APIKEY': 'hunter2'})
+            assert not hasattr(elsewhere, 'head')
+            await http.close()
+    asyncio.run(main())
+
+
 def test_a_server_that_never_shakes_hands_is_given_up():
     async def main():
         async def silent(reader, writer):

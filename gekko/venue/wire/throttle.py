@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from ...domain.errors import BadInput, Retry
 from ...domain.time import SECOND, Clock, Nanos, utc
 
 # %% auto #0
-__all__ = ['Cost', 'Reader', 'Quota', 'Ticket', 'Line', 'Told', 'used_header', 'left_header', 'retry_after', 'Throttle']
+__all__ = ['Cost', 'Reader', 'Quota', 'Ticket', 'Line', 'Told', 'used_header', 'left_header', 'retry_after', 'hold', 'usage',
+           'Throttle']
 
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #17d37588
 Cost = Mapping[str, int]
@@ -193,14 +194,39 @@ def _learn(m: _Meter, told: Told, now: Nanos, wall: Nanos) -> None:
     if (more := said - ours) > m.others or m.others_until <= now:
         m.others, m.others_until = max(0, min(more, m.quota.limit)), start + m.quota.span if m.quota.aligned else now + m.quota.span
 
+# %% ../../../nbs/08_venue/wire/03_throttle.ipynb #1911acc6
+def hold(m: _Meter, for_s: float, now: Nanos, urgent: bool = False) -> None:
+    "This quota is full for so long, as the venue says. `urgent`: it said so to an urgent request, so that the reserve is gone as well."
+    if now >= m.held_until: m.spare = m.quota.reserved
+    if urgent: m.spare = 0
+    m.held_until = max(m.held_until, now + round(for_s * SECOND))
+
+# %% ../../../nbs/08_venue/wire/03_throttle.ipynb #df864625
+_BAN_S = 120.0     # the shortest ban there is
+_LONGEST_GUESS_S = 300.0
+
+def _guess(named: Sequence[_Meter], refused: int) -> float:
+    "How long to wait when the venue doesn't say: the shortest window, doubled at each refusal in a row."
+    return float(min(_LONGEST_GUESS_S, min((m.quota.per_s for m in named), default=1.0) * 2 ** min(refused - 1, 10)))
+
+def _named(line: Line, told: Sequence[Told], cost: Cost | None) -> list[_Meter]:
+    "The quotas that a 429 speaks of: those that a reader names, else those of the refused request, else all."
+    said = [line.meters[t.quota] for t in told if t.hold_s is not None]
+    return said or [m for m in line.meters.values() if cost is not None and m.quota.klass in cost] or list(line.meters.values())
+
+# %% ../../../nbs/08_venue/wire/03_throttle.ipynb #325847e9
+def usage(line: Line, now: Nanos) -> dict[str, object]:
+    "Used, limit and hold by quota, the ban's rest in seconds, and how many wait. It changes nothing, so any thread may look."
+    def of(m: _Meter) -> dict[str, object]:
+        used = sum(n for until, n, _ in tuple(m.taken) if until > now) + (m.others if m.others_until > now else 0)
+        return {'used': used, 'limit': m.quota.limit, 'reserved': m.quota.reserved, 'held_s': max(0.0, (m.held_until - now) / SECOND)}
+    return {'quotas': {n: of(m) for n, m in line.meters.items()}, 'banned_s': max(0.0, (line.banned_until - now) / SECOND), 'waiting': line.waiting}
+
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #b0e20c91
 def _ignore(name: str, value: float) -> None: "Nobody listens."
 
 class Throttle:
-    """A venue's quotas, for requests on one event loop. Metrics: throttle.waited_s at each wait, throttle.held_s at each 429, throttle.banned_s at each 418.
-
-    A 429 keeps ordinary requests off the quotas that it names (those of the refused request, unless a reader knows better) for as long as it says; urgent ones
-    may meanwhile use the reserve and no more. A 418 keeps everything back until it ends."""
+    "A venue's quotas, for requests on one event loop. Metrics: throttle.waited_s at each wait, throttle.held_s at each 429, throttle.banned_s at each 418."
     def __init__(self, quotas: Sequence[Quota], clock: Clock, readers: Sequence[Reader] = (), on_metric: Callable[[str, float], None] = _ignore) -> None:
         self.line, self._clock, self._readers, self._on_metric = Line(quotas), clock, tuple(readers), on_metric
         self._timer: asyncio.TimerHandle | None = None
@@ -225,11 +251,12 @@ class Throttle:
         if within_s is not None and soon > within_s: raise Retry(f'throttled: there is room in {soon:.1f} s', after_s=soon)
         gate = asyncio.get_running_loop().create_future()
         ticket.go = lambda: None if gate.done() else gate.set_result(None)
+        late = False
         try:
             async with asyncio.timeout(within_s): await gate
-        except TimeoutError:
-            late = max(0.0, (self.line.earliest(ticket, self._clock.monotonic()) - self._clock.monotonic()) / SECOND)
-            raise Retry(f'throttled: no room within {within_s:g} s', after_s=late) from None
+        except TimeoutError: late = ticket.admitted is None
+        now = self._clock.monotonic()
+        if late: raise Retry(f'throttled: no room within {within_s:g} s', after_s=(self.line.earliest(ticket, now) - now) / SECOND)
 
     def _turn(self) -> None:
         "Admit who may go, and set the alarm for the next."
@@ -242,48 +269,32 @@ class Throttle:
         now, wall, said = self._clock.monotonic(), self._clock.now(), {k.lower(): v for k, v in headers.items()}
         told = [t for read in self._readers for t in read(said, status) if t.quota in self.line.meters]
         for t in told: _learn(self.line.meters[t.quota], t, now, wall)
+        if status == 418: return self._ban(now, retry_after(said, wall))
+        self._refused = self._refused + 1 if status == 429 else 0 if status < 400 else self._refused
         for t in told:
-            if t.hold_s is not None: self.hold(t.quota, t.hold_s)
-        if status == 418: return self._ban(retry_after(said, wall))
-        if status != 429:
-            if status < 400: self._refused = 0
-            return 0.0
-        self._refused += 1
-        named = [t.quota for t in told if t.hold_s is not None] or self._named(cost)
-        for_s = retry_after(said, wall)
-        if for_s is None: for_s = max((t.hold_s or 0.0 for t in told), default=0.0) or self._guess(named)
-        for name in named: self.hold(name, for_s, urgent)
+            if t.hold_s is not None: self.hold(t.quota, t.hold_s, urgent)
+        if status != 429: return 0.0
+        named, asked = _named(self.line, told, cost), retry_after(said, wall)
+        for_s = asked if asked is not None else max((t.hold_s or 0.0 for t in told), default=0.0) or _guess(named, self._refused)
+        for m in named: self.hold(m.quota.name, for_s, urgent)
         return for_s
 
-    def _named(self, cost: Cost | None) -> list[str]: return [n for n, m in self.line.meters.items() if cost is None or m.quota.klass in cost] or list(self.line.meters)
-
-    def _guess(self, named: Sequence[str]) -> float:
-        "How long to wait when the venue doesn't say: the shortest window, doubled at each refusal in a row, five minutes at most."
-        shortest = min((self.line.meters[n].quota.per_s for n in named), default=1.0)
-        return float(min(300.0, shortest * 2 ** min(self._refused - 1, 10)))
-
     def hold(self, quota: str, for_s: float, urgent: bool = False) -> None:
-        "This quota is full for so long, as the venue says. `urgent`: it said so to an urgent request, so that the reserve is gone as well."
-        m, now = self.line.meters[quota], self._clock.monotonic()
-        if now >= m.held_until: m.spare = m.quota.reserved
-        if urgent: m.spare = 0
-        m.held_until = max(m.held_until, now + round(for_s * SECOND))
+        "As the function `hold`, by name: for an adapter that reads a refusal in an answer's body."
+        hold(self.line.meters[quota], for_s, self._clock.monotonic(), urgent)
         self._on_metric('throttle.held_s', for_s)
 
-    def _ban(self, for_s: float | None) -> float:
-        for_s = 120.0 if for_s is None else for_s      # the shortest ban there is
-        self.line.banned_until = max(self.line.banned_until, self._clock.monotonic() + round(for_s * SECOND))
+    def _ban(self, now: Nanos, asked: float | None) -> float:
+        for_s = _BAN_S if asked is None else asked
+        self.line.banned_until = max(self.line.banned_until, now + round(for_s * SECOND))
         self._on_metric('throttle.banned_s', for_s)
         return for_s
 
     def relimit(self, quota: str, limit: int) -> None:
         "The venue publishes another limit. Its reserve is kept, but for at most half of the limit."
-        m = self.line.meters[quota]; q = m.quota
-        m.quota = Quota(q.name, limit, q.per_s, q.counts, min(q.reserved, limit // 2), q.aligned, q.slack_s)
+        m = self.line.meters[quota]
+        m.quota = replace(m.quota, limit=limit, reserved=min(m.quota.reserved, limit // 2))
 
     def state(self) -> dict[str, object]:
-        "Used, limit and hold by quota, the ban's rest in seconds, and how many wait."
-        now = self._clock.monotonic()
-        quotas = {n: {'used': sum(k for until, k, _ in tuple(m.taken) if until > now) + (m.others if m.others_until > now else 0), 'limit': m.quota.limit, 'reserved': m.quota.reserved,
-                      'held_s': max(0.0, (m.held_until - now) / SECOND)} for n, m in self.line.meters.items()}
-        return {'quotas': quotas, 'banned_s': max(0.0, (self.line.banned_until - now) / SECOND), 'waiting': self.line.waiting}
+        "As `usage`, now."
+        return usage(self.line, self._clock.monotonic())
