@@ -113,7 +113,7 @@ def record_data(settings: Settings, symbols: Sequence[str], venue: str, kinds: S
         stream, recorder = Stream(dialect, clock), Recorder(settings.store, name, clock)
         stream.tap(recorder.see)
         stream.want(wanted)
-        running = (getattr(adapter, 'loop', None) or adapter._loop).spawn(stream.run())
+        running = adapter.loop.spawn(stream.run())
         until = time.monotonic() + seconds if seconds else float('inf')
         with told_to_stop(stop), progress(f'recording {" ".join(symbols)}', quiet) as move:
             while time.monotonic() < until and not stop.wait(0.25) and not running.done():

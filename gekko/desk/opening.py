@@ -5,7 +5,7 @@
 # %% ../../nbs/09_desk/13_opening.ipynb #f3cd6907
 from __future__ import annotations
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ..data.bars import Bars
 from ..data.live import LiveFeed
@@ -72,9 +72,9 @@ def _stale(spec: RunSpec) -> RunSpec:
     "Live, a mark that is half a minute old opens no new risk unless the run says otherwise."
     return spec if 'stale_after_s' in spec.limits else replace(spec, limits={**spec.limits, 'stale_after_s': 30})
 
-def connected(access: Access, clock: Clock) -> Venue:
-    "The venue, connected."
-    venue = open_venue(access, clock)
+def connected(access: Access, clock: Clock, symbols: Sequence[str] = ()) -> Venue:
+    "The venue, connected; `symbols` is what the account deals in."
+    venue = open_venue(access, clock, symbols=symbols)
     try: venue.connect()
     except BaseException:
         venue.close()
@@ -91,8 +91,7 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
     history = window_of(venue, spec, clock.now())
     stream = Stream(venue.dialect(), clock)
     feed = LiveFeed(spec.symbols, duration(spec.bar), stream, clock, lambda s, lo, hi: venue.history(s, spec.bar, lo, hi) if spec.bar in venue.bars() else [])
-    loop = getattr(venue, 'loop', None) or venue._loop
-    loop.spawn(stream.run())
+    venue.loop.spawn(stream.run())
     def let_go() -> None:
         feed.close()
         stream.close()

@@ -107,7 +107,7 @@ def _open_live(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
     with _books(desk, account_of(access), q.lineage) as (lease, journal):
         book = told(journal)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
-        venue = connected(access, desk.clock)
+        venue = connected(access, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}))
         try: run = open_live(venue, access.credentials.account, spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: _may_send(desk), kill=desk.kill.reason)
         except BaseException:
             venue.close()

@@ -4,8 +4,9 @@
 
 # %% ../../nbs/08_venue/03_venues.ipynb #a0c305f7
 from __future__ import annotations
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 from ..data.dialect import Dialect
 from ..domain.errors import BadInput
@@ -58,8 +59,9 @@ def default_symbols(venue: str = '') -> list[str]:
     return list(LIQUID[known(venue) if venue else ''])
 
 # %% ../../nbs/08_venue/03_venues.ipynb #686e9b1c
-def open_venue(access: Access, clock: Clock, **more: Any) -> Venue:
-    "The adapter for `access`, not connected yet."
+def open_venue(access: Access, clock: Clock, *, symbols: Sequence[str] = (), **more: Any) -> Venue:
+    "The adapter for `access`, not connected yet. `symbols`: what this account deals in, for venues that answer about fills symbol by symbol."
     module, name = VENUES[known(access.venue)]
     make: Callable[..., Venue] = getattr(import_module(module), name)
+    if symbols and 'symbols' in signature(make).parameters: more['symbols'] = tuple(symbols)
     return make(access, clock, **more)

@@ -60,7 +60,7 @@ class BinanceUS:
         self._access, self._clock, self._timeout_s, self._on_metric = access, clock, timeout_s, on_metric
         self._signer = Signer(access.credentials, recv_window_ms)
         self._outbox = Outbox(on_metric=on_metric)
-        self._loop = Loop(VENUE, self._broke)
+        self.loop = Loop(VENUE, self._broke)
         self._http = open_wire(access, clock, timeout_s, on_metric)
         self._talk = Talk(self._http, self._signer, clock, on_metric)
         self._orders = talks.Orders(self._talk, Roll(self._outbox.say), self._start, timeout_s)
@@ -69,11 +69,11 @@ class BinanceUS:
         self._closed = False
         self._errors: list[str] = []
 
-    def _start(self, coro: Coroutine[Any, Any, None]) -> None: self._loop.spawn(coro)
+    def _start(self, coro: Coroutine[Any, Any, None]) -> None: self.loop.spawn(coro)
     def _broke(self, error: BaseException) -> None:
         self._errors = [*self._errors[-9:], f'{type(error).__name__}: {error}']
         self._on_metric('binanceus.broke', 1.0)
-    def _run(self, coro: Coroutine[Any, Any, T], patience: float = 1.0) -> T: return self._loop.run(coro, self._timeout_s * patience + 1.0)
+    def _run(self, coro: Coroutine[Any, Any, T], patience: float = 1.0) -> T: return self.loop.run(coro, self._timeout_s * patience + 1.0)
 
     # --- beginning and end
 
@@ -116,9 +116,9 @@ class BinanceUS:
         "Give the stream's key back and hang up. Working orders go on working. Twice is harmless."
         if self._closed: return
         self._closed = self._orders.closed = True
-        try: self._loop.run(self._hang_up(), 3.0)
+        try: self.loop.run(self._hang_up(), 3.0)
         except GekkoError: pass
-        self._loop.close()
+        self.loop.close()
 
     async def _hang_up(self) -> None:
         if self._own is not None: await self._own.close()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ...domain.errors import BadInput
-from ...domain.order import Intent, OrderType, TimeInForce
+from ...domain.order import Intent, OrderType, Side, TimeInForce
 from ...domain.time import Nanos, duration
 from ...execution.broker import Capabilities, Capability
 from ..wire.sorting import ErrorTable, Reaction, Rule
@@ -23,7 +23,7 @@ _C = Capability
 CAPABILITIES = Capabilities(VENUE, {
     _C.MARKET: 'MARKET; what the book cannot fill is cancelled', _C.LIMIT: 'LIMIT', _C.STOP_LIMIT: 'STOP_LOSS_LIMIT; refused where it would be set off at once',
     _C.GTC: '', _C.IOC: '', _C.FOK: 'limit orders', _C.POST_ONLY: 'LIMIT_MAKER; refused rather than taking',
-    _C.PARTIAL: 'trade by trade', _C.CANCEL: 'by client id, with weight kept free', _C.AMEND: 'cancelReplace, while nothing has filled; loses its place in the queue',
+    _C.REDUCE_ONLY: 'sales: nothing can be sold that is not held', _C.PARTIAL: 'trade by trade', _C.CANCEL: 'by client id, with weight kept free', _C.AMEND: 'cancelReplace, while nothing has filled; loses its place in the queue',
     _C.IDEMPOTENT: 'the adapter sends a name once', _C.LOOKUP: 'by client id, finished orders too', _C.OPEN_ORDERS: '',
     _C.POSITIONS: "a coin's whole balance", _C.CASH: 'balances of the quote currencies', _C.FILLS_SINCE: 'by SYMBOL:tradeId, over all traded symbols',
     _C.INSTRUMENTS: 'exchangeInfo', _C.HISTORY: 'klines, 1m to 1d', _C.QUOTES: 'bookTicker', _C.TRADES: 'trade', _C.BOOK: 'depth differences and a snapshot',
@@ -32,6 +32,7 @@ CAPABILITIES = Capabilities(VENUE, {
 # %% ../../../nbs/08_venue/binanceus/00_table.ipynb #bbff712a
 def contradiction(i: Intent) -> str:
     "Why no order of this venue is what the intent asks for, or ''."
+    if i.reduce_only and i.side is Side.BUY: return 'reduce-only: a purchase reduces nothing where nothing is sold short'
     if i.post_only and i.type is not OrderType.LIMIT: return f'post-only: a {i.type.value.replace("_", " ")} order may take'
     if i.post_only and i.tif is not TimeInForce.GTC: return f'post-only: {i.tif.value} never waits'
     if i.type is OrderType.MARKET and i.tif is TimeInForce.FOK: return 'fok: a market order here fills what it can and cancels the rest'
