@@ -71,7 +71,9 @@ class Numbered(Protocol):
 
 def in_order(prints: Sequence[P]) -> Sequence[P]:
     "Oldest first, as the venue numbers them, however it listed them."
-    return prints if len(prints) < 2 else sorted(prints, key=lambda p: (len(p.trade_id), p.trade_id))
+    return sorted(prints, key=_number)
+
+def _number(p: Numbered) -> tuple[int, str]: return len(p.trade_id), p.trade_id
 
 # %% ../../../nbs/08_venue/coinbase/03_market.ipynb #ca43e2d9
 class Candle(msgspec.Struct, frozen=True):

@@ -236,9 +236,9 @@ class CoinbaseDialect:
         if quoted: self._begin_anew({'level2': quoted})
 
     def _remind(self) -> None:
-        "A subscription that three heartbeats have not confirmed was lost on its way, or its answer was: it is asked for again."
+        "A subscription that two heartbeats have not confirmed was lost on its way, or its answer was: it is asked for again."
         self._unheard = {k: n + 1 for k, n in self._unheard.items()}
-        late = [k for k, n in self._unheard.items() if n > 3]
+        late = [k for k, n in self._unheard.items() if n > 2]
         self._unheard |= dict.fromkeys(late, 0)
         if late: self._begin_anew({c: [p for k, p in late if k == c] for c, _ in late})
 
@@ -271,8 +271,14 @@ class CoinbaseDialect:
         return out
 
     def _trades(self, f: Frame, received: Nanos) -> list[MarketEvent]:
-        "Oldest first: the venue writes a frame's trades newest first."
-        return [Trade(s, stamp(m.time), m.price, m.size, TAKER.get(m.side, ''), m.trade_id, received) for e in f.events if e.type != 'snapshot' for m in in_order(e.trades) for s in self._names.get(m.product_id, ())]
+        "Oldest first: the venue writes a frame's trades newest first. A snapshot's are from before we listened."
+        out: list[MarketEvent] = []
+        names, taker = self._names, TAKER
+        for e in f.events:
+            if e.type == 'snapshot': continue
+            for m in e.trades if len(e.trades) < 2 else in_order(e.trades):
+                for s in names.get(m.product_id, ()): out.append(Trade(s, stamp(m.time), m.price, m.size, taker.get(m.side, ''), m.trade_id, received))
+        return out
 
     def _acked(self, f: Frame) -> tuple[Subscription, ...]:
         now = {(c, p) for e in f.events for c, ps in e.subscriptions.items() for p in ps}
