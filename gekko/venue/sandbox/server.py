@@ -5,162 +5,121 @@
 # %% ../../../nbs/08_venue/sandbox/10_server.ipynb #7b750548
 from __future__ import annotations
 import asyncio, secrets, ssl, tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import web
 from ...domain.errors import BadInput, GekkoError
-from ...domain.money import dec
-from ...domain.time import SECOND, Clock, Nanos, SystemClock
+from ...domain.time import Clock, Nanos, SystemClock
+from .calls import Call, MORE_WORDS, Options, Protocol_, Reply, Route, Socket, VenueClock, texts, web_reply
 from .certificates import Authority, make_authority, present, server_context
-from .exchange import Event, Exchange, Refusal, Ticket, Work
-from .faults import ANSWERS, STATES, Fault, Faults
+from .control import CONTROLS
+from .exchange import Refusal
+from .faults import ANSWERS, Faults
 from .history import Candle
 from .hub import Hub, Sink, Wire
-from .market import Past, Recorded, Replay, Still, Synthetic, candles, seeded, set_price
+from .market import Past, Replay, Still, Synthetic, candles, seeded
+from .trouble import instead, parts, race, spoil, strike
 
 # %% auto #0
-__all__ = ['MORE_WORDS', 'Handler', 'CONTROLS', 'VenueClock', 'Call', 'Reply', 'no_symbol', 'Route', 'Socket', 'Protocol_',
-           'Options', 'instead', 'SandboxServer', 'control_market', 'control_faults', 'control_clock', 'shown_work',
-           'control_orders', 'control_account', 'control_listing', 'control_wallet', 'control_stats', 'control_burst']
+__all__ = ['periodic', 'task_of', 'read_call', 'shut', 'handle', 'symbol_of', 'answer', 'astray', 'stream', 'checked',
+           'controlled', 'SandboxServer', 'CONTROLS', 'Call', 'MORE_WORDS', 'Options', 'Protocol_', 'Reply', 'Route',
+           'Socket', 'VenueClock']
 
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #abc2f403
-class VenueClock:
-    "Time as the venue tells it."
-    def __init__(self, base: Clock) -> None: self.base, self.offset = base, 0
-    def now(self) -> Nanos: return self.base.now() + self.offset
-    def monotonic(self) -> Nanos: return self.base.monotonic()
-    def shift(self, s: float) -> None: self.offset += int(s * SECOND)
+# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #a4cbf146
+_all_ = ['CONTROLS', 'Call', 'MORE_WORDS', 'Options', 'Protocol_', 'Reply', 'Route', 'Socket', 'VenueClock']
 
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #6f840a7c
-MORE_WORDS = ('unauthorised', 'unknown_route', 'maintenance', 'server_error', 'banned', 'bad_request')
+# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #a3f5cc00
+async def periodic(s: float, work: Callable[[], None]) -> None:
+    "Does the work every `s` seconds, for ever."
+    while True:
+        await asyncio.sleep(s)
+        work()
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    "A request, read. `query` is parsed, `raw_query` as it came (signatures need it); `now` is venue time."
-    method: str
-    path: str
-    query: Mapping[str, str]
-    raw_query: str
-    headers: Mapping[str, str]
-    body: bytes
-    match: Mapping[str, str]
-    now: Nanos
-    op: str = ''
+def task_of(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    "A task that says so when it dies."
+    def ended(t: asyncio.Task[Any]) -> None:
+        if not t.cancelled() and (e := t.exception()): t.get_loop().call_exception_handler({'message': 'a part of the sandbox died', 'exception': e, 'task': t})
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(ended)
+    return task
 
-    def json(self) -> Any:
-        "The body as JSON, numbers exact; Refusal (bad_order) when it is none."
-        try: return msgspec.json.decode(self.body, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError): raise Refusal('bad_order', 'the body is not JSON') from None
+# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #0ed70e3a
+async def read_call(server: SandboxServer, request: web.Request) -> Call:
+    return Call(request.method, request.path, request.query, request.rel_url.raw_query_string, request.headers, await request.read(), request.match_info, server.clock.now())
+
+def shut(server: SandboxServer) -> Reply | None:
+    "The venue's word for maintenance, while it lasts."
+    return server.protocol.error('maintenance', 'the venue is under maintenance', {}) if server.clock.monotonic() < server.closed_until else None
+
+async def handle(server: SandboxServer, route: Route, call: Call) -> Reply:
+    "The handler's reply, or the venue's error for its refusal."
+    try:
+        said = route.handler(call)
+        return cast(Reply, await said if isinstance(said, Awaitable) else said)
+    except Refusal as e: return server.protocol.error(e.word, e.message, e.facts)
+
+def symbol_of(route: Route, call: Call) -> str:
+    try: return route.symbol(call)
+    except Refusal: return ''
 
 # %% ../../../nbs/08_venue/sandbox/10_server.ipynb #33881574
-@dataclass(frozen=True, slots=True)
-class Reply:
-    "An answer; a body that is not bytes is sent as JSON, Decimals as text."
-    body: Any = b''
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = 'application/json'
+async def answer(server: SandboxServer, route: Route, request: web.Request) -> web.StreamResponse:
+    "The whole way of a request."
+    call = await read_call(server, request)
+    op = route.op if isinstance(route.op, str) else route.op(call)
+    symbol = symbol_of(route, call) if server.faults.armed else ''
+    server.strike(op, symbol)
+    if (said := shut(server)) is not None: return web_reply(said)
+    if route.kind != 'http': return await stream(server, route, request, call, op)
+    fault = server.faults.take(ANSWERS, op, symbol)
+    reply = instead(fault, server.protocol.error) if fault else None
+    if reply is None: reply = await handle(server, route, call)
+    elif fault and fault.args.get('processed'): await handle(server, route, call)
+    return await spoil(fault, reply, request) if fault else web_reply(reply)
 
-    def data(self) -> bytes:
-        if isinstance(self.body, bytes): return self.body
-        return self.body.encode() if isinstance(self.body, str) else msgspec.json.encode(self.body)
+async def astray(server: SandboxServer, request: web.Request) -> web.StreamResponse:
+    "A path that the venue does not have."
+    return web_reply(shut(server) or server.protocol.error('unknown_route', f'no {request.method} {request.path} here', {}))
 
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #fb3f1096
-Handler = Callable[..., Any]
+# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #a04030d8
+async def stream(server: SandboxServer, route: Route, request: web.Request, call: Call, op: str) -> web.StreamResponse:
+    "The whole way of a WebSocket or a chunked stream."
+    if server.clock.monotonic() < server.refusing_until: return web.Response(status=503)
+    if (refused := checked(server, route, call)) is not None: return web_reply(refused)
+    out: web.WebSocketResponse | web.StreamResponse
+    if route.kind == 'ws': out = web.WebSocketResponse(compress=False, max_msg_size=4 << 20, autoping=True)
+    else:
+        out = web.StreamResponse(headers={'Content-Type': 'application/octet-stream'})
+        out.enable_chunked_encoding()
+    await out.prepare(request)
+    if (wire := request.transport) is None: return out
+    sink = Sink(cast(Wire, wire), 'ws' if route.kind == 'ws' else 'chunk', ops={op})
+    server.hub.add(sink)
+    try: await route.handler(call, Socket(server.hub, sink, op, partial(texts, out)))
+    except Refusal as e: server.hub.send(sink, server.protocol.error(e.word, e.message, e.facts).data(), op)
+    finally:
+        server.hub.flush()
+        server.hub.drop(sink)
+    if isinstance(out, web.WebSocketResponse) and not out.closed and not wire.is_closing(): await out.close()
+    return out
 
-def no_symbol(call: Call) -> str: return ''
+def checked(server: SandboxServer, route: Route, call: Call) -> Reply | None:
+    "Why this stream is refused before it begins, or None."
+    try: return route.check(call) if route.check else None
+    except Refusal as e: return server.protocol.error(e.word, e.message, e.facts)
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    "A path of the venue. `op` is one of faults.OPS, or a function of the call where one path does several; `symbol` finds gekko's symbol in the call, for faults that name one; `check` may refuse a stream before it begins."
-    method: str
-    path: str
-    op: str | Callable[[Call], str]
-    handler: Handler
-    kind: str = 'http'
-    symbol: Callable[[Call], str] = no_symbol
-    check: Callable[[Call], Reply | None] | None = None
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #1dd4d331
-class Socket:
-    "A client's stream in a handler: iterate over what it says, `send` answers, `join` channels. `state` is the protocol's own."
-    def __init__(self, server: SandboxServer, sink: Sink, op: str, messages: Callable[[], AsyncIterator[str]]) -> None:
-        self.server, self.sink, self.op, self._messages = server, sink, op, messages
-        self.state = sink.state
-    def __aiter__(self) -> AsyncIterator[str]: return self._messages()
-    def join(self, channel: str, op: str = '') -> None: self.server.hub.join(self.sink, channel, op or self.op)
-    def leave(self, channel: str) -> None: self.server.hub.leave(self.sink, channel)
-    def send(self, data: Any, op: str = '', raw: bool = False) -> None:
-        "An answer to this client alone. `raw` leaves out the connection's counter."
-        payload = data if isinstance(data, bytes) else data.encode() if isinstance(data, str) else msgspec.json.encode(data)
-        self.server.hub.send(self.sink, payload, op or self.op, raw)
-    def close(self) -> None:
-        self.server.hub.flush()
-        self.sink.wire.close()
-    async def gone(self) -> None:
-        "Waits for the end of the connection: what a chunked handler does after it has joined."
-        while not self.sink.wire.is_closing(): await asyncio.sleep(0.05)
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #6fc43e53
-class Protocol_(Protocol):
-    "What a venue's module brings; see the top of this notebook."
-    venue: str
-    exchange: Exchange
-    def routes(self) -> list[Route]: ...
-    def on(self, event: Event) -> None: ...
-    def error(self, word: str, message: str, facts: Mapping[str, Any]) -> Reply: ...
-    def credentials(self) -> dict[str, str]: ...
-    def addresses(self, http: str, ws: str) -> dict[str, str]: ...
-    def account(self) -> dict[str, Any]: ...
-    def deposit(self, asset: str, amount: Decimal) -> None: ...
-    def every(self) -> list[tuple[float, Callable[[], None]]]: ...
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #c97d932c
-@dataclass(frozen=True, slots=True)
-class Options:
-    "What a sandbox is started with. `rate` is synthetic events a second, `tick_s` how often the market moves; `cash` is added to the account, `data` is what a replay plays; `session` 'real' keeps the venue's market hours."
-    host: str = '127.0.0.1'
-    port: int = 0
-    seed: int = 0
-    market: str = 'still'
-    symbols: tuple[str, ...] = ()
-    rate: float = 20.0
-    tick_s: float = 0.02
-    tls: bool = False
-    cash: Mapping[str, Decimal] = field(default_factory=dict)
-    plan: Sequence[Mapping[str, Any]] = ()
-    data: Mapping[str, Recorded] = field(default_factory=dict)
-    speed: float = 1.0
-    session: str = 'open'
-
-    def __post_init__(self) -> None:
-        if self.session not in ('open', 'real'): raise BadInput('session', expected='open or real', found=self.session)
-        if self.market not in ('still', 'synthetic', 'replay'): raise BadInput('market', expected='still, synthetic or replay', found=self.market)
-        if (self.market == 'replay') != bool(self.data): raise BadInput('a replay needs data, and only a replay does', expected='--market replay --data FILE', found=self.market)
-        if not 0 <= self.port < 65_536: raise BadInput('port', expected='0 (any) to 65535', found=self.port)
-        if not 0 < self.speed <= 1e6: raise BadInput('speed of a replay', expected='above 0', found=self.speed)
-        if not 0 < self.rate <= 1e6 or not 0.001 <= self.tick_s <= 10: raise BadInput('rate of the market', expected='above 0 to 1000000 events a second', found=self.rate)
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #1fea4e0a
-_PAGE = b'<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>'
-
-def instead(fault: Fault, error: Callable[[str, str, Mapping[str, Any]], Reply]) -> Reply | None:
-    "The answer that a fault gives in place of the venue's; None when it only spoils the way back."
-    match fault.fault:
-        case 'throttle':
-            s, ban = max(1, round(fault.number('s', 1))), bool(fault.args.get('ban', False))
-            said = error('banned' if ban else 'rate_limited', 'too many requests', {'retry_after_s': s})
-            return Reply(said.body, 418 if ban else 429, {**said.headers, 'Retry-After': str(s)}, said.content_type)
-        case 'server_error':
-            said = error('server_error', 'internal error', {})
-            return Reply(said.body, int(fault.number('status', 503)), said.headers, said.content_type)
-        case 'html': return Reply(_PAGE, int(fault.number('status', 502)), {}, 'text/html')
-    return None
+# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #02e91108
+async def controlled(server: SandboxServer, control: Callable[[SandboxServer, str, Any], Any], request: web.Request) -> web.Response:
+    "A control's answer; 401 without the token, 400 with the reason when it can't be done."
+    if not secrets.compare_digest(request.headers.get('X-Sandbox', '').encode(), server.token.encode()): return web_reply(Reply({'error': 'the control token is wrong or missing (header X-Sandbox)'}, 401))
+    try:
+        said = control(server, request.method, msgspec.json.decode(await request.read() or b'{}'))
+        return web_reply(Reply({'ok': True, **(await said if isinstance(said, Awaitable) else said)}))
+    except (GekkoError, Refusal, msgspec.DecodeError, KeyError, TypeError, ValueError) as e:
+        return web_reply(Reply({'error': f'{type(e).__name__}: {e}'}, 400))
 
 # %% ../../../nbs/08_venue/sandbox/10_server.ipynb #82326004
 class SandboxServer:
@@ -174,7 +133,7 @@ class SandboxServer:
         self.protocol = factory(self)
         self.exchange = self.protocol.exchange
         self.exchange.listeners.append(self.protocol.on)
-        self.exchange.parts, self.exchange.on_cancel = self._parts, self._race
+        self.exchange.parts, self.exchange.on_cancel = partial(parts, self.faults), partial(race, self)
         for asset, amount in self.options.cash.items(): self.protocol.deposit(asset, amount)
         self.past: Past
         self.market: Still | Synthetic | Replay
@@ -200,9 +159,9 @@ class SandboxServer:
     async def start(self) -> None:
         "Listen; `card()` knows the addresses from now on."
         app = web.Application(client_max_size=16 << 20)
-        for r in self.protocol.routes(): app.router.add_route(r.method, r.path, partial(self._answer, r))
-        for path, control in CONTROLS.items(): app.router.add_route('*', f'/sandbox/{path}', partial(self._control, control))
-        app.router.add_route('*', '/{rest:.*}', self._astray)
+        for r in self.protocol.routes(): app.router.add_route(r.method, r.path, partial(answer, self, r))
+        for path, control in CONTROLS.items(): app.router.add_route('*', f'/sandbox/{path}', partial(controlled, self, control))
+        app.router.add_route('*', '/{rest:.*}', partial(astray, self))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
         o = self.options
@@ -211,7 +170,7 @@ class SandboxServer:
         except OSError as e: raise BadInput(f'cannot listen at {o.host}:{o.port}', expected='a free port and a host of this machine', found=e.strerror) from None
         port = self._runner.addresses[0][1]
         self.url = f'{"https" if o.tls else "http"}://{o.host}:{port}'
-        self._tasks = [_task(self._run_market()), *(_task(_periodic(s, f)) for s, f in (*self.protocol.every(), (0.2, self.expire)))]
+        self._tasks = [task_of(self._run_market()), *(task_of(periodic(s, f)) for s, f in (*self.protocol.every(), (0.2, self.expire)))]
         self.strike()
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -244,246 +203,16 @@ class SandboxServer:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         "A task that ends with the server."
-        self._tasks.append(_task(work))
+        self._tasks.append(task_of(work))
     def expire(self) -> None: self.exchange.expire()
-
-    # -- requests
-    async def _read(self, request: web.Request) -> Call:
-        return Call(request.method, request.path, request.query, request.rel_url.raw_query_string, request.headers, await request.read(), request.match_info, self.clock.now())
-
-    async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
-        call = await self._read(request)
-        op = route.op if isinstance(route.op, str) else route.op(call)
-        symbol = self._symbol(route, call) if self.faults.armed else ''
-        self.strike(op, symbol)
-        if (said := self._shut()) is not None: return _web(said)
-        if route.kind != 'http': return await self._stream(route, request, call, op)
-        fault = self.faults.take(ANSWERS, op, symbol)
-        reply = instead(fault, self.protocol.error) if fault else None
-        if reply is None: reply = await self._handle(route, call)
-        elif fault and fault.args.get('processed'): await self._handle(route, call)
-        return await self._spoil(fault, reply, request) if fault else _web(reply)
-
-    def _symbol(self, route: Route, call: Call) -> str:
-        try: return route.symbol(call)
-        except Refusal: return ''
-
-    def _shut(self) -> Reply | None:
-        if self.clock.monotonic() < self.closed_until: return self.protocol.error('maintenance', 'the venue is under maintenance', {})
-        return None
-
-    async def _handle(self, route: Route, call: Call) -> Reply:
-        try:
-            said = route.handler(call)
-            return cast(Reply, await said if isinstance(said, Awaitable) else said)
-        except Refusal as e: return self.protocol.error(e.word, e.message, e.facts)
-
-    async def _spoil(self, fault: Fault, reply: Reply, request: web.Request) -> web.StreamResponse:
-        "What happens to an answer on its way: late, lost, cut, or followed by far too much."
-        wire = request.transport
-        if fault.fault == 'slow': await asyncio.sleep(fault.number('s', 1))
-        if fault.fault == 'drop_answer' and wire: wire.abort()
-        if fault.fault not in ('truncated', 'huge'): return _web(reply)
-        data = reply.data() if fault.fault == 'truncated' else b''
-        size = len(data) if data else int(fault.number('mb', 100) * 1_000_000)
-        out = web.StreamResponse(status=reply.status, headers={**reply.headers, 'Content-Type': reply.content_type, 'Content-Length': str(max(size, 2))})
-        try:
-            await out.prepare(request)
-            if data: await out.write(data[:len(data) // 2])
-            for at in range(0, 0 if data else size, 1 << 20): await out.write(b'[' * min(1 << 20, size - at))
-        except (ConnectionError, asyncio.CancelledError): pass
-        if wire and data: wire.close()
-        return out
-
-    async def _astray(self, request: web.Request) -> web.StreamResponse:
-        return _web(self._shut() or self.protocol.error('unknown_route', f'no {request.method} {request.path} here', {}))
-
-    # -- streams
-    async def _stream(self, route: Route, request: web.Request, call: Call, op: str) -> web.StreamResponse:
-        if self.clock.monotonic() < self.refusing_until: return web.Response(status=503)
-        out: web.WebSocketResponse | web.StreamResponse
-        if route.kind == 'ws': out = web.WebSocketResponse(compress=False, max_msg_size=4 << 20, autoping=True)
-        else: out = web.StreamResponse(headers={'Content-Type': 'application/octet-stream'})
-        if (refused := self._checked(route, call)) is not None: return _web(refused)
-        if route.kind == 'chunked': out.enable_chunked_encoding()
-        await out.prepare(request)
-        wire = request.transport
-        if wire is None: return out
-        sink = Sink(cast(Wire, wire), 'ws' if route.kind == 'ws' else 'chunk', ops={op})
-        self.hub.add(sink)
-        try: await route.handler(call, Socket(self, sink, op, partial(_texts, out)))
-        except Refusal as e: self.hub.send(sink, self.protocol.error(e.word, e.message, e.facts).data(), op)
-        finally:
-            self.hub.flush()
-            self.hub.drop(sink)
-        if isinstance(out, web.WebSocketResponse) and not out.closed and not wire.is_closing(): await out.close()
-        return out
-
-    def _checked(self, route: Route, call: Call) -> Reply | None:
-        try: return route.check(call) if route.check else None
-        except Refusal as e: return self.protocol.error(e.word, e.message, e.facts)
-
-    # -- faults
-    def _parts(self, ticket: Ticket) -> int:
-        fault = self.faults.take(('partial_fills',), 'submit', ticket.symbol) if self.faults.armed else None
-        return int(fault.number('parts', 3)) if fault else 1
-
-    def _race(self, work: Work) -> None:
-        "The order fills, whole or by a share, in the moment its cancel arrives."
-        fault = self.faults.take(('cancel_race',), 'cancel', work.symbol) if self.faults.armed else None
-        if fault is None or work.done or work.waits: return
-        lot = self.exchange.listing(work.symbol).lot
-        share = dec(str(fault.args.get('share', '1')))
-        qty = max(lot, (work.left * share // lot) * lot)
-        self.exchange.fill_resting(work, qty)
-
     def strike(self, op: str = '', symbol: str = '') -> None:
-        "Faults that change the venue as a whole: at once when they name no operation and let none pass, else when that operation comes."
-        while self.faults.armed:
-            names = [f.fault for f in self.faults.armed if f.fault in STATES and (op or (f.op in ('', 'stream', 'own') and not f.after))]
-            if not names or (f := self._due(names, op, symbol)) is None: return
-            self.apply(f)
+        "Carries out the faults of the venue's state that are due; see trouble.strike."
+        strike(self, op, symbol)
 
-    def _due(self, names: list[str], op: str, symbol: str) -> Fault | None:
-        if op: return self.faults.take(names, op, symbol)
-        return next((f for x in ('', 'stream', 'own') if (f := self.faults.take(names, x, symbol)) is not None), None)
-
-    def apply(self, f: Fault) -> None:
-        "Carry out a fault that changes the venue's state."
-        ops, mono = ([f.op] if f.op in ('stream', 'own') else ['stream', 'own']), self.clock.monotonic()
-        match f.fault:
-            case 'mute': self.hub.mute(ops, f.number('s', 5))
-            case 'half_open': self._half_open(ops)
-            case 'disconnect':
-                self.refusing_until = mono + int(f.number('s', 0) * SECOND)
-                for sink in self.hub.carrying(ops): sink.wire.abort()
-            case 'clock_skew': self.clock.shift(f.number('s', 60))
-            case 'maintenance':
-                self.closed_until = mono + int(f.number('s', 5) * SECOND)
-                for sink in self.hub.carrying(('stream', 'own')): sink.wire.abort()
-            case 'precision' | 'session_close' | 'halted' | 'delisted': self._relist(f)
-            case 'expired_certificate' | 'wrong_host': self._present('expired' if f.fault == 'expired_certificate' else 'wrong_host')
-            case 'revoked_key': self.revoked = True
-
-    def _relist(self, f: Fault) -> None:
-        change: dict[str, Any] = {k: f.args[k] for k in ('tick', 'lot') if k in f.args} if f.fault == 'precision' else {'status': 'closed' if f.fault == 'session_close' else f.fault}
-        for symbol in [f.symbol] if f.symbol else list(self.exchange.listings): self.exchange.relist(symbol, change)
-
-    def _half_open(self, ops: Iterable[str]) -> None:
-        "Nothing passes in either direction any more, and nobody is told."
-        for sink in self.hub.carrying(ops):
-            sink.dead = True
-            pause = getattr(sink.wire, 'pause_reading', None)
-            if pause: pause()
-
-    def _present(self, kind: str) -> None:
+    def present(self, kind: str) -> None:
+        "From now on another certificate; every connection ends, so that it is met. Nothing without TLS."
         if not self._context or not self.authority: return
         present(self._context, self.authority, kind)
-        self.hang_up()
-    def hang_up(self) -> None:
-        "Ends every connection, so that the next one shakes hands anew."
         server = self._runner.server if self._runner else None
         for handler in list(server.connections) if server else []:
             if handler.transport: handler.transport.abort()
-
-    # -- control
-    async def _control(self, control: Callable[[SandboxServer, str, Any], Any], request: web.Request) -> web.Response:
-        if not secrets.compare_digest(request.headers.get('X-Sandbox', '').encode(), self.token.encode()): return _web(Reply({'error': 'the control token is wrong or missing (header X-Sandbox)'}, 401))
-        try:
-            body = msgspec.json.decode(await request.read() or b'{}')
-            said = control(self, request.method, body)
-            return _web(Reply({'ok': True, **(await said if isinstance(said, Awaitable) else said)}))
-        except (GekkoError, Refusal, msgspec.DecodeError, KeyError, TypeError, ValueError) as e:
-            return _web(Reply({'error': f'{type(e).__name__}: {e}'}, 400))
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #a1c2914d
-async def _periodic(s: float, work: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(s)
-        work()
-
-def _task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    "A task that says so when it dies."
-    def ended(t: asyncio.Task[Any]) -> None:
-        if not t.cancelled() and (e := t.exception()): t.get_loop().call_exception_handler({'message': 'a part of the sandbox died', 'exception': e, 'task': t})
-    task = asyncio.get_running_loop().create_task(work)
-    task.add_done_callback(ended)
-    return task
-
-def _web(reply: Reply) -> web.Response:
-    named = any(k.lower() == 'content-type' for k in reply.headers)
-    return web.Response(body=reply.data(), status=reply.status, headers=reply.headers if named else {**reply.headers, 'Content-Type': reply.content_type})
-
-async def _texts(out: web.StreamResponse) -> AsyncIterator[str]:
-    "What a WebSocket client says, until it goes."
-    if not isinstance(out, web.WebSocketResponse): return
-    async for m in out:
-        if m.type is WSMsgType.TEXT: yield m.data
-        elif m.type is WSMsgType.BINARY: yield m.data.decode('utf-8', 'replace')
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #c16582a1
-def control_market(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    "POST {symbol, price, size?, spread?, levels?}: the market goes there."
-    known = {k: dec(str(body[k])) for k in ('size', 'spread') if body.get(k) is not None}
-    set_price(server.exchange, body['symbol'], dec(str(body['price'])), levels=int(body.get('levels', 10)), **known)
-    quote = server.exchange.quote(body['symbol'])
-    return {'bid': quote.bid.price if quote.bid else None, 'ask': quote.ask.price if quote.ask else None}
-
-def control_faults(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    "POST a plan to arm it, GET what was done and what is still armed, DELETE to disarm."
-    if method == 'DELETE': server.faults.clear()
-    if method == 'POST':
-        server.faults.load(body)
-        server.strike()
-    return {'done': server.faults.done, 'armed': [f.fault for f in server.faults.armed]}
-
-def control_clock(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    "POST {advance_s} or {skew_s}: the venue's time moves; orders whose time has come expire."
-    server.clock.shift(float(body.get('advance_s', 0)) + float(body.get('skew_s', 0)))
-    server.expire()
-    return {'now': server.clock.now(), 'offset_s': server.clock.offset / SECOND}
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #86c3bf6f
-def shown_work(w: Work) -> dict[str, Any]:
-    "An order as the control tells it."
-    return {'order_id': w.order_id, 'client_id': w.client_id, 'account': w.account, 'symbol': w.symbol, 'side': w.side.value, 'type': w.ticket.type.value, 'state': w.state.value,
-            'qty': w.qty, 'filled': w.filled, 'paid': w.paid, 'fees': w.fees, 'limit': w.ticket.limit, 'stop': w.ticket.stop, 'reason': w.reason,
-            'deals': [{'trade_id': d.trade_id, 'price': d.price, 'qty': d.qty, 'fee': d.fee, 'fee_currency': d.fee_currency, 'maker': d.maker, 'ts': d.ts} for d in w.deals]}
-
-def control_orders(server: SandboxServer, method: str, body: Any) -> dict[str, Any]: return {'orders': [shown_work(w) for w in server.exchange.works.values()]}
-def control_account(server: SandboxServer, method: str, body: Any) -> dict[str, Any]: return server.protocol.account()
-def control_listing(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    "POST {symbol, tick?, lot?, status?, ...}: the listing changes."
-    change = dict(body)
-    x = server.exchange.relist(change.pop('symbol'), change)
-    return {'symbol': x.symbol, 'tick': x.tick, 'lot': x.lot, 'status': x.status}
-def control_wallet(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    "POST {asset, amount}: into the account, or out of it when negative."
-    server.protocol.deposit(body['asset'], dec(str(body['amount'])))
-    return server.protocol.account()
-
-# %% ../../../nbs/08_venue/sandbox/10_server.ipynb #c0360f81
-def control_stats(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    "GET what the streams and the market have done; POST {rate} changes the rate of a synthetic market."
-    if method == 'POST' and isinstance(server.market, Synthetic): server.market.rate = max(0.0, float(body['rate']))
-    made = server.market.events if isinstance(server.market, Synthetic) else 0
-    return {'hub': server.hub.counts, 'clients': len(server.hub.sinks), 'events': made, 'trades': {s: p.tape.count for s, p in server.exchange.pits.items()},
-            'open_orders': len(server.exchange.open_works), 'deals': len(server.exchange.deals_done)}
-
-async def control_burst(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    """POST {events, rate?}: so many events of a synthetic market are made ahead, then their messages are sent, `rate` a second to each client or as fast as it reads.
-    The times in them are those of their making. Answers when all are made; GET says how many wait."""
-    if method == 'POST':
-        if not isinstance(server.market, Synthetic): raise BadInput('burst', expected='a synthetic market', found=server.options.market)
-        n, rate = int(body['events']), float(body.get('rate', 0))
-        if not 0 < n <= 2_000_000 or rate < 0: raise BadInput('burst', expected='1 to 2000000 events, a rate from 0', found=f'{n}, {rate}')
-        server.hub.stock_up()
-        for left in range(n, 0, -500):
-            server.market.make(min(500, left))
-            await asyncio.sleep(0)
-        server.spawn(server.hub.play(rate))
-    return {'waiting': sum(map(len, (server.hub.stock or {}).values()))}
-
-CONTROLS: dict[str, Callable[[SandboxServer, str, Any], Any]] = {
-    'burst': control_burst, 'market': control_market, 'faults': control_faults, 'clock': control_clock, 'orders': control_orders, 'account': control_account,
-    'listing': control_listing, 'wallet': control_wallet, 'stats': control_stats}
