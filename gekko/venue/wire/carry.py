@@ -98,6 +98,6 @@ async def carry(transport: httpx2.AsyncBaseTransport, ask: Ask, address: Address
     return None
 
 # %% ../../../nbs/08_venue/wire/10_carry.ipynb #7f7a686e
-def open_transport(context: ssl.SSLContext, connections: int = 32) -> httpx2.AsyncHTTPTransport:
+def open_transport(context: ssl.SSLContext, connections: int = 64) -> httpx2.AsyncHTTPTransport:
     "Connections to one venue, kept for 20 s: shorter than venues keep theirs, so that we seldom write to one that is just being closed."
     return httpx2.AsyncHTTPTransport(verify=context, trust_env=False, retries=0, limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=16, keepalive_expiry=20.0))

@@ -6,7 +6,8 @@
 from __future__ import annotations
 import asyncio, random, ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 import aiohttp, httpx2
 from ...domain.errors import GekkoError, Reject, Retry
@@ -14,23 +15,26 @@ from ...domain.time import SECOND, Clock, Nanos
 from .breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerRules
 from .carry import Spoiled, Trip, build, carry, open_transport, raw, read_body, why
 from .hosts import Hosts
-from .message import Answer, Ask, body_fault, full_url
+from .message import KINDS, Answer, Ask, body_fault, full_url
 from .secret import Access, Address, Secret, masked
 from .socket import FRAME, Lines, Socket, make_session, open_socket
-from .sorting import Unheard
+from .sorting import WRITES, Unheard
 from .throttle import Cost, Throttle
 from .tls import client_context
 
 _all_ = ['Ask', 'Answer', 'Unheard', 'Socket', 'Lines']
 
 # %% auto #0
-__all__ = ['Make', 'Way', 'Http', 'Ask', 'Answer', 'Unheard', 'Socket', 'Lines']
+__all__ = ['Make', 'SEATS', 'Way', 'Http', 'Ask', 'Answer', 'Unheard', 'Socket', 'Lines']
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #4c5683fc
 def _ignore(name: str, value: float) -> None: "Nobody listens."
 
 Make = Callable[[Address], Ask]
 "Builds and signs a request for an address. It is called anew for each attempt."
+
+SEATS = 12
+"Reads of one kind under way at once."
 
 @dataclass(slots=True)
 class Way:
@@ -44,9 +48,24 @@ class Way:
     attempts: int = 3
     secrets: tuple[Secret, ...] = ()
     on_metric: Callable[[str, float], None] = _ignore
+    seats: dict[str, asyncio.Semaphore] = field(default_factory=lambda: {kind: asyncio.Semaphore(SEATS) for kind in KINDS - WRITES - {'stream'}})
 
     def left_s(self, ends: Nanos) -> float: return max(0.0, (ends - self.clock.monotonic()) / SECOND)
     def ends(self, timeout_s: float) -> Nanos: return self.clock.monotonic() + round(timeout_s * SECOND)
+
+# %% ../../../nbs/08_venue/wire/11_http.ipynb #54339391
+@asynccontextmanager
+async def _seated(way: Way, kind: str, ends: Nanos) -> AsyncIterator[None]:
+    "A seat for a read, by arrival. Retry when there is none in time: nothing was sent."
+    seats, full = way.seats.get(kind), False
+    try:
+        async with asyncio.timeout(way.left_s(ends)):
+            if seats is not None: await seats.acquire()
+    except TimeoutError: full = True
+    if full: raise Retry(f'{kind}: {SEATS} requests are under way and take too long', unsent=True)
+    try: yield
+    finally:
+        if seats is not None: seats.release()
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #ff4e6c47
 async def _admitted(way: Way, make: Make, address: Address, ends: Nanos) -> Ask:
@@ -175,7 +194,9 @@ class Http:
         era = self.breaker(kind).allow()
         answer: Answer | None = None
         trouble: GekkoError | None = Retry('given up by its caller', unsent=True)
-        try: answer, trouble = await _attempt(self._way, make, self._way.ends(timeout_s or self.timeout_s))
+        ends = self._way.ends(timeout_s or self.timeout_s)
+        try:
+            async with _seated(self._way, kind, ends): answer, trouble = await _attempt(self._way, make, ends)
         finally: self._settle(kind, era, trouble)
         if answer is None: raise trouble or Retry(f'{kind}: nothing was tried')
         return answer
