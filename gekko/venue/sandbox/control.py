@@ -11,6 +11,7 @@ from ...domain.errors import BadInput
 from ...domain.money import dec
 from ...domain.time import SECOND
 from .exchange import Work
+from .hub import play, stock_up
 from .market import Synthetic, set_price
 if TYPE_CHECKING: from gekko.venue.sandbox.server import SandboxServer
 
@@ -79,11 +80,11 @@ async def control_burst(server: SandboxServer, method: str, body: Any) -> dict[s
         if not isinstance(server.market, Synthetic): raise BadInput('burst', expected='a synthetic market', found=server.options.market)
         n, rate = int(body['events']), float(body.get('rate', 0))
         if not 0 < n <= 2_000_000 or rate < 0: raise BadInput('burst', expected='1 to 2000000 events, a rate from 0', found=f'{n}, {rate}')
-        server.hub.stock_up()
+        stock_up(server.hub)
         for left in range(n, 0, -500):
             server.market.make(min(500, left))
             await asyncio.sleep(0)
-        server.spawn(server.hub.play(rate))
+        server.spawn(play(server.hub, rate))
     return {'waiting': sum(map(len, (server.hub.stock or {}).values()))}
 
 # %% ../../../nbs/08_venue/sandbox/10_control.ipynb #0c783395

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from .faults import MESSAGES, Fault, Faults
 
 # %% auto #0
-__all__ = ['FRAMES', 'ws_frame', 'chunk', 'Wire', 'Sink', 'Hub']
+__all__ = ['FRAMES', 'ws_frame', 'chunk', 'Wire', 'Sink', 'Hub', 'strikes', 'publish_spoiled', 'free', 'spoil', 'stock_up',
+           'pour', 'play']
 
 # %% ../../../nbs/08_venue/sandbox/07_hub.ipynb #323659a1
 def ws_frame(payload: bytes, opcode: int = 1) -> bytes:
@@ -60,11 +61,11 @@ class Hub:
         self.counts = {'published': 0, 'sent': 0, 'lost': 0, 'too_slow': 0}
         self.muted: dict[str, int] = {}
         self._later = later or (lambda f: asyncio.get_running_loop().call_soon(f))
-        self._after = after or (lambda s, f: asyncio.get_running_loop().call_later(s, f))
+        self.after = after or (lambda s, f: asyncio.get_running_loop().call_later(s, f))
         self.struck: Callable[[str, str], None] = lambda op, symbol: None
         self.stock: dict[Sink, deque[bytes]] | None = None
         self._dirty: dict[Sink, None] = {}
-        self._holding: dict[Sink, None] = {}
+        self.holding: dict[Sink, None] = {}
 
     def wanted(self, channel: str) -> bool:
         "Whether anybody listens: ask before making a message."
@@ -85,27 +86,27 @@ class Hub:
         self.sinks.pop(sink, None)
         if self.stock: self.stock.pop(sink, None)
         self._dirty.pop(sink, None)
-        self._holding.pop(sink, None)
+        self.holding.pop(sink, None)
 
     def publish(self, channel: str, payload: bytes, op: str = 'stream', symbol: str = '', fill: bool = False) -> None:
         "To everybody on the channel. `fill` marks a message that tells a fill."
         if (listeners := self.channels.get(channel)) is None: return
         self.counts['published'] += 1
-        if self.muted or self._holding or self.faults.armed:
-            self._spoiled(listeners, payload, op, symbol, fill)
+        if self.muted or self.holding or self.faults.armed:
+            publish_spoiled(self, listeners, payload, op, symbol, fill)
             return
         ready: dict[str, bytes] = {}
         for sink in listeners:
             if sink.wrap is not None: data = FRAMES[sink.framing](sink.wrap(payload))
             elif (data := ready.get(sink.framing, b'')) == b'': data = ready[sink.framing] = FRAMES[sink.framing](payload)
-            self._put(sink, data)
+            self.put(sink, data)
 
     def send(self, sink: Sink, payload: bytes, op: str = 'stream', raw: bool = False) -> None:
         "To one client: an answer on its own socket. `raw`: no counter is put in."
         if self.muted.get(op): self.counts['lost'] += 1
-        else: self._put(sink, FRAMES[sink.framing](payload if raw or sink.wrap is None else sink.wrap(payload)))
+        else: self.put(sink, FRAMES[sink.framing](payload if raw or sink.wrap is None else sink.wrap(payload)))
 
-    def _put(self, sink: Sink, data: bytes) -> None:
+    def put(self, sink: Sink, data: bytes) -> None:
         if sink.dead:
             self.counts['lost'] += 1
             return
@@ -128,77 +129,12 @@ class Hub:
             else:
                 sink.wire.write(b''.join(out))
                 self.counts['sent'] += len(out)
-
-    # -- made ahead
-    def stock_up(self) -> None:
-        "From now on messages are made and kept, until `play` has sent them all."
-        self.flush()
-        self.stock = self.stock or {}
-    async def play(self, rate: float = 0.0, turn_s: float = 0.002) -> int:
-        "Sends what was kept, in order, `rate` messages a second to each client, or with 0 as fast as it reads; then goes on live. How many were sent."
-        sent, began = dict.fromkeys(self.stock or {}, 0), time.perf_counter()
-        while self.stock:
-            for sink, kept in list(self.stock.items()):
-                done = sent.setdefault(sink, 0)
-                n = 4096 if not rate else int((time.perf_counter() - began) * rate) - done
-                if n > 0 and sink.wire.get_write_buffer_size() < 1 << 20: sent[sink] = done + self._pour(sink, kept, n)
-            await asyncio.sleep(turn_s if rate else 0)
-        self.stock = None
-        return sum(sent.values())
-
-    def _pour(self, sink: Sink, kept: deque[bytes], n: int) -> int:
-        "Writes the first `n` of what is kept for a client; a client that has left takes its stock along."
-        first = [kept.popleft() for _ in range(min(n, len(kept)))]
-        if self.stock is not None and (not kept or sink.wire.is_closing()): del self.stock[sink]
-        if sink.dead or sink.wire.is_closing(): self.counts['lost'] += len(first)
-        else:
-            sink.wire.write(b''.join(first))
-            self.counts['sent'] += len(first)
-        return len(first)
-
-    # -- faults
-    def _spoiled(self, listeners: Iterable[Sink], payload: bytes, op: str, symbol: str, fill: bool) -> None:
-        self.struck(op, symbol)
-        fault = self.faults.take(MESSAGES if fill else tuple(n for n in MESSAGES if not n.endswith('_fill')), op, symbol) if self._strikes(op) else None
-        for sink in list(listeners):
-            data = FRAMES[sink.framing](payload if sink.wrap is None else sink.wrap(payload))
-            if self.muted.get(op): self.counts['lost'] += 1
-            elif fault is None: self._release(sink, data)
-            else: self._spoil(sink, fault, data)
-
-    def _strikes(self, op: str) -> bool: return any(f.fault in MESSAGES and (f.op == op or (not f.op and f.fault not in ('truncated', 'huge', 'html'))) for f in self.faults.armed)
-
-    def _release(self, sink: Sink, data: bytes) -> None:
-        self._put(sink, data)
-        self._free(sink)
-
-    def _spoil(self, sink: Sink, fault: Fault, data: bytes) -> None:
-        match fault.fault:
-            case 'gap': self.counts['lost'] += 1
-            case 'duplicate' | 'duplicate_fill':
-                for _ in range(2): self._put(sink, data)
-            case 'out_of_order' | 'out_of_order_fill':
-                sink.held.append(data)
-                self._holding[sink] = None
-                self._after(fault.number('s', 1.0), lambda: self._free(sink))
-            case 'truncated':
-                self._put(sink, data[:max(3, len(data) // 2)])
-                self.flush()
-                sink.wire.close()
-            case 'html': self._put(sink, FRAMES[sink.framing](b'<html><body><h1>502 Bad Gateway</h1></body></html>'))
-            case 'huge': self._put(sink, FRAMES[sink.framing](b'{"x":"' + b'0' * int(fault.number('mb', 100) * 1_000_000) + b'"}'))
-
-    def _free(self, sink: Sink) -> None:
-        self._holding.pop(sink, None)
-        held, sink.held = sink.held, []
-        for late in held: self._put(sink, late)
-
     def mute(self, ops: Iterable[str], s: float) -> None:
         "Connected and silent: what is said meanwhile on these streams is lost."
         names = tuple(ops)
         for op in names: self.muted[op] = self.muted.get(op, 0) + 1
-        self._after(s, lambda: self._speak(names))
-    def _speak(self, ops: Iterable[str]) -> None:
+        self.after(s, lambda: self.unmute(names))
+    def unmute(self, ops: Iterable[str]) -> None:
         for op in ops:
             if self.muted.get(op, 0) > 1: self.muted[op] -= 1
             else: self.muted.pop(op, None)
@@ -206,3 +142,75 @@ class Hub:
         "The clients whose stream carries any of these."
         wanted = set(ops)
         return [s for s in self.sinks if s.ops & wanted]
+
+# %% ../../../nbs/08_venue/sandbox/07_hub.ipynb #ac16162a
+_FRAME_ONLY = ('truncated', 'huge', 'html')
+_PLAIN = tuple(n for n in MESSAGES if not n.endswith('_fill'))
+
+def strikes(faults: Faults, op: str) -> bool:
+    "Whether any armed fault may hit a message of this kind; those that also hit answers must name the stream."
+    return any(f.fault in MESSAGES and (f.op == op or (not f.op and f.fault not in _FRAME_ONLY)) for f in faults.armed)
+
+def publish_spoiled(hub: Hub, listeners: Iterable[Sink], payload: bytes, op: str, symbol: str, fill: bool) -> None:
+    "As `publish`, with whatever the plan does to this message."
+    hub.struck(op, symbol)
+    fault = hub.faults.take(MESSAGES if fill else _PLAIN, op, symbol) if strikes(hub.faults, op) else None
+    for sink in list(listeners):
+        data = FRAMES[sink.framing](payload if sink.wrap is None else sink.wrap(payload))
+        if hub.muted.get(op): hub.counts['lost'] += 1
+        elif fault is not None: spoil(hub, sink, fault, data)
+        else:
+            hub.put(sink, data)
+            free(hub, sink)
+
+def free(hub: Hub, sink: Sink) -> None:
+    "Lets go of what was kept back."
+    hub.holding.pop(sink, None)
+    held, sink.held = sink.held, []
+    for late in held: hub.put(sink, late)
+
+# %% ../../../nbs/08_venue/sandbox/07_hub.ipynb #6fa65333
+def spoil(hub: Hub, sink: Sink, fault: Fault, data: bytes) -> None:
+    "What one client gets of a spoiled message, `data` being its frame."
+    match fault.fault:
+        case 'gap': hub.counts['lost'] += 1
+        case 'duplicate' | 'duplicate_fill':
+            for _ in range(2): hub.put(sink, data)
+        case 'out_of_order' | 'out_of_order_fill':
+            sink.held.append(data)
+            hub.holding[sink] = None
+            hub.after(fault.number('s', 1.0), lambda: free(hub, sink))
+        case 'truncated':
+            hub.put(sink, data[:max(3, len(data) // 2)])
+            hub.flush()
+            sink.wire.close()
+        case 'html': hub.put(sink, FRAMES[sink.framing](b'<html><body><h1>502 Bad Gateway</h1></body></html>'))
+        case 'huge': hub.put(sink, FRAMES[sink.framing](b'{"x":"' + b'0' * int(fault.number('mb', 100) * 1_000_000) + b'"}'))
+
+# %% ../../../nbs/08_venue/sandbox/07_hub.ipynb #51fa5451
+def stock_up(hub: Hub) -> None:
+    "From now on messages are made and kept, until `play` has sent them all."
+    hub.flush()
+    hub.stock = hub.stock or {}
+
+def pour(hub: Hub, sink: Sink, kept: deque[bytes], n: int) -> int:
+    "Writes the first `n` of what is kept for a client; a client that has left takes its stock along."
+    first = [kept.popleft() for _ in range(min(n, len(kept)))]
+    if hub.stock is not None and (not kept or sink.wire.is_closing()): del hub.stock[sink]
+    if sink.dead or sink.wire.is_closing(): hub.counts['lost'] += len(first)
+    else:
+        sink.wire.write(b''.join(first))
+        hub.counts['sent'] += len(first)
+    return len(first)
+
+async def play(hub: Hub, rate: float = 0.0, turn_s: float = 0.002) -> int:
+    "Sends what was kept, in order, `rate` messages a second to each client, or with 0 as fast as it reads; then goes on live. How many were sent."
+    sent, began = dict.fromkeys(hub.stock or {}, 0), time.perf_counter()
+    while hub.stock:
+        for sink, kept in list(hub.stock.items()):
+            done = sent.setdefault(sink, 0)
+            n = 4096 if not rate else int((time.perf_counter() - began) * rate) - done
+            if n > 0 and sink.wire.get_write_buffer_size() < 1 << 20: sent[sink] = done + pour(hub, sink, kept, n)
+        await asyncio.sleep(turn_s if rate else 0)
+    hub.stock = None
+    return sum(sent.values())
