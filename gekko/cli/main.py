@@ -24,7 +24,7 @@ __all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_ap
            'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
            'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'data_import', 'data_list', 'data_check',
            'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'sandbox_serve', 'venue_add',
-           'venue_list', 'dashboard', 'doctor', 'bench', 'main']
+           'venue_list', 'venue_check', 'dashboard', 'doctor', 'bench', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -239,6 +239,17 @@ def venue_list(json_out: Json = False) -> None:
     "The venues, and the accounts kept for them."
     from gekko.cli.venue import list_venues
     answer(lambda: list_venues(_settings()), json_out, show.table)
+
+# %% ../../nbs/14_cli/04_main.ipynb #46c2016c
+@venue_app.command('check')
+def venue_check(venue: Venue, rest: Annotated[str, Option(help='Where to ask; the kept or the public address when left out.')] = '', ws: Annotated[str, Option(help='Where to listen; streams are not tried when left out.')] = '',
+                card: Annotated[Optional[Path], Option(help='A JSON card with the keys; else the kept ones, else made-up ones.')] = None, symbol: Annotated[str, Option(help='What to try it with.')] = '',
+                write: Annotated[bool, Option('--write', help='Allow orders where real money is traded; none that trades at once.')] = False,
+                patience: Annotated[float, Option(help='Seconds to wait for an answer.')] = 5.0, json_out: Json = False) -> None:
+    "Try everything that a venue's adapter claims, at any address; exit code 1 unless all of it is ok."
+    from gekko.cli.venue import check_address, shown_check
+    said = answer(lambda: check_address(_settings(), venue, rest, ws, card, symbol, write, patience), json_out, shown_check)
+    if not said['ok']: raise typer.Exit(1)
 
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 import msgspec
+from .show import table
 from ..desk.config import Settings
 from ..domain.errors import BadInput, GekkoError
+from ..domain.time import SystemClock
 from ..venue.venues import VENUES, known
 from ..venue.wire.secret import load_access, save_access
 
 # %% auto #0
-__all__ = ['MOST', 'read_card', 'add_venue', 'list_venues']
+__all__ = ['MOST', 'read_card', 'add_venue', 'list_venues', 'check_address', 'shown_check']
 
 # %% ../../nbs/14_cli/09_venue.ipynb #7e5778b3
 MOST = 64 * 1024
@@ -48,3 +50,19 @@ def _kept(settings: Settings, venue: str) -> dict[str, Any]:
     try: access = load_access(settings.home, venue)
     except GekkoError as e: return {**row, 'problem': str(e)}
     return {**row, 'account': access.credentials.account, 'rest': access.addresses[0].rest}
+
+# %% ../../nbs/14_cli/09_venue.ipynb #83ee6575
+def check_address(settings: Settings, venue: str, rest: str = '', ws: str = '', card: Path | None = None, symbol: str = '', write: bool = False, patience_s: float = 5.0) -> dict[str, Any]:
+    "What came of each capability at this address, as `check_venue` tells it. BadInput for what can't be used, before anything is asked."
+    from gekko.venue.check import check_venue, find_access
+    if not 0.1 <= patience_s <= 120: raise BadInput('how long to wait for an answer', expected='0.1 to 120 seconds', found=patience_s)
+    if ws and not rest and card is None: raise BadInput('--ws alone', expected='--rest too: keys and streams belong to one address', found=ws)
+    access, whose = find_access(known(venue), settings.home, rest, ws, None if card is None else read_card(card))
+    return check_venue(access, SystemClock(), whose, symbol, write, patience_s)
+
+def shown_check(said: dict[str, Any]) -> str:
+    "The outcomes as a table, what is wrong first in words."
+    rows = [{'capability': r['what'], 'call': r['call'], 'effect': r['effect'], 'ms': r['ms'], 'found': r['detail'] if len(r['detail']) < 100 else r['detail'][:99] + '…'} for r in said['capabilities']]
+    counts = ', '.join(f'{n} {k}' for k, n in said['counts'].items()) + (f'; {said["contradicted"]} contradicted' if said['contradicted'] else '')
+    left = [f'STILL WORKING at the venue: {", ".join(said["left_working"])}'] if said['left_working'] else []
+    return '\n'.join([*left, f'{said["venue"]} at {said["rest"]}, keys {said["keys"]}, {said["symbol"]}', '', table(rows), '', *said['notes'], f'{"ok" if said["ok"] else "NOT OK"}: {counts}'])
