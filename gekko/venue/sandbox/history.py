@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from ...domain.money import EXACT, ZERO, from_float
 from ...domain.time import DAY, MINUTE, SECOND, Nanos
 
 # %% auto #0
-__all__ = ['Floats', 'noise', 'Path', 'Candle', 'joined', 'past']
+__all__ = ['Floats', 'noise', 'ends', 'Path', 'Candle', 'joined', 'past']
 
 # %% ../../../nbs/08_venue/sandbox/03_history.ipynb #f7c40075
 Floats = NDArray[np.float64]
@@ -25,6 +26,14 @@ def noise(index: NDArray[np.int64], salt: int) -> Floats:
     z = (index.astype(np.uint64) + np.uint64(salt)) * np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in _MIX: z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2.0 ** 52 - 1.0
+
+# %% ../../../nbs/08_venue/sandbox/03_history.ipynb #3a94cdba
+def ends(index: NDArray[np.int64], salt: int) -> tuple[Floats, Floats]:
+    "The noise of each index and of the one after it."
+    first, last = int(index.min()), int(index.max())
+    if last - first > index.size: return noise(index, salt), noise(index + 1, salt)
+    grid, i = noise(np.arange(first, last + 2), salt), index - first
+    return grid[i], grid[i + 1]
 
 # %% ../../../nbs/08_venue/sandbox/03_history.ipynb #f5fb8787
 _FASTEST, _OCTAVES = 4 * SECOND, 15
@@ -44,8 +53,9 @@ class Path:
         log = np.zeros(ts.shape)
         for k in range(_OCTAVES):
             period = _FASTEST * 3 ** k
-            i, part = ts // period, (ts % period) / period
-            a, b = noise(i, self.salt + k), noise(i + 1, self.salt + k)
+            i = ts // period
+            part = (ts - i * period) / period
+            a, b = ends(i, self.salt + k)
             log += (a + (b - a) * part * part * (3 - 2 * part)) * (period / DAY) ** 0.5
         return np.asarray(self.price * np.exp(np.clip(log * self.daily, -1.5, 1.5)))
     def now(self, ts: Nanos) -> float: return float(self.at(np.array([ts]))[0])
@@ -75,24 +85,33 @@ def joined(candles: list[Candle], start: Nanos) -> Candle:
 # %% ../../../nbs/08_venue/sandbox/03_history.ipynb #d76cd9e0
 def past(path: Path, tick: Decimal, lot: Decimal, length: Nanos, start: Nanos, end: Nanos, a_day: float = 5e7) -> Iterator[Candle]:
     "Candles that begin in [start, end), both on the grid of `length`. `a_day` is turnover in quote currency."
-    step = min(length, MINUTE)
-    ts = np.arange(start, end, step, dtype=np.int64)
-    if not ts.size: return
-    rows = _minutes(path, ts, step, a_day * step / DAY)
+    if start < end: yield from _drawn(path, tick, lot, length, start, end, a_day)
+
+@lru_cache(maxsize=64)
+def _drawn(path: Path, tick: Decimal, lot: Decimal, length: Nanos, start: Nanos, end: Nanos, a_day: float) -> tuple[Candle, ...]:
+    step, out = min(length, MINUTE), []
+    rows = _steps(path, start, end, step, a_day * step / DAY)
     per = length // step
-    whole = rows[:, : ts.size // per * per].reshape(6, -1, per)
+    whole = rows[:, : rows.shape[1] // per * per].reshape(6, -1, per)
     o, h, lo, c = whole[0, :, 0], whole[1].max(axis=1), whole[2].min(axis=1), whole[3, :, -1]
     volume, bought = whole[4].sum(axis=1), whole[5].sum(axis=1)
     for i in range(o.size):
         price = [from_float(x[i], tick) for x in (o, h, lo, c)]
         v = from_float(volume[i], lot)
         turnover = EXACT.multiply(v, from_float((h[i] + lo[i]) / 2, tick))
-        yield Candle(start + i * length, price[0], price[1], price[2], price[3], v, turnover, max(1, int(volume[i] * c[i] / 2_000)), min(v, from_float(bought[i], lot)))
+        out.append(Candle(start + i * length, price[0], price[1], price[2], price[3], v, turnover, max(1, int(volume[i] * c[i] / 2_000)), min(v, from_float(bought[i], lot))))
+    return tuple(out)
 
 # %% ../../../nbs/08_venue/sandbox/03_history.ipynb #65268278
-def _minutes(path: Path, ts: NDArray[np.int64], step: Nanos, turnover: float) -> Floats:
-    "Open, high, low, close, volume and bought volume of each step."
-    inside = np.stack([path.at(ts + step * k // 6) for k in range(6)] + [path.at(ts + step)])
+_BLOCK = 8192   # steps at once: what stays in a processor's own memory is drawn faster than a whole year at a time
+
+def _steps(path: Path, start: Nanos, end: Nanos, step: Nanos, turnover: float) -> Floats:
+    "Open, high, low, close, volume and bought volume of each step in [start, end), as rows (6, n)."
+    return np.concatenate([_block(path, np.arange(at, min(at + _BLOCK * step, end), step, dtype=np.int64), step, turnover) for at in range(start, end, _BLOCK * step)], axis=1)
+
+def _block(path: Path, ts: NDArray[np.int64], step: Nanos, turnover: float) -> Floats:
+    points = path.at(np.append((ts[:, None] + step * np.arange(6) // 6).ravel(), ts[-1] + step))
+    inside = np.vstack([points[:-1].reshape(-1, 6).T, points[6::6]])
     index = ts // step
     wick = np.abs(noise(index, path.salt + 101)) * path.daily / 400
     volume = turnover / inside[0] * np.exp(noise(index, path.salt + 102) * 1.2)
