@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from gekko.domain.account import Account, deposit, settle
+from gekko.domain.errors import Retry
 from gekko.domain.order import Filled, Intent, Order, OrderEvent, OrderState, OrderType, Side, Submitted, TimeInForce
 from gekko.domain.time import SystemClock
 from gekko.execution.ids import client_id
@@ -117,6 +118,15 @@ class Desk:
         assert (self.account.cash['USD'], self.account.qty(SYMBOL)) == (self.wallet('USD'), self.wallet('BTC'))
 
 
+def patiently(connect: Callable[[], None], tries: int = 6) -> None:
+    "A busy machine may be late for the short patience that these tests have."
+    for n in range(tries):
+        try: return connect()
+        except Retry:
+            if n + 1 == tries: raise
+            time.sleep(0.3)
+
+
 @contextmanager
 def desk(*, timeout_s: float = 2.0, quiet_s: float = 5.0, connect: bool = True, **options: Any) -> Iterator[Desk]:
     with sandbox('coinbase', **options) as there:
@@ -124,7 +134,7 @@ def desk(*, timeout_s: float = 2.0, quiet_s: float = 5.0, connect: bool = True, 
         venue = Coinbase(access_of(there.card), SystemClock(), timeout_s=timeout_s)
         venue.own_quiet_s = quiet_s
         try:
-            if connect: venue.connect()
+            if connect: patiently(venue.connect)
             yield Desk(there, venue)
         finally: venue.close()
 
