@@ -5,6 +5,7 @@
 # %% ../../../nbs/08_venue/oanda/08_stream.ipynb #7dd80908
 from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 import msgspec
 from ...data.dialect import Connection, Heard, MarketEvent, Subscription
@@ -17,17 +18,35 @@ from .rest import name_of, symbol_of
 from .table import VENUE
 
 # %% auto #0
-__all__ = ['QUIET_S', 'OandaDialect']
+__all__ = ['QUIET_S', 'Top', 'Line', 'OandaDialect']
 
 # %% ../../../nbs/08_venue/oanda/08_stream.ipynb #86ece512
 QUIET_S = 12.0
 "A heartbeat comes every five seconds, so that two of them may be late or lost."
-_LINE = msgspec.json.Decoder(Price)
 _BEAT = Heard(beat=True)
+
+class Top(msgspec.Struct, frozen=True, gc=False):
+    price: str
+    liquidity: int | float | str
+
+class Line(msgspec.Struct, frozen=True):
+    "A line of the stream, its numbers left as they came: of a dozen only the best two are read."
+    type: str = ''
+    time: str = ''
+    instrument: str = ''
+    bids: list[Top] = []
+    asks: list[Top] = []
+    tradeable: bool = True
+    errorMessage: str = ''
+
+_LINE, _WHOLE = msgspec.json.Decoder(Line), msgspec.json.Decoder(Price)
+_BAD = (msgspec.DecodeError, ArithmeticError, ValueError)
 
 def _when(text: str) -> Nanos:
     "An instant in the usual form of ten digits, a point and nine more; anything else the slow way."
     return int(text[:10]) * SECOND + int(text[11:]) if len(text) == 20 and text[10] == '.' else stamp(text)
+
+def _size(x: int | float | str) -> Decimal: return Decimal(x) if isinstance(x, int) else Decimal(str(x))
 
 # %% ../../../nbs/08_venue/oanda/08_stream.ipynb #b51397e7
 class OandaDialect:
@@ -55,18 +74,19 @@ class OandaDialect:
 
     def decode(self, frame: bytes | str, received: Nanos) -> Heard:
         "A quote, and the depth where a book is listened to."
-        try: p = _LINE.decode(frame)
-        except (msgspec.DecodeError, ArithmeticError) as e: raise BadInput(f'{VENUE}: a line that is not understood', expected='a price or a heartbeat', found=str(e)[:200]) from None
-        if p.type == 'HEARTBEAT': return _BEAT
-        if p.type != 'PRICE' or not p.instrument: return self._other(p)
-        if not p.tradeable or not p.bids or not p.asks: return _BEAT
-        symbol = self._symbols.get(p.instrument) or self._symbols.setdefault(p.instrument, symbol_of(p.instrument))
-        bid, ask = p.bids[0], p.asks[0]
-        quote = Quote(symbol, _when(p.time), bid.price, ask.price, bid.liquidity, ask.liquidity, received)
-        if p.instrument not in self._deep: return Heard((quote,))
-        return Heard((quote, depth_of(p, symbol, received)))
+        try:
+            p = _LINE.decode(frame)
+            if p.type != 'PRICE' or not p.instrument: return self._other(p)
+            if not p.tradeable or not p.bids or not p.asks: return _BEAT
+            symbol = self._symbols.get(p.instrument) or self._symbols.setdefault(p.instrument, symbol_of(p.instrument))
+            bid, ask = p.bids[0], p.asks[0]
+            quote = Quote(symbol, _when(p.time), Decimal(bid.price), Decimal(ask.price), _size(bid.liquidity), _size(ask.liquidity), received)
+            if p.instrument not in self._deep: return Heard((quote,))
+            return Heard((quote, depth_of(_WHOLE.decode(frame), symbol, received)))
+        except _BAD as e: raise BadInput(f'{VENUE}: a line that is not understood', expected='a price or a heartbeat', found=str(e)[:200]) from None
 
-    def _other(self, p: Price) -> Heard:
+    def _other(self, p: Line) -> Heard:
+        if p.type == 'HEARTBEAT': return _BEAT
         if p.errorMessage: raise Retry(f'{VENUE} ends the stream: {p.errorMessage[:120]}')
         raise BadInput(f'{VENUE}: a line that is not understood', expected='PRICE or HEARTBEAT', found=p.type or 'no type')
 
