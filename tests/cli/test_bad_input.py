@@ -61,7 +61,7 @@ CASES = {
     '-p without anything': Case('run ladder.ipynb -p', ('a name and a value',)),
     'the mode as a parameter': Case('run ladder.ipynb -p mode paper', ('the mode as --mode', '-p mode paper')),
     'unknown mode': Case('run ladder.ipynb --mode production', ('backtest paper live', 'found production')),
-    'live without credentials': Case('run ladder.ipynb --mode live', ('live mode', 'credentials of one of', 'found none')),
+    'live without credentials': Case('run ladder.ipynb --mode live', ('live mode', '--venue and one of', 'found none')),
     'unknown symbol': Case('run ladder.ipynb -p symbols WALKS', ('unknown symbol WALKS', 'perhaps WALK', 'found WALKS')),
     'a symbol that is not traded': Case('run ladder.ipynb -p symbols VIX', ('VIX cannot be traded', 'a tradable instrument')),
     'no symbol at all': Case('run ladder.ipynb -p symbols []', ('symbols', 'at least one')),

@@ -5,7 +5,7 @@
 # %% ../../../nbs/08_venue/coinbase/00_table.ipynb #23b989bb
 from __future__ import annotations
 from collections.abc import Mapping
-from ...domain.order import Intent, OrderType, TimeInForce
+from ...domain.order import Intent, OrderType, Side, TimeInForce
 from ...execution.broker import Capabilities, Capability, unsupported
 from ..wire.secret import Address
 from ..wire.sorting import ErrorTable, Reaction, Rule
@@ -34,7 +34,7 @@ def capabilities() -> Capabilities:
     return Capabilities(VENUE, {
         _C.MARKET: 'market_market_ioc by base size: what is not there at once is cancelled', _C.LIMIT: '', _C.STOP_LIMIT: 'set off upwards for a buy, downwards for a sell',
         _C.GTC: 'a market order is immediate all the same', _C.DAY: "good till date, the end of the venue's UTC day", _C.IOC: 'limit orders as sor_limit_ioc', _C.FOK: 'limit orders only',
-        _C.POST_ONLY: 'resting limit orders; refused rather than taking', _C.PARTIAL: '', _C.CANCEL: 'asked for by order id; a fill may come first',
+        _C.POST_ONLY: 'resting limit orders; refused rather than taking', _C.REDUCE_ONLY: 'sales: nothing can be sold that is not held', _C.PARTIAL: '', _C.CANCEL: 'asked for by order id; a fill may come first',
         _C.AMEND: 'price and size of resting good-till-cancelled limit orders', _C.IDEMPOTENT: 'the venue gives back the order that has the name',
         _C.LOOKUP: 'through the lists of orders: the venue has no look-up by name', _C.OPEN_ORDERS: '', _C.POSITIONS: 'coins held, free and on hold, under BASE-USD', _C.CASH: 'fiat and dollar coins, free and on hold',
         _C.FILLS_SINCE: 'by entry id', _C.INSTRUMENTS: 'spot products', _C.HISTORY: '350 bars a page; no bar where nothing traded', _C.QUOTES: 'the top of level2', _C.TRADES: 'market_trades', _C.BOOK: 'level2',
@@ -44,6 +44,7 @@ def capabilities() -> Capabilities:
 def unsendable(intent: Intent) -> str:
     "Why this venue can't express the order, or ''."
     if said := unsupported(capabilities(), intent): return said
+    if intent.reduce_only and intent.side is Side.BUY: return 'reduce-only: a purchase reduces nothing where nothing is sold short'
     market, waits = intent.type is OrderType.MARKET, intent.tif in (TimeInForce.GTC, TimeInForce.DAY)
     if market and intent.tif is TimeInForce.FOK: return f'{VENUE} has no fill-or-kill market orders: a market order takes what is there'
     if intent.type is OrderType.STOP_LIMIT and not waits: return f'{VENUE} has no {intent.tif.value} stop-limit orders: gtc and day'
