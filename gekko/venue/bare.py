@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+import msgspec
 from ..domain.order import Intent
 
 # %% auto #0
-__all__ = ['BINANCEUS', 'COINBASE', 'BARE', 'loop_of', 'wire_of', 'Bare']
+__all__ = ['BINANCEUS', 'COINBASE', 'OANDA', 'BARE', 'loop_of', 'wire_of', 'time_of', 'Bare', 'Ack']
 
 # %% ../../nbs/08_venue/04_bare.ipynb #5faf747d
 def loop_of(venue: Any) -> Any:
@@ -20,8 +21,13 @@ def loop_of(venue: Any) -> Any:
 
 def wire_of(venue: Any) -> Any:
     "The wire an adapter asks over."
-    link = getattr(venue, '_link', None)
-    return link.http if link is not None else venue._http
+    link, wire = getattr(venue, '_link', None), getattr(venue, '_wire', None)
+    return link.http if link is not None else wire() if wire is not None else venue._http
+
+def time_of(venue: Any) -> int:
+    "The venue's time as its adapter has it, ns. A stand-in lives on the day of its example."
+    keeper = getattr(venue, '_link', None) or getattr(venue, '_talk', None) or venue
+    return int(keeper.now())
 
 @dataclass(frozen=True, slots=True)
 class Bare:
@@ -36,7 +42,6 @@ class Bare:
 # %% ../../nbs/08_venue/04_bare.ipynb #af6a670f
 def _b_suppose(venue: Any, symbol: str) -> None:
     from gekko.venue.binanceus.answers import ExchangeInfo, read
-    import msgspec
     base, _, quote = symbol.partition('-')
     filters = [{'filterType': 'PRICE_FILTER', 'minPrice': '0.01', 'maxPrice': '1000000', 'tickSize': '0.01'}, {'filterType': 'LOT_SIZE', 'minQty': '0.00001', 'maxQty': '9000', 'stepSize': '0.00001'},
                {'filterType': 'MIN_NOTIONAL', 'minNotional': '10', 'applyToMarket': True, 'avgPriceMins': 5}]
@@ -49,8 +54,18 @@ def _b_told(venue: Any, row: Any) -> str:
     return f'{r.status} {r.symbol} {r.client_id}'
 
 def _b_understood(venue: Any, body: bytes) -> str:
+    from gekko.domain.errors import Retry
     from gekko.venue.binanceus.answers import Row, read
-    return _b_told(venue, read(body, Row))
+    try: return _b_told(venue, read(body, Row))
+    except Retry: r = read(body, Ack)
+    return f'taken, {r.symbol} {r.clientOrderId}'
+
+class Ack(msgspec.Struct, frozen=True):
+    "The short answer to a new order, which the venue gives when nobody asks for more."
+    symbol: str
+    orderId: int
+    clientOrderId: str
+    transactTime: int
 
 # %% ../../nbs/08_venue/04_bare.ipynb #ea4c03e2
 def _b_cancel(venue: Any, symbol: str, name: str, venue_id: str) -> str:
@@ -110,6 +125,41 @@ def _c_amend(venue: Any, intent: Intent, name: str, venue_id: str) -> str:
 
 COINBASE = Bare(_c_enable, _c_suppose, _c_understood, _c_cancel, _c_amend)
 
-# %% ../../nbs/08_venue/04_bare.ipynb #c8492262
-BARE = {'binanceus': BINANCEUS, 'coinbase': COINBASE}
+# %% ../../nbs/08_venue/04_bare.ipynb #c7bd8bf1
+def _o_enable(venue: Any) -> None:
+    from gekko.venue.oanda.own import OwnLine
+    if venue._line is not None: return
+    async def idle() -> OwnLine: return OwnLine(venue._dial_own, venue._orders, venue._clock)
+    venue._line = loop_of(venue).run(idle())
+
+def _o_suppose(venue: Any, symbol: str) -> None:
+    from gekko.venue.oanda.answers import Listed
+    row = {'name': symbol.replace('-', '_'), 'type': 'CURRENCY', 'displayName': symbol.replace('-', '/'), 'pipLocation': -4, 'displayPrecision': 5, 'tradeUnitsPrecision': 0, 'minimumTradeSize': '1',
+           'maximumOrderUnits': '100000000', 'maximumPositionSize': '0', 'marginRate': '0.02', 'minimumTrailingStopDistance': '0.0005', 'maximumTrailingStopDistance': '1.0'}
+    venue._rows, venue._open = {symbol: msgspec.convert(row, Listed, strict=False)}, {symbol: True}
+
+def _o_told(d: Any) -> str: return d.code or ', '.join(f'{t.type} {t.id}' for t in d.made) or 'nothing done'
+
+def _o_understood(venue: Any, body: bytes) -> str:
+    from gekko.domain.errors import Retry
+    from gekko.venue.oanda.answers import did
+    if not (d := did(body)).made and not d.code: raise Retry('an answer without transactions', status=200)
+    return _o_told(d)
+
+# %% ../../nbs/08_venue/04_bare.ipynb #dcfd426c
+def _o_cancel(venue: Any, symbol: str, name: str, venue_id: str) -> str:
+    from gekko.venue.oanda.answers import Did
+    from gekko.venue.oanda.orders import get
+    return _o_told(loop_of(venue).run(get(venue, Did, venue.asks.cancel(f'@{name}'))))
+
+def _o_amend(venue: Any, intent: Intent, name: str, venue_id: str) -> str:
+    from gekko.venue.oanda.answers import Did
+    from gekko.venue.oanda.orders import get
+    from gekko.venue.oanda.rest import specification
+    return _o_told(loop_of(venue).run(get(venue, Did, venue.asks.replace(f'@{name}', specification(name, intent)))))
+
+OANDA = Bare(_o_enable, _o_suppose, _o_understood, _o_cancel, _o_amend)
+
+# %% ../../nbs/08_venue/04_bare.ipynb #e4b2a4f0
+BARE = {'binanceus': BINANCEUS, 'coinbase': COINBASE, 'oanda': OANDA}
 "By venue."

@@ -17,14 +17,14 @@ from ..domain.market import Depth, Quote, Trade
 from ..domain.money import ZERO
 from ..domain.time import SECOND, Clock, duration
 from ..execution.broker import Capability as C
-from .bare import BARE, loop_of, wire_of
+from .bare import BARE, loop_of, time_of, wire_of
 from .trial import ABSENT, OK, UNREACHED, Finding, Row, Trials, Untried, held, watch
 from .venues import Venue, default_symbols, open_venue
 from .wire.secret import Access
 
 # %% auto #0
-__all__ = ['BARS', 'Check', 'check_list', 'own_up', 'check_connect', 'ordered', 'check_market', 'history', 'check_account',
-           'financing', 'hear', 'check_streams']
+__all__ = ['BARS', 'Check', 'check_list', 'settle_symbol', 'own_up', 'check_connect', 'ordered', 'check_market', 'history',
+           'check_account', 'financing', 'hear', 'check_streams']
 
 # %% ../../nbs/08_venue/04_reading.ipynb #0a55023d
 class Check:
@@ -56,18 +56,20 @@ def _trading(listed: Mapping[str, Instrument], wished: list[str]) -> str:
     return next(iter([*(s for s in wished if s in listed), *dollars, *open_, *listed]), '')
 
 def check_list(k: Check) -> None:
-    "The first question. When nobody answers it, nothing else is tried; when it brings nothing to trade, one usual instrument is supposed."
+    "The first question. When nobody answers it, nothing else is tried."
     def work() -> Finding:
         listed = k.venue.refresh()
         return held(bool(listed), f'{len(listed)} instruments', 'expected instruments, found none')
     row = k.claim(C.INSTRUMENTS, 'read', work)
     if row.call == UNREACHED: k.trials.unreached = row.detail
-    wished = [k.symbol] if k.symbol else default_symbols(k.venue.name)
-    k.symbol = _trading(k.venue.instruments(), wished)
-    if not k.symbol:
-        k.symbol = wished[0]
+
+def settle_symbol(k: Check) -> None:
+    "What the rest is done with. Where nothing that trades is listed, a usual instrument is supposed."
+    wished, listed = [k.symbol] if k.symbol else default_symbols(k.venue.name), k.venue.instruments()
+    k.symbol = _trading(listed, wished) or wished[0]
+    if k.symbol not in listed or not listed[k.symbol].tradable:
+        k.notes.append(f'{k.symbol} is {"listed, but does not trade" if k.symbol in listed else "not listed"}: it is supposed, with a usual tick and lot')
         BARE[k.venue.name].suppose(k.venue, k.symbol)
-        k.notes.append(f'nothing is listed: {k.symbol} is supposed, with a usual tick and lot')
     k.instrument = k.venue.instruments()[k.symbol]
 
 # %% ../../nbs/08_venue/04_reading.ipynb #dd68f6fb
@@ -84,8 +86,7 @@ def check_connect(k: Check) -> None:
         try: k.venue.connect()
         except Exception as e:
             why.append(e)
-            asked = k.trials.seen[mark:]
-            if not asked or any(not 200 <= s.status < 300 for s in asked): raise
+            if any(not 200 <= s.status < 300 or s.words for s in k.trials.seen[mark:]) or not (k.venue.refresh() and k.venue.account()): raise
             return 'clock, list and account; ' + ('the own stream did not come up' if streams else 'there is no --ws address for the own stream')
         return held(bool(k.venue.instruments()), 'clock, list, account and own stream')
     row = k.read('CONNECT', 'connect', work)
@@ -96,6 +97,7 @@ def check_connect(k: Check) -> None:
         if row.call != OK: raise Untried('connecting ended before it')
         raise why[0]
     k.claim(C.OWN_STREAM, 'stream', own)
+    settle_symbol(k)
 
 # %% ../../nbs/08_venue/04_reading.ipynb #567f972e
 def ordered(times: list[int]) -> bool: return all(a <= b for a, b in zip(times, times[1:]))
@@ -118,7 +120,8 @@ def check_market(k: Check) -> None:
         return held(good, f'{len(got)} trades', f'expected trades in order, each once, found {len(got)}')
     k.read('QUOTE', 'quote, asked', quote)
     k.read('DEPTH', 'book, asked', depth)
-    k.read('PRINTS', 'trades, asked', trades)
+    if C.TRADES in k.table: k.read('PRINTS', 'trades, asked', trades)
+    else: k.trials.skip('PRINTS', 'trades, asked', 'read', f'{v.name} shows no trades', ABSENT)
     k.claim(C.HISTORY, 'read', lambda: history(k))
     k.price = k.price or Decimal(100)
 
@@ -129,7 +132,7 @@ BARS = 1100
 def history(k: Check) -> Finding:
     "Bars over several pages, to a moment that has not come: on the grid, in order, each once, and all of them closed."
     v, bar = k.venue, '1h' if '1h' in k.venue.bars() else k.venue.bars()[0]
-    length, now = duration(bar), k.clock.now()
+    length, now = duration(bar), time_of(v)
     got = v.history(k.symbol, bar, now - BARS * length, now + 2 * length)
     starts = [b.start for b in got]
     faults = [why for bad, why in ((not got, 'none'), (starts != sorted(set(starts)), 'disorder'), (any(b.start % length or b.end - b.start != length for b in got), 'bars off the grid'),

@@ -106,6 +106,14 @@ class Untried(Exception): "There is no way to try it here; the text says why."
 class Refused(Exception): "The venue said no to it, in these words."
 
 # %% ../../nbs/08_venue/04_trial.ipynb #0d916b86
+def _patiently(work: Callable[[], Finding | str | None]) -> Finding | str | None:
+    "Where earlier failures keep the question from being asked at all, wait until it may be, once."
+    try: return work()
+    except Retry as e:
+        if not e.values.get('breaker') or not e.after_s or e.after_s > 5: raise
+        time.sleep(e.after_s + 0.05)
+    return work()
+
 @dataclass(slots=True)
 class Trials:
     "The trials of one address, in order. `seen` is what went over the wire; `unreached` is why nothing more is tried, once nobody answers."
@@ -120,10 +128,10 @@ class Trials:
         if self.unreached:
             row.call, row.detail = UNREACHED, self.unreached
             return row
-        try: found = work()
+        try: found = _patiently(work) if side == 'read' else work()
         except Untried as e: row.call, row.detail = UNTRIED, _short(str(e), 240)
         except Refused as e: row.call, row.detail = REFUSED, _short(str(e), 240)
-        except Exception as e: row.call, row.detail = sorted_out(e, self.seen[mark:])
+        except Exception as e: row.call, row.detail = sorted_out(e, self.seen if 'breaker' in getattr(e, 'values', ()) else self.seen[mark:])
         else:
             said = found if isinstance(found, Finding) else Finding(found or '')
             row.call, row.detail, row.effect = OK, said.detail, said.effect
@@ -212,7 +220,7 @@ class Teller:
     def send(self, side: Side, qty: Decimal, type: OrderType = OrderType.LIMIT, **kw: Any) -> str:
         "Send an order under a fresh name."
         name = client_id('check', self._run, len(self.orders))
-        intent = Intent(self.instrument.symbol, side, qty, type, **kw)
+        intent = Intent(self.instrument.symbol, side, qty, type, **kw, ts=self.clock.now())     # dated, since an undated one may have been sent by an earlier life
         ready = self.approved(name, intent)
         self.orders[name] = Order(name, intent)
         self.venue.submit(ready)
@@ -237,9 +245,9 @@ class Teller:
         "The adapter does not know how its submit ended. Either the answer can be read, and is about another order, or it can't."
         answered = next((s for s in reversed(self.asked('submit', mark)) if 200 <= s.status < 300), None)
         if answered is not None and self._understood is not None:
-            return Finding(f'understood, but not about our order: {self._understood(answered.body)}', CONTRADICTED)
+            return Finding(f'understood, but not about our order: {self._understood(answered.body)}', CONTRADICTED)     # it raises what is not understood
+        if (wire := self.asked('submit', mark)) and 400 <= wire[-1].status < 500: raise Refused(str(wire[-1]))
         self.until(lambda: bool(self.heard(name, *settled)))
         later = ', '.join(type(e).__name__ for e in self.said[name] if not isinstance(e, Lost)) or 'nothing more'
-        wire = self.asked('submit', mark)
         said = str(wire[-1]) if wire else 'no request'
         raise Retry(f'how the submit ended is not known: {said}; later: {later}', status=wire[-1].status if wire else 0)

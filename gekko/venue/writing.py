@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import Any
 from ..domain.errors import BadInput, Retry
 from ..domain.money import ZERO
-from ..domain.order import AmendRejected, Amended, CancelRejected, Cancelled, Expired, Filled, OrderState, OrderType, Side, TimeInForce
+from ..domain.order import Accepted, AmendRejected, Amended, CancelRejected, Cancelled, Expired, Filled, Lost, OrderState, OrderType, Side, TimeInForce
 from ..execution.broker import Capability as C
 from .bare import BARE
 from .reading import Check
-from .trial import OK, Finding, Refused, Row, Teller, Untried, far, held, smallest
+from .trial import CONTRADICTED, OK, Finding, Refused, Row, Teller, Untried, far, held, smallest
 
 # %% auto #0
 __all__ = ['WRITES', 'Writer', 'check_life', 'amend', 'cancel', 'check_kinds', 'check_trading', 'holding', 'flatten', 'clear',
@@ -49,7 +49,8 @@ class Writer:
         kw = {'limit': self.low} | kw
         if kw['limit'] is None: del kw['limit']
         name, odd = self.sent(self.size, type, **kw)
-        try: return odd or self.shown(name, OrderState.ACCEPTED)
+        if odd is not None: return odd      # nothing of ours works there; `clear` looks again
+        try: return self.shown(name, OrderState.ACCEPTED)
         finally: self.take_back(name)
 
     def shown(self, name: str, *states: OrderState) -> Finding:
@@ -69,11 +70,9 @@ class Writer:
 
     def take_back(self, name: str) -> bool:
         "Cancel it, and wait for its end. Whether it is over."
-        if self.t.ended(name): return True
-        for _ in range(3):
+        if not self.t.ended(name):
             self.k.venue.cancel(name)
-            if self.t.until(lambda: self.t.ended(name) or bool(self.t.heard(name, CancelRejected))) and self.t.ended(name): return True
-            if self.t.heard(name, CancelRejected): break
+            self.t.until(lambda: self.t.ended(name) or bool(self.t.heard(name, CancelRejected)))
         return self.t.ended(name)
 
 # %% ../../nbs/08_venue/04_writing.ipynb #4c3d14e3
@@ -88,6 +87,7 @@ def check_life(w: Writer) -> None:
         if (said := t.taken(name, mark)) is not None: odd.append(said)
         return said or w.shown(name, OrderState.ACCEPTED)
     limited = k.claim(C.LIMIT, 'write', limit)
+    if limited.effect == CONTRADICTED: t.patience_s = min(t.patience_s, 0.5)     # who remembers nothing will say nothing more
     def there() -> None:
         if limited.call != OK: raise Untried('no order was taken')
     def gtc() -> Finding:
@@ -111,7 +111,10 @@ def check_life(w: Writer) -> None:
 def _bare(w: Writer, name: str, odd: bool, ask: Callable[[], str]) -> Finding | None:
     "Asked past the adapter, where it would not ask: the order it would ask about is not its own, or is over by what the answer said."
     if not (odd or w.t.ended(name)): return None
-    return Finding(f'understood, of an order that is not ours: {ask()}', 'contradicted')
+    return Finding(f'understood, of an order that is not ours: {ask()}', CONTRADICTED)
+
+def _answered(t: Teller, kind: str, mark: int) -> bool: return any(200 <= s.status < 300 for s in t.asked(kind, mark))
+def _venue_id(t: Teller, name: str) -> str: return next((e.venue_id for e in t.heard(name, Accepted)), '')
 
 def amend(w: Writer, name: str, limited: Row, odd: bool) -> Finding:
     "A lower price for it."
@@ -126,6 +129,7 @@ def amend(w: Writer, name: str, limited: Row, odd: bool) -> Finding:
     if no := t.heard(name, AmendRejected):
         if t.asked('submit', mark): raise Refused(no[0].reason)
         raise BadInput('the adapter asked for no change', expected='a changed order', found=no[0].reason)
+    if not t.heard(name, Amended) and _answered(t, 'submit', mark): return Finding(f'understood: {w.bare.amend(v, new, name, _venue_id(t, name))}; the order is as it was', CONTRADICTED)
     if not t.heard(name, Amended): raise Retry('nothing was heard of the change', status=max((s.status for s in t.seen[mark:]), default=0))
     there = v.order(name)
     return held(there is not None and there.intent.limit == new.limit, f'limit {new.limit}', f'expected a limit of {new.limit}, found {there.intent if there else "no order"}')
@@ -141,6 +145,7 @@ def cancel(w: Writer, name: str, limited: Row, odd: bool) -> Finding:
     if no := t.heard(name, CancelRejected):
         if t.asked('cancel', mark): raise Refused(no[0].reason)
         raise BadInput('the adapter asked for no cancel', expected='a cancelled order', found=no[0].reason)
+    if not t.ended(name) and _answered(t, 'cancel', mark): return Finding(f'understood: {w.bare.cancel(v, w.k.symbol, name, _venue_id(t, name))}; the order still stands', CONTRADICTED)
     if not t.ended(name): raise Retry('nothing was heard of the cancel', status=max((s.status for s in t.seen[mark:]), default=0))
     return w.shown(name, OrderState.CANCELLED)
 
@@ -217,13 +222,17 @@ def flatten(w: Writer, names: list[str]) -> None:
 def clear(w: Writer) -> list[str]:
     "Cancel whatever of the check's may still work. The names of those that could not be proved to be over."
     k, t = w.k, w.t
-    def unsure() -> list[str]: return [n for n in t.orders if not t.ended(n)]
-    try: working = {o.client_id for o in k.venue.open_orders()} & set(t.orders)
-    except Exception as e: working = set(unsure()); k.notes.append(f'open orders could not be listed at the end: {e}'[:240])
-    for name in sorted(working): w.take_back(name)
-    if not working: return []
-    try: return sorted({o.client_id for o in k.venue.open_orders()} & set(t.orders))
-    except Exception: return [n for n in sorted(working) if not t.ended(n)]
+    t.patience_s = k.patience_s
+    def working() -> set[str]: return {o.client_id for o in k.venue.open_orders()} & set(t.orders)
+    t.until(lambda: all(t.ended(n) for n in t.orders if t.heard(n, Lost)), min(1.0, k.patience_s))      # what is in doubt may yet turn up
+    for _ in range(2):
+        try: left = working()
+        except Exception as e:
+            k.notes.append(f'open orders could not be listed at the end: {e}'[:240])
+            return [n for n in t.orders if t.heard(n, Accepted) and not w.take_back(n)]
+        if not left: return []
+        for name in sorted(left): w.take_back(name)
+    return sorted(left)
 
 def check_writes(k: Check, why_not: str, trades: str) -> list[str]:
     "The write contract. `why_not`: why nothing may be written, or ''. The names of orders that may still be working."

@@ -71,7 +71,9 @@ class OwnStream:
             try: await self._live()
             except GekkoError as error:
                 self.up, self.why, self.failures = False, str(error), self.failures + 1
-                if not self.first.done(): self.first.set_exception(error)
+                if not self.first.done():
+                    self.first.set_exception(error)
+                    self.first.exception()      # whether or not anybody waits for it
                 self._talk.on_metric('binanceus.own.lost', float(self.failures))
                 told = getattr(error, 'after_s', None)
             await asyncio.sleep(5.0 if self._talk.halted else min(told, 60.0) + 0.05 if told else pause_s(self.failures, self._chance))

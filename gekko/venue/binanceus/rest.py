@@ -46,7 +46,8 @@ class Signer:
         signed = {} if now is None else {'timestamp': now // 1_000_000, 'recvWindow': self.window_ms}
         if (signed or path in _NAMED) and not self._venue.apiKey: raise BadInput(f'{path}: this needs an account', expected='credentials', found='none')
         made = self._venue.sign(path, ['public' if now is None else 'private'], method, {**params, **signed})
-        return Ask(kind, method, made['url'], made['headers'] or {}, (made['body'] or '').encode(), weight(path, method, **params), 'weight', {'orders': 1} if kind == 'submit' else {})
+        url = made['url'] + (f"?{made['body']}" if made['body'] else '')
+        return Ask(kind, method, url, made['headers'] or {}, b'', weight(path, method, **params), 'weight', {'orders': 1} if kind == 'submit' else {})
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #1d18bb88
 def order_type(i: Intent) -> str:

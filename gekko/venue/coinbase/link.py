@@ -98,7 +98,7 @@ class Link:
             page = [p for p in (await get(self, Products, products(len(found)))).products if p.product_id not in found]
             found |= {p.product_id: p for p in page}
             if not page: break
-        self.products, self.refreshed = {s: p for s, p in found.items() if p.product_type == 'SPOT'}, self._clock.now()
+        self.products, self.refreshed = {s: p for s, p in found.items() if p.product_type != 'FUTURE'}, self._clock.now()
 
     def outdated(self, code: str) -> None:
         "An order was refused for what our list should have told: ask for it again, at most once a second."
