@@ -4,7 +4,8 @@
 
 # %% ../../nbs/09_desk/11_account.ipynb #4aaa13e4
 from __future__ import annotations
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from .trader import Trader, hear
@@ -12,34 +13,42 @@ from ..domain.account import adopt
 from ..domain.errors import Halt
 from ..domain.money import ZERO
 from ..execution.broker import Broker
-from ..execution.reconcile import Difference, Statement, differences, evidence, statement
+from ..domain.time import SECOND, Nanos
+from ..execution.reconcile import Difference, Statement, differences, evidence, silent, statement, unarrived
 from ..ledger.events import AccountOpened, Adopted, Deposited, Resumed
 from ..ledger.replay import Book
 from ..risk.drawdown import flow
 
 # %% auto #0
-__all__ = ['begin', 'take_up', 'cursor', 'settle_up', 'open_account']
+__all__ = ['BACK', 'begin', 'bring_in', 'take_up', 'cursor', 'settle_up', 'open_account']
 
 # %% ../../nbs/09_desk/11_account.ipynb #30e305e0
 def _money(broker: Broker, currencies: Iterable[str]) -> dict[str, Decimal]:
     held = broker.cash()
     return {c: held.get(c, ZERO) for c in currencies}
 
+def _last(broker: Broker) -> str:
+    earlier = broker.fills_since('')
+    return earlier[-1].fill_id if earlier else ''
+
 def begin(t: Trader, number: str) -> str:
     "The first lines of an account's journal: what the venue holds for us in the run's currency and symbols, at today's marks. Marks must be known for what is held. Gives the last fill of the time before."
-    earlier = t.venue.fills_since('')
-    last = earlier[-1].fill_id if earlier else ''
+    last = _last(t.venue)
     t.record(AccountOpened(t.spec.venue, number, last))
     for c, amount in _money(t.venue, [t.spec.currency]).items():
         t.view.deposit(amount, c)
         t.record(Deposited(amount, c, 'held when the books began'))
-    for s, qty in t.venue.positions().items():
-        if s not in t.instruments: continue        # dust of other coins is not this account's business until somebody trades it
+    bring_in(t, t.venue.positions())
+    return last
+
+def bring_in(t: Trader, held: Mapping[str, Decimal]) -> None:
+    "Positions from before the books, at today's marks. Other coins' dust is not this account's business until somebody trades them."
+    for s, qty in held.items():
+        if s not in t.instruments: continue
         price = t.view.marks[s]
         t.record(Adopted(s, qty, price))
         t.view.adopt(adopt(t.view.account, t.instruments[s], qty, price))
         t.view.meter = flow(t.view.meter, t.instruments[s].notional(qty, price))
-    return last
 
 # %% ../../nbs/09_desk/11_account.ipynb #4397ba34
 def take_up(t: Trader, book: Book) -> None:
@@ -51,9 +60,13 @@ def take_up(t: Trader, book: Book) -> None:
         t.tracker.add(o)
         if not o.state.terminal: t.view.track(o)
 
+BACK: Nanos = 600 * SECOND
+
 def cursor(book: Book) -> str:
-    "The last fill that the books know of."
-    return book.fills[-1].fill_id if book.fills else book.cursor
+    "A fill that the books know of, from before any order that is still open and a little further back than the last: fills can be told out of their order."
+    until = min([max((f.ts for f in book.fills), default=0) - BACK, *(o.intent.ts for o in book.open_orders)])
+    known = sorted((f for f in book.fills if book.since < f.ts < until), key=lambda f: f.ts)
+    return known[-1].fill_id if known else book.cursor
 
 # %% ../../nbs/09_desk/11_account.ipynb #ecd7720e
 def _ours(t: Trader, said: Statement) -> Statement:
@@ -62,24 +75,33 @@ def _ours(t: Trader, said: Statement) -> Statement:
     cash = {c: x for c, x in said.cash.items() if c in account.cash or c == t.spec.currency}
     return replace(said, cash=cash, positions={s: q for s, q in said.positions.items() if s in t.instruments or s in account.positions})
 
-def settle_up(t: Trader, after: str) -> list[Difference]:
-    "Ask the venue about every order that is not over and every fill later than `after`, take in what it proves, and name what still differs."
-    hear(t)
-    names = [o.client_id for o in t.tracker.open()]
-    said = _ours(t, statement(t.venue, names, after))
-    hear(t, evidence(t.tracker, said, t.clock.now()))
-    return differences(t.view.account, t.tracker, said)
+def settle_up(t: Trader, after: str, *, arrives_s: float = 0.0, fresh: Collection[str] = (), pause: Callable[[float], None] = time.sleep) -> list[Difference]:
+    """Ask the venue about every order that is not over and every fill later than `after`, take in what it proves, and name what still differs.
+    An order that it never heard of is waited for as long as a request can be on its way, `arrives_s`. Fills of `fresh` symbols are from before the books."""
+    while True:
+        hear(t)
+        said = _ours(t, statement(t.venue, [o.client_id for o in t.tracker.open()], after))
+        said, now = replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), t.clock.now()
+        hear(t, evidence(t.tracker, said, now))
+        hear(t, unarrived(t.tracker, said, now - round(arrives_s * SECOND), now))
+        if not silent(t.tracker, said): return differences(t.view.account, t.tracker, said)
+        pause(1.0)
 
 # %% ../../nbs/09_desk/11_account.ipynb #a9b0935a
-def open_account(t: Trader, number: str, book: Book | None) -> None:
+def open_account(t: Trader, number: str, book: Book | None, arrives_s: float = 0.0) -> None:
     "Begin or take up the books, and compare them with the venue's. Halt, with every difference, when they do not agree."
     for i in t.instruments.values():
         if book is None or book.instruments.get(i.symbol) != i: t.record(i)
-    if book is None: after = begin(t, number)
-    else:
-        take_up(t, book)
-        after = cursor(book)
-    wrong = settle_up(t, after)
+    wrong = settle_up(t, begin(t, number)) if book is None else _again(t, number, book, arrives_s)
     t.journal.commit()
     if wrong: raise Halt(f'{t.view.account.name}: the books and the venue differ', expected='agreement before trading', found='; '.join(map(str, wrong[:8])), differences=len(wrong))
     if book is not None and book.halted: t.record(Resumed('a new run', f'the books agree; it was halted: {book.halted}'))
+
+def _again(t: Trader, number: str, book: Book, arrives_s: float) -> list[Difference]:
+    "The books taken up and compared; what was held all along in symbols that they never dealt in is brought in first."
+    take_up(t, book)
+    fresh = {s: qty for s, qty in t.venue.positions().items() if s in t.instruments and s not in book.instruments}
+    bring_in(t, fresh)
+    wrong = settle_up(t, cursor(book), arrives_s=arrives_s, fresh=t.instruments.keys() - book.instruments.keys())
+    if fresh and not wrong: t.record(AccountOpened(t.spec.venue, number, _last(t.venue)))
+    return wrong

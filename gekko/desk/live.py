@@ -46,6 +46,8 @@ class LiveRun:
         self.last = history.rows(0, 0)
         self._waiting: list[Bars] = [history.rows(self.first, len(history))] if len(history) else []
         self._until: Nanos = 0          # how long orders may still work once the run ends
+        self._latest: Nanos = 2**63     # whatever is still to come
+        self._last: Nanos = 5 * SECOND  # and how long their cancels may then take
         self._wanted: dict[str, Decimal] | None = None
         self._shut = False
         if len(history): close_row(trader, trader.clock.now(), {s: trader.view.marks[s] for s in trader.spec.symbols if s in trader.view.marks})
@@ -83,7 +85,7 @@ class LiveRun:
         "Whether no order works any more, or we have waited long enough for one that does."
         now = self.trader.clock.monotonic()
         self._until = self._until or now + SETTLE
-        return not self.trader.tracker.open() or now > self._until
+        return not self.trader.tracker.open() or now > min(self._until, self._latest)
 
     def answer(self, row: int, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '') -> None:
         "The decision made on `row`."
@@ -107,7 +109,7 @@ class LiveRun:
         t = self.trader
         if not t.closed:
             cancel_working(t)
-            self._await(lambda: not t.tracker.open(), 5 * SECOND)
+            self._await(lambda: not t.tracker.open(), self._last)
             if unknown := t.tracker.unknown(): reason += f'; {len(unknown)} orders of unknown outcome'
             close_row(t, t.clock.now(), {s: t.view.marks[s] for s in self.spec.symbols if s in t.view.marks})
         result = close_run(t, reason)
@@ -132,13 +134,17 @@ class LiveRun:
             self._again = t.clock.monotonic() + SECOND
         short = {s: q for s, q in self._wanted.items() if abs(t.view.account.qty(s) - q) >= t.instruments[s].lot}
         now = t.clock.monotonic()
-        if (t.tracker.open() or short) and now < self._until:
+        if (t.tracker.open() or short) and now < min(self._until, self._latest):
             if not t.tracker.open() and now > self._again:
                 self._again = now + SECOND
                 decide(t, units=short, band=ZERO)
             return None
         if short: reason += '; could not be closed: ' + ', '.join(f'{s} {t.view.account.qty(s)}' for s in short)
         return self.finish(reason)
+
+    def hurry(self, patience: Nanos) -> None:
+        "End within `patience` from now: two thirds of it for orders to work, the rest for their cancels."
+        self._latest, self._last = self.trader.clock.monotonic() + patience * 2 // 3, min(self._last, patience // 3)
 
     def shut(self) -> None:
         "Let go of the market and the venue."

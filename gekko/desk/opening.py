@@ -18,14 +18,14 @@ from .spec import RunSpec
 from .trader import Trader, open_run
 from ..domain.errors import BadInput, Retry
 from ..domain.instrument import Instrument
-from ..domain.time import Clock, Nanos, duration
+from ..domain.time import SECOND, Clock, Nanos, duration
 from ..ledger.journal import Journal
 from ..ledger.replay import Book, replay
-from ..venue.venues import Venue, open_venue
+from ..venue.venues import ARRIVES_S, Venue, open_venue
 from ..venue.wire.secret import Access
 
 # %% auto #0
-__all__ = ['account_of', 'chosen', 'window_of', 'wait_for_marks', 'connected', 'open_live', 'told']
+__all__ = ['account_of', 'chosen', 'dealt', 'window_of', 'wait_for_marks', 'connected', 'open_live', 'told']
 
 # %% ../../nbs/09_desk/13_opening.ipynb #9bc6a35e
 def account_of(access: Access) -> str:
@@ -42,6 +42,11 @@ def chosen(instruments: Mapping[str, Instrument], spec: RunSpec, held: set[str])
         if i.quote != spec.currency: raise BadInput(f'{s} is quoted in another currency', expected=spec.currency, found=i.quote)
     wanted = {*spec.symbols, *(s for s in held if s in instruments and instruments[s].quote == spec.currency)}
     return {s: instruments[s] for s in sorted(wanted)}
+
+# %% ../../nbs/09_desk/13_opening.ipynb #79bf6023
+def dealt(book: Book) -> set[str]:
+    "Symbols in which the books hold something, or wait for an order's end: they need a price, whatever the next run trades."
+    return {s for s, p in book.account.positions.items() if p.qty} | {o.symbol for o in book.open_orders}
 
 # %% ../../nbs/09_desk/13_opening.ipynb #3ad806a8
 def window_of(venue: Venue, spec: RunSpec, now: Nanos) -> Bars:
@@ -86,11 +91,12 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
               may_send: Callable[[], bool], kill: Callable[[], str]) -> LiveRun:
     "A run on a connected venue whose account's journal is `journal`, so far told by `book`. Halt when the books and the venue differ."
     spec = _stale(replace(spec, bar=spec.bar or '1d'))
-    held = {*venue.positions(), *((s for s, p in book.account.positions.items() if p.qty) if book else ())}
+    held = {*venue.positions(), *(dealt(book) if book else ())}
     instruments = chosen(venue.instruments(), spec, held)
     history = window_of(venue, spec, clock.now())
     stream = Stream(venue.dialect(), clock)
-    feed = LiveFeed(spec.symbols, duration(spec.bar), stream, clock, lambda s, lo, hi: venue.history(s, spec.bar, lo, hi) if spec.bar in venue.bars() else [])
+    kept = spec.bar in venue.bars()      # a bar that the venue does not keep is not waited for
+    feed = LiveFeed(spec.symbols, duration(spec.bar), stream, clock, lambda s, lo, hi: venue.history(s, spec.bar, lo, hi) if kept else [], patience=(10 if kept else 0) * SECOND)
     venue.loop.spawn(stream.run())
     def let_go() -> None:
         feed.close()
@@ -100,7 +106,7 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
         trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode='live', account=journal.account, instruments=instruments, venue=venue, journal=journal, clock=clock, may_send=may_send, kill=lambda: kill() or guard.verdict())
         guard = Guard(trader.view, trader.gate.limits, usual_pace(history), clock, breakers=lambda: venue.health().get('breakers', {}))
         wait_for_marks(trader, feed, set(instruments), venue)
-        open_account(trader, number, book)
+        open_account(trader, number, book, ARRIVES_S.get(spec.venue, 60.0))
         trader.spec = replace(spec, cash=trader.view.equity)
         open_run(trader)
         return LiveRun(trader, feed, history, look=guard.look, close=let_go)

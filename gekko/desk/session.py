@@ -181,7 +181,7 @@ class DeskRun:
         self.spec, self.run_id, self.mode, self._who = spec, who.run_id, who.mode, who
         keys = who.settings.home/'keys'
         self._line = Line(address, desk_key=desk_key, keys=keys, timeout_s=60.0)
-        opened = self._line.ask(OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store, version), timeout_s=180.0 if spec.venue else None)
+        opened = self._line.ask(OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store, version), timeout_s=300.0 if spec.venue else None)
         assert isinstance(opened, RunOpenedReply)
         self.spec = spec = replace(spec, bar=opened.bar or spec.bar)
         self.account, self._total, self._first = opened.account, opened.total, opened.first

@@ -16,7 +16,7 @@ from .broker import Broker
 from .tracker import Tracker
 
 # %% auto #0
-__all__ = ['Statement', 'statement', 'Difference', 'differences', 'compare', 'evidence']
+__all__ = ['Statement', 'statement', 'Difference', 'differences', 'compare', 'evidence', 'silent', 'unarrived']
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #a4c0f1f3
 @dataclass(frozen=True, slots=True)
@@ -104,3 +104,12 @@ def evidence(tracker: Tracker, theirs: Statement, ts: Nanos) -> list[OrderEvent]
     fills: list[OrderEvent] = [Filled(f.client_id, f, f.ts) for f in theirs.fills if f.client_id in tracker and not _booked(tracker, f)]
     stands = [e for o in tracker.open() if (there := theirs.asked.get(o.client_id)) is not None for e in _standing(o, there, ts)]
     return fills + stands
+
+# %% ../../nbs/06_execution/03_reconcile.ipynb #ed8559ed
+def silent(tracker: Tracker, theirs: Statement) -> list[Order]:
+    "Open orders of which the venue has never said anything, and says now that it knows none."
+    return [o for o in tracker.open() if o.client_id in theirs.asked and theirs.asked[o.client_id] is None and not o.venue_id and not o.filled]
+
+def unarrived(tracker: Tracker, theirs: Statement, before: Nanos, ts: Nanos) -> list[OrderEvent]:
+    "The end of silent orders that were meant to leave before `before`: whatever was sent then can't be taken any more."
+    return [Rejected(o.client_id, 'never reached the venue', ts) for o in silent(tracker, theirs) if o.intent.ts < before]

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/11_jobs/02_records.ipynb #d2574249
 from __future__ import annotations
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -16,17 +16,24 @@ from ..desk.progress import Progress, deserted
 from ..domain.errors import BadInput, GekkoError
 
 from .runner import Done, prepare, run_job
+from ..ledger.events import Entry
 from ..ledger.journal import read_entries, verify
 from ..ledger.replay import Book, replay
 from ..ledger.runs import RunRecord, Runs
 
 # %% auto #0
-__all__ = ['book_of', 'books_of', 'close_deserted', 'Rerun', 'rerun']
+__all__ = ['through', 'book_of', 'books_of', 'close_deserted', 'Rerun', 'rerun']
 
 # %% ../../nbs/11_jobs/02_records.ipynb #870710c5
+def through(entries: Iterable[Entry], head: str) -> Iterator[Entry]:
+    "Entries up to the one with the hash `head`: a standing account's journal goes on after a run. All of them when there is none."
+    for e in entries:
+        yield e
+        if e.hash == head: return
+
 def book_of(r: RunRecord, ledger: str) -> Book | None:
-    "The account as the run's journal tells it, in the run's folder or in the ledger; None when nothing was written."
-    book = replay(read_entries(r.journal_url or ledger, r.account))
+    "The account as the journal tells it at the run's end, in the run's folder or in the ledger; None when nothing was written."
+    book = replay(through(read_entries(r.journal_url or ledger, r.account), r.journal_head))
     return book if book.last_seq else None
 
 def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
@@ -35,7 +42,8 @@ def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
     except GekkoError as e: return {'ledger_equity': None, 'books_agree': False, 'chain': str(e)}
     if book is None: return {'ledger_equity': None, 'books_agree': not r.metrics, 'chain': 'empty'}
     report = verify(r.journal_url or ledger, r.account)
-    agree = 'equity' in r.metrics and book.equity == Decimal(r.metrics['equity']) and report.ok and not book.faults and book.head == r.journal_head
+    said = not r.metrics or ('equity' in r.metrics and book.equity == Decimal(r.metrics['equity']) and book.head == r.journal_head)     # a run that was cut off says nothing
+    agree = said and report.ok and not book.faults
     chain = f'{report.entries:,} entries, whole' if report.ok else f'broken at #{report.first_bad}: {report.why}'
     return {'ledger_equity': str(book.equity), 'books_agree': agree, 'chain': chain}
 

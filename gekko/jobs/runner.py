@@ -18,6 +18,8 @@ from ..desk.client import Line
 from ..desk.config import Settings
 from ..desk.progress import Progress, hold, read_progress
 from ..desk.protocol import AskStatus, CloseRun, OutcomeReply, StatusReply, socket_folder
+from ..desk.live import SETTLE
+from ..desk.opening import account_of as venue_account
 from ..desk.result import Result, decode_result, encode_result
 from ..desk.run import lay_out
 from ..desk.serve import DeskProcess, start_desk
@@ -25,14 +27,16 @@ from ..desk.session import require_live
 from ..desk.spec import MODES, RunContext, make_spec
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..venue.venues import default_symbols
-from ..domain.time import Clock, SystemClock
+from ..domain.time import SECOND, Clock, SystemClock
+from ..venue.wire.secret import load_access
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from ..ledger.runs import RunRecord, Runs, new_run_id
 from ..research.stats import performance
 
 # %% auto #0
 __all__ = ['commit_of', 'lock_hash', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'kernels', 'guarding',
-           'execute', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'begin', 'run_job', 'finish']
+           'execute', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name', 'begin', 'run_job',
+           'patience', 'finish']
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #f214a634
 def commit_of(folder: Path) -> str:
@@ -207,7 +211,7 @@ def account_of(desk: DeskProcess, run_id: str, wait_s: float) -> tuple[Result | 
         closed = line.ask(CloseRun(run_id))
         assert isinstance(closed, OutcomeReply)
         return decode_result(closed.outcome), said.reason
-    except Retry: return None, 'the desk does not answer'
+    except Retry: return None, 'the desk is gone' if desk.process.poll() is not None else 'the desk does not answer'
     finally: line.close()
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #8bd35756
@@ -244,7 +248,9 @@ class Done:
     result: Result | None
     error: GekkoError | None = None
 
-_ACCOUNTS = {'backtest': 'backtest', 'paper': 'paper-{}', 'live': ''}      # a live run's account is known once the desk has opened it
+def account_name(job: Job, settings: Settings, run_id: str) -> str:
+    "Whose journal the run will be in: a replay's own, or the one that stands for the account at the venue."
+    return {'backtest': 'backtest', 'paper': f'paper-{run_id}'}.get(job.mode) or venue_account(load_access(settings.home, str(job.params['venue'])))
 
 def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None) -> RunRecord:
     "The run's folder, the copy of its notebook, and its record, before anything runs."
@@ -256,7 +262,7 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
     shutil.copyfile(source or job.notebook, folder/'source.ipynb')
     journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else ''      # empty: in the ledger that keeps the record
     return Runs(settings.ledger).put(RunRecord(
-        run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account=_ACCOUNTS[job.mode].format(run_id), params=job.params, commit=commit_of(job.notebook.parent),
+        run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account=account_name(job, settings, run_id), params=job.params, commit=commit_of(job.notebook.parent),
         notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given}))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #1e7d8859
@@ -286,13 +292,17 @@ def _unfinished(folder: Path, reason: str) -> tuple[str, str, GekkoError | None]
     why = 'the notebook ended without finishing its run' + reason.removeprefix('finished')
     return 'failed', why, GekkoError(why)
 
+def patience(mode: str, reason: str, settings: Settings) -> float:
+    "Seconds that a desk may need to end a run: at a venue its orders need theirs, unless we were told to stop and have the grace period only."
+    return settings.grace_s + 4 * settings.heartbeat_s + (2 * SETTLE / SECOND if mode == 'live' and not reason.startswith('stopped') else 0)
+
 def finish(job: Job, record: RunRecord, desk: DeskProcess | None, state: str, reason: str, error: GekkoError | None, settings: Settings, clock: Clock) -> Done:
     "Hear the desk's account, stop it, and complete the record."
     folder = Path(record.executed).parent
     result = outcome_of(folder)
     if desk is not None:
         if result is None:
-            result, ended = account_of(desk, record.run_id, settings.grace_s + 4 * settings.heartbeat_s)
+            result, ended = account_of(desk, record.run_id, patience(job.mode, reason, settings))
             reason = f'{reason}; {ended}' if ended else reason
         desk.stop(settings.grace_s)
     facts: dict[str, Any] = {} if result is None else dict(account=result.account, lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))

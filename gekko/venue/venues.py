@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gekko.venue.wire.secret import Access
 
 # %% auto #0
-__all__ = ['VENUES', 'LIQUID', 'Venue', 'known', 'default_symbols', 'open_venue']
+__all__ = ['VENUES', 'LIQUID', 'ARRIVES_S', 'Venue', 'known', 'default_symbols', 'open_venue']
 
 # %% ../../nbs/08_venue/03_venues.ipynb #13615151
 class Venue(Broker, Protocol):
@@ -48,6 +48,9 @@ class Venue(Broker, Protocol):
 # %% ../../nbs/08_venue/03_venues.ipynb #1227989c
 VENUES = {'binanceus': ('gekko.venue.binanceus.broker', 'BinanceUS'), 'coinbase': ('gekko.venue.coinbase.broker', 'Coinbase'), 'oanda': ('gekko.venue.oanda.broker', 'Oanda')}
 LIQUID = {'': ('SP500', 'NASDAQ', 'WTI'), 'binanceus': ('BTC-USD', 'ETH-USD'), 'coinbase': ('BTC-USD', 'ETH-USD'), 'oanda': ('EUR-USD', 'GBP-USD', 'AUD-USD')}
+
+ARRIVES_S = {'binanceus': 20.0, 'coinbase': 150.0, 'oanda': 60.0}
+"How long a request may be on its way, tries included, before the venue's rules (recvWindow, a token's life) or the network's end it."
 
 def known(venue: str) -> str:
     "The name, checked."
