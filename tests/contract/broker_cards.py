@@ -301,6 +301,7 @@ def the_books_agree(s: Stage) -> None:
         s.move(price)
         s.quiet()
     s.until(lambda: len(s.tracker.open()) == 4)
+    s.fund()
     assert compare(s.account, s.tracker, s.broker) == []
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from gekko.domain.account import Account, deposit, settle
+from gekko.domain.account import Account, deposit, fund, settle
 from gekko.domain.instrument import Instrument
 from gekko.domain.order import Filled, Intent, Order, OrderEvent, OrderState, Submitted
 from gekko.domain.time import Clock
@@ -88,6 +88,10 @@ class Stage:
             before = self.tracker.get(event.client_id).fill_ids if event.client_id in self.tracker else frozenset()
             self.tracker.on(event)
             if isinstance(event, Filled) and event.fill.fill_id not in before: self.account = settle(self.account, event.fill, self.instrument)
+
+    def fund(self) -> None:
+        "Book what the venue moved beside fills (a dealer's roundings, interest), where it keeps a list of that. Once, at the end of a card."
+        for f in getattr(self.broker, 'funding_since', lambda cursor: [])(''): self.account = fund(self.account, f)
 
     def until(self, true: Callable[[], bool]) -> None:
         "Listen until it is true; a venue in this process has answered already, one behind a wire gets its patience."

@@ -86,5 +86,24 @@ def coinbase() -> Iterator[Stage]:
         finally: venue.close()
 
 
-WIRED: dict[str, Callable[[], AbstractContextManager[Stage]]] = {'binanceus': binanceus, 'coinbase': coinbase}
+@contextmanager
+def oanda() -> Iterator[Stage]:
+    "OANDA's adapter on its sandbox, over real sockets and two chunked streams: one level of prices where a card asks for a thin market, and a spread of one tick."
+    from broker_wired import AtOnce
+
+    from gekko.venue.oanda.broker import Oanda
+    from gekko.venue.sandbox.serve import sandbox
+    from gekko.venue.wire.secret import access_of
+    clock, symbol = SystemClock(), 'EUR-USD'
+    with sandbox('oanda', symbols=(symbol,)) as box:
+        venue = Oanda(access_of(box.card), clock, timeout_s=3.0)
+        try:
+            venue.connect()
+            instrument = venue.instruments()[symbol]
+            def market(price: Decimal, size: Decimal | None) -> None: box.set_price(symbol, price, size, spread=instrument.tick, levels=1 if size else 10)
+            yield AtOnce(venue, instrument, clock, market, lambda: box.advance(86_400), patience_s=5.0)
+        finally: venue.close()
+
+
+WIRED: dict[str, Callable[[], AbstractContextManager[Stage]]] = {'binanceus': binanceus, 'coinbase': coinbase, 'oanda': oanda}
 "Venues behind a wire. They have a server to start and to stop, so each is a context."

@@ -31,7 +31,8 @@ class AtOnce(Stage):
     def move(self, price: Decimal, size: Decimal | None = None) -> None:
         self.price = price
         leaving, self.waiting = self.waiting, []
-        sales = bool(leaving) and all(i.side is Side.SELL for _, i in leaving)
+        sides = [i.side for _, i in leaving] or [o.side for o in self.tracker.open()]
+        sales = bool(sides) and all(side is Side.SELL for side in sides)
         half = self.instrument.tick / 2
         self.market(price + half if sales else price - half, size)
         for name, intent in leaving:
