@@ -350,6 +350,20 @@ def test_certificates_change_while_it_serves() -> None:
     visit(scenario, tls=True)
 
 
+def test_a_certificate_expires_for_a_while_and_whoever_asked_for_it_is_answered() -> None:
+    async def scenario(v: Visit) -> None:
+        trusted = ssl.create_default_context(cafile=v.card['ca'])
+        said = await v.ask('POST', '/sandbox/faults', ssl=trusted, headers={'X-Sandbox': v.card['token']}, json=[{'fault': 'expired_certificate', 's': 0.4}])
+        assert said == (200, {'ok': True, 'done': [{'fault': 'expired_certificate', 'op': '', 'symbol': '', 's': 0.4}], 'armed': []})
+        with pytest.raises(aiohttp.ClientConnectorCertificateError, match='expired'): await v.ask('GET', '/time', ssl=trusted)
+        for _ in range(50):
+            await asyncio.sleep(0.1)
+            try: return None if (await v.ask('GET', '/time', ssl=trusted))[0] == 200 else pytest.fail('refused')
+            except aiohttp.ClientConnectorCertificateError: pass
+        pytest.fail('the valid certificate never came back')
+    visit(scenario, tls=True)
+
+
 # -- control
 
 def test_the_control_endpoint_wants_its_token_and_does_its_work() -> None:

@@ -116,8 +116,13 @@ async def controlled(server: SandboxServer, control: Callable[[SandboxServer, st
     "A control's answer; 401 without the token, 400 with the reason when it can't be done."
     if not secrets.compare_digest(request.headers.get('X-Sandbox', '').encode(), server.token.encode()): return web_reply(Reply({'error': 'the control token is wrong or missing (header X-Sandbox)'}, 401))
     try:
-        said = control(server, request.method, msgspec.json.decode(await request.read() or b'{}'))
-        return web_reply(Reply({'ok': True, **(await said if isinstance(said, Awaitable) else said)}))
+        body = msgspec.json.decode(await request.read() or b'{}')
+        server.teller = request.transport
+        try: said = control(server, request.method, body)
+        finally: server.teller = None
+        reply = web_reply(Reply({'ok': True, **(await said if isinstance(said, Awaitable) else said)}))
+        reply.force_close()
+        return reply
     except (GekkoError, Refusal, msgspec.DecodeError, KeyError, TypeError, ValueError) as e:
         return web_reply(Reply({'error': f'{type(e).__name__}: {e}'}, 400))
 
@@ -129,6 +134,7 @@ class SandboxServer:
         self.faults = Faults(self.options.plan)
         self.hub = Hub(self.faults)
         self.hub.struck = self.strike
+        self.teller: asyncio.Transport | None = None     # the connection of the control that is being carried out
         self.token, self.revoked, self.closed_until, self.refusing_until = secrets.token_hex(16), False, 0, 0
         self.protocol = factory(self)
         self.exchange = self.protocol.exchange
@@ -209,10 +215,15 @@ class SandboxServer:
         "Carries out the faults of the venue's state that are due; see trouble.strike."
         strike(self, op, symbol)
 
-    def present(self, kind: str) -> None:
-        "From now on another certificate; every connection ends, so that it is met. Nothing without TLS."
+    def present(self, kind: str, s: float = 0) -> None:
+        "From now on, or for `s` seconds, another certificate; every connection ends, so that it is met, but for the one that asked. Nothing without TLS."
         if not self._context or not self.authority: return
         present(self._context, self.authority, kind)
         server = self._runner.server if self._runner else None
         for handler in list(server.connections) if server else []:
-            if handler.transport: handler.transport.abort()
+            if handler.transport and handler.transport is not self.teller: handler.transport.abort()
+        if s: self.spawn(self._mend(s))
+
+    async def _mend(self, s: float) -> None:
+        await asyncio.sleep(s)
+        self.present('valid')

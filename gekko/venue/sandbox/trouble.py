@@ -98,8 +98,8 @@ def apply(server: SandboxServer, f: Fault) -> None:
             server.closed_until = mono + int(f.number('s', 5) * SECOND)
             hang_up(server.hub, ('stream', 'own'))
         case 'clock_skew': server.clock.shift(f.number('s', 60))
-        case 'expired_certificate': server.present('expired')
-        case 'wrong_host': server.present('wrong_host')
+        case 'expired_certificate': server.present('expired', f.number('s', 0))
+        case 'wrong_host': server.present('wrong_host', f.number('s', 0))
         case 'revoked_key': server.revoked = True
         case _:
             for symbol in [f.symbol] if f.symbol else list(server.exchange.listings): server.exchange.relist(symbol, listing_change(f))
