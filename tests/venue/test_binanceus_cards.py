@@ -20,4 +20,4 @@ def test_card(name: str) -> None:
 
 
 def test_what_is_not_offered() -> None:
-    assert {c for c in Capability if c not in CAPABILITIES} == {Capability.STOP, Capability.DAY, Capability.REDUCE_ONLY, Capability.SHORT, Capability.FINANCING, Capability.HEDGE}
+    assert {c for c in Capability if c not in CAPABILITIES} == {Capability.STOP, Capability.DAY, Capability.SHORT, Capability.FINANCING, Capability.HEDGE}

@@ -260,8 +260,17 @@ def test_refused_with_the_numbers(desk: Desk, intent: Intent, words: str) -> Non
     desk.audit()
 
 
-def test_reduce_only_is_not_claimed(desk: Desk) -> None:
-    assert Capability.REDUCE_ONLY not in desk.venue.capabilities and Capability.SHORT not in desk.venue.capabilities
+def test_a_sale_reduces_what_is_held_and_no_more(desk: Desk) -> None:
+    assert Capability.REDUCE_ONLY in desk.venue.capabilities and Capability.SHORT not in desk.venue.capabilities
+    desk.expect(desk.send('buy', '2'), S.FILLED)
+    held = desk.venue.positions()[BTC]
+    more = desk.send('sell', held + D('0.00001'))
+    desk.expect(more, S.REJECTED)
+    assert 'insufficient' in reason(desk, more).lower()
+    half = D('1.5')
+    desk.expect(desk.send('sell', half, reduce_only=True), S.FILLED)
+    assert desk.venue.positions()[BTC] == held - half
+    desk.audit()
 
 
 def test_a_halted_symbol(desk: Desk) -> None:
