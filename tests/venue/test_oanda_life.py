@@ -257,6 +257,20 @@ def test_the_same_name_makes_no_second_order(d: Desk) -> None:
     d.agree()
 
 
+def test_a_name_of_an_earlier_life_is_told_again_and_not_sent(d: Desk) -> None:
+    "To the venue the names of finished orders are free: only the adapter stands between a resend and a second order."
+    name, other = d.buy('100'), d.buy('200')
+    for n in (name, other): d.expect(n, S.FILLED)
+    before = list(d.heard)
+    d.venue.close()
+    d.venue = Oanda(access_of(d.there.card), SystemClock(), timeout_s=2.0)
+    d.venue.connect()
+    d.venue.submit(d.approve(d.tracker.get(name)))
+    d.until(lambda: d.said(name).count('Filled') == 2)
+    assert d.heard[len(before):] == [e for e in before if e.client_id == name] and len(d.made()[name]) == 1 and d.tracker.get(name).filled == 100
+    d.venue.close()
+
+
 def test_before_and_after() -> None:
     with desk(connect=False) as d:
         name = d.buy('100')

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 from ...domain.errors import GekkoError, Halt, Reject
 from ...domain.money import EXACT
-from ...domain.order import Order, OrderType
+from ...domain.order import Order, OrderEvent, OrderType
 from ...domain.time import SECOND, Nanos
 from ...execution.ids import is_client_id
 from .answers import Did, Listed, Log, Many, One, Resting, Txn, did, read, refusal
@@ -76,11 +76,11 @@ async def named(venue: Asking, name: str) -> Resting | None:
     return None
 
 # %% ../../../nbs/08_venue/oanda/06_orders.ipynb #de959216
-async def story(venue: Asking, name: str, home: str, last: int) -> Order | None:
-    "An order of an earlier life, as the log tells it."
+async def story(venue: Asking, name: str, home: str, last: int, say: Callable[[OrderEvent], object] = lambda event: None) -> Order | None:
+    "An order of an earlier life, as the log tells it. `say` hears the events, those of other orders in between too."
     found = await named(venue, name)
     if found is None: return None
-    roll = Roll(lambda event: None, lambda: home)
+    roll = Roll(say, lambda: home)
     for t in await history(venue, await first_of(venue, found) - 1, last): roll.read(t)
     roll.caught_up()
     known = roll.get(name)
@@ -99,8 +99,9 @@ class Orders:
         self.venue, self.settle = venue, round(settle_s * SECOND)
         self.roll = Roll(say, home, self._stray)
         self.tape = Tape(self._read)
+        self.used = frozenset[str]()                    # names of the youngest orders of earlier lives
         self.halt = ''                                  # why a person must look, if one must
-        self._on_metric, self._gates, self._tasks = on_metric, dict[str, asyncio.Event](), set[asyncio.Task[None]]()
+        self._say, self._home, self._on_metric, self._gates, self._tasks = say, home, on_metric, dict[str, asyncio.Event](), set[asyncio.Task[None]]()
         self._reading: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
 
@@ -159,12 +160,13 @@ class Orders:
                 for t in await history(self.venue, start - 1, last): self._read(t)
         finally: self.roll.quiet = False
         self.tape.last = last
+        self.used = frozenset(x.name for x in (await get(self.venue, Many, self.venue.asks.orders())).orders if is_client_id(x.name))
 
     def _stray(self, name: str) -> None:
         "An order that we had given up is there after all."
         self._on_metric('orders.strays', 1.0)
         self._later(self._end_stray(name))
-    async def _end_stray(self, name: str) -> None: await self.venue.ask(self.venue.asks.cancel(f'@{name}'))
+    async def _end_stray(self, name: str) -> None: self.heard(*did((await self.venue.ask(self.venue.asks.cancel(f'@{name}'))).body).made)
 
     # ---- submitting
 
@@ -174,7 +176,8 @@ class Orders:
         "Send an order once. A name that was sent before gets its answer again."
         name, now = o.client_id, self.venue.now()
         if name in self.roll: return self.roll.repeat(name, now)
-        known = self.roll.expect(o, now)
+        if name in self.used: return await self._tell_again(name)
+        known = self.roll.expect(o)
         if no := unsendable(o.intent) or refusal(self.venue.listed().get(o.symbol), o.intent):
             self.venue.outdated(no)          # it may be our list that is wrong
             return self._refuse(name, no)
@@ -195,6 +198,12 @@ class Orders:
         if rule.reaction is Reaction.HALT: self.halt = f'{rule.code}: {rule.meaning}'
         self.venue.outdated(rule.code)
         if said.orderRejectTransaction is None: self._refuse(name, f'{rule.code}: {rule.meaning}' + (f' ({said.errorMessage[:120]})' if said.errorMessage else ''))
+
+    async def _tell_again(self, name: str) -> None:
+        "A name of an earlier life, sent again: no second order, but the story of the first."
+        def say(event: OrderEvent) -> None:
+            if event.client_id == name: self._say(event)
+        await story(self.venue, name, self._home(), self.tape.last, say)
 
     def _refuse(self, name: str, reason: str, never: bool = False) -> None:
         self.roll.refused(name, reason, self.venue.now(), never)

@@ -48,7 +48,7 @@ class Tape:
 # %% ../../../nbs/08_venue/oanda/04_roll.ipynb #e3e10680
 @dataclass(slots=True)
 class Known:
-    "An order and what the log says of it. `order` is what our own state machine makes of the log's words; `sent` and `dies` bound when its submit may arrive."
+    "An order and what the log says of it. `order` is what our own state machine makes of the log's words; after `dies` an unheard submit can't arrive any more."
     order: Order
     venue_id: str = ''
     there: bool = False         # the venue has written of it
@@ -59,7 +59,6 @@ class Known:
     replacing: bool = False     # its end is the beginning of its successor
     awaited: str = ''           # the batch of a partial fill, whose successor should be in it too
     never: bool = False         # we said that it never reached the venue
-    sent: Nanos = 0
     dies: Nanos = 0
 
     @property
@@ -93,9 +92,9 @@ class Roll:
         return [k for k in self._known.values() if not k.ended]
     def owner(self, venue_id: str) -> str | None: return self._owners.get(venue_id)
 
-    def expect(self, order: Order, sent: Nanos = 0) -> Known:
+    def expect(self, order: Order) -> Known:
         "We are about to send it."
-        known = self._known[order.client_id] = Known(Order(order.client_id, order.intent), sent=sent)
+        known = self._known[order.client_id] = Known(Order(order.client_id, order.intent))
         return known
 
     def _tell(self, known: Known, event: OrderEvent) -> None:
