@@ -4,6 +4,7 @@
 
 # %% ../../nbs/09_desk/12_live.ipynb #156ea6a8
 from __future__ import annotations
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,11 +16,11 @@ from .trader import Trader, cancel_working, carry_out, close_row, close_run, dec
 from ..domain.errors import BadInput, Reject
 from ..domain.market import Bar
 from ..domain.money import ZERO
-from ..domain.time import SECOND, Nanos
+from ..domain.time import SECOND, Nanos, iso
 from ..execution.broker import Capability
 
 # %% auto #0
-__all__ = ['SETTLE', 'joined', 'LiveRun']
+__all__ = ['SETTLE', 'QUIET', 'joined', 'LiveRun']
 
 # %% ../../nbs/09_desk/12_live.ipynb #c8545206
 def joined(symbols: Sequence[str], bars: Mapping[str, Sequence[Bar]]) -> Bars:
@@ -34,6 +35,7 @@ def joined(symbols: Sequence[str], bars: Mapping[str, Sequence[Bar]]) -> Bars:
 
 # %% ../../nbs/09_desk/12_live.ipynb #9ab3a457
 SETTLE: Nanos = 20 * SECOND
+QUIET: Nanos = 10 * SECOND
 
 class LiveRun:
     "A run under way on a venue. `pump` takes in what has arrived; `advance` says whether a row waits (None: not yet); `finish` and `abandon` end it."
@@ -48,6 +50,7 @@ class LiveRun:
         self._until: Nanos = 0          # how long orders may still work once the run ends
         self._latest: Nanos = 2**63     # whatever is still to come
         self._last: Nanos = 5 * SECOND  # and how long their cancels may then take
+        self._heard, self.trouble = trader.clock.monotonic(), ''
         self._wanted: dict[str, Decimal] | None = None
         self._shut = False
         if len(history): close_row(trader, trader.clock.now(), {s: trader.view.marks[s] for s in trader.spec.symbols if s in trader.view.marks})
@@ -60,7 +63,19 @@ class LiveRun:
             n += 1
         hear(self.trader)
         self._look()
+        self._listen(n)
         return n
+
+    def _listen(self, n: int) -> None:
+        "Say once that the market has fallen silent, and once that it is back; `trouble` says it while it lasts."
+        now = self.trader.clock.monotonic()
+        if n and self.trouble: self._say(f'the market is heard again, after {(now - self._heard) // SECOND} s')
+        if n: self._heard, self.trouble = now, ''
+        elif now - self._heard > QUIET and not self.trouble:
+            self.trouble = f'nothing heard from {self.spec.venue} for more than {QUIET // SECOND} s'
+            self._say(self.trouble)
+
+    def _say(self, what: str) -> None: print(f'{iso(self.trader.clock.now())} {self.trader.run_id}: {what}', file=sys.stderr, flush=True)
 
     def _live(self, step: Step) -> None:
         on_step(self.trader, step)

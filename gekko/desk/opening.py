@@ -25,7 +25,8 @@ from ..venue.venues import ARRIVES_S, Venue, open_venue
 from ..venue.wire.secret import Access
 
 # %% auto #0
-__all__ = ['account_of', 'chosen', 'dealt', 'window_of', 'wait_for_marks', 'connected', 'open_live', 'told']
+__all__ = ['account_of', 'chosen', 'dealt', 'window_of', 'wait_for_marks', 'VenueTime', 'time_at', 'connected', 'open_live',
+           'told']
 
 # %% ../../nbs/09_desk/13_opening.ipynb #9bc6a35e
 def account_of(access: Access) -> str:
@@ -72,6 +73,18 @@ def wait_for_marks(trader: Trader, run_feed: LiveFeed, symbols: set[str], venue:
         run_feed.poll()
         time.sleep(0.01)
 
+# %% ../../nbs/09_desk/13_opening.ipynb #95082095
+class VenueTime:
+    "A clock that is `offset` (ns) ahead of another: what a venue's clock says, read here."
+    def __init__(self, clock: Clock, offset: Nanos) -> None: self._clock, self.offset = clock, offset
+    def now(self) -> Nanos: return self._clock.now() + self.offset
+    def monotonic(self) -> Nanos: return self._clock.monotonic()
+
+def time_at(venue: Venue, clock: Clock) -> Clock:
+    "The venue's time where the two clocks are more than a second apart; a smaller difference is the network's."
+    offset = round(venue.health().get('clock_offset_s', 0.0) * SECOND)
+    return VenueTime(clock, offset) if abs(offset) > SECOND else clock
+
 # %% ../../nbs/09_desk/13_opening.ipynb #70c67547
 def _stale(spec: RunSpec) -> RunSpec:
     "Live, a mark that is half a minute old opens no new risk unless the run says otherwise."
@@ -90,7 +103,7 @@ def connected(access: Access, clock: Clock, symbols: Sequence[str] = ()) -> Venu
 def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: Book | None, clock: Clock, *, run_id: str, strategy: str, lineage: str,
               may_send: Callable[[], bool], kill: Callable[[], str]) -> LiveRun:
     "A run on a connected venue whose account's journal is `journal`, so far told by `book`. Halt when the books and the venue differ."
-    spec = _stale(replace(spec, bar=spec.bar or '1d'))
+    spec, clock = _stale(replace(spec, bar=spec.bar or '1d')), time_at(venue, clock)
     held = {*venue.positions(), *(dealt(book) if book else ())}
     instruments = chosen(venue.instruments(), spec, held)
     history = window_of(venue, spec, clock.now())

@@ -169,7 +169,8 @@ def status(desk: Desk) -> StatusReply:
                        run.row - run.first + 1 if run else len(last.times) if last else 0, run.total if run else len(last.times) if last else 0,
                        t.view.equity if t else last.final_equity if last else ZERO, positions, len(t.tracker.open()) if t else 0,
                        len(t.tracker) if t else len(last.orders) if last else 0, len(t.fills) if t else len(last.fills) if last else 0,
-                       len(t.refusals) if t else len(last.breaches) if last else 0, desk.halted or (t.view.halted if t else ''), desk.started, desk.reason)
+                       len(t.refusals) if t else len(last.breaches) if last else 0, desk.halted or (t.view.halted if t else ''), desk.started,
+                       desk.reason or (run.trouble if isinstance(run, LiveRun) else ''))
 
 # %% ../../nbs/09_desk/06_server.ipynb #2d5cb206
 def stop_risk(desk: Desk, reason: str, who: str) -> None:
