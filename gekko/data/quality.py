@@ -6,9 +6,10 @@
 from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 from .bars import Floats, Ints, bar_text, datetimes, nanos
@@ -19,11 +20,11 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
 __all__ = ['KINDS', 'SPIKE', 'Flag', 'spike_score', 'wick_score', 'longest_honest_run', 'QualityReport', 'as_frame', 'as_text',
-           'as_html', 'check']
+           'as_html', 'zones', 'check']
 
 # %% ../../nbs/01_data/07_quality.ipynb #00aa2166
 KINDS = {
-    'nan': 'a price or volume that is not a finite number', 'duplicate': 'a second row for one time', 'out_of_order': 'a row earlier than one before it',
+    'nan': 'a price or volume that is not a finite number', 'duplicate': 'a second row for one time', 'out_of_order': 'a row out of its place in time', 'zone': 'a time of another zone than the others, or of none',
     'gap': 'bars missing while the market was open', 'out_of_hours': 'bars while the market was closed', 'off_grid': 'a bar that starts off the common grid',
     'future': 'a bar not closed yet', 'non_positive': 'a price of zero or less', 'negative_volume': 'a volume below zero', 'ohlc': 'open or close outside low to high',
     'crossed': 'a bid above its ask', 'spike': 'a price far from its neighbours, and back', 'stale': 'the same bar repeated for too long',
@@ -53,16 +54,30 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 # %% ../../nbs/01_data/07_quality.ipynb #67ae45fc
-def _order(t: Ints, f: pd.DataFrame) -> Iterator[Flag]:
-    latest = np.maximum.accumulate(t)
-    back = np.append(False, t[1:] < latest[:-1]) if len(t) else np.zeros(0, dtype=np.bool_)
-    yield from _marked('out_of_order', back, t, 'timestamp', lambda i: iso(int(t[i])), 'later than the rows before')
-    first_at: dict[int, int] = {}
-    again = f['timestamp'].duplicated().to_numpy()
+def _displaced(t: Ints) -> NDArray[np.bool_]:
+    "The fewest rows without which the rest is in order; of two that changed places the second."
+    out = np.zeros(len(t), dtype=np.bool_)
+    if len(t) < 2 or (t[1:] >= t[:-1]).all(): return out
+    from bisect import bisect_right
+    tails, rows, before = list[int](), list[int](), np.full(len(t), -1)
+    for i in range(len(t) - 1, -1, -1):      # from the end, where times fall: so that of equals the later row goes
+        k = bisect_right(tails, x := -int(t[i]))
+        before[i] = rows[k - 1] if k else -1
+        tails[k:k + 1], rows[k:k + 1] = [x], [i]
+    out[:], i = True, rows[-1]
+    while i >= 0: out[i], i = False, before[i]
+    # when most are displaced there is no order to be displaced from, as in a table with the newest row first: each row below one before it is named
+    return out if 2 * out.sum() < len(t) else np.append(False, t[1:] < np.maximum.accumulate(t)[:-1])
+
+def _order(t: Ints, f: pd.DataFrame, rows: Ints) -> Iterator[Flag]:
+    yield from _at(rows, _marked('out_of_order', _displaced(t), t, 'timestamp', lambda i: iso(int(t[i])), 'a time between those of the rows around'))
+    _, first, group = np.unique(t, return_index=True, return_inverse=True)
+    again = first[group] != np.arange(len(t))
     if not again.any(): return
-    for i in np.flatnonzero(np.isin(t, t[again])): first_at.setdefault(int(t[i]), int(i))
     same = f.duplicated().to_numpy()
-    yield from _marked('duplicate', again, t, 'timestamp', lambda i: ('equal to' if same[i] else 'not equal to') + f' row {first_at[int(t[i])]}', 'one row for one time')
+    yield from _at(rows, _marked('duplicate', again, t, 'timestamp', lambda i: ('equal to' if same[i] else 'not equal to') + f' row {rows[first[group[i]]]}', 'one row for one time'))
+
+def _at(rows: Ints, flags: Iterator[Flag]) -> Iterator[Flag]: return (replace(x, row=int(rows[x.row])) for x in flags)
 
 # %% ../../nbs/01_data/07_quality.ipynb #5c755854
 def _future(t: Ints, bar: Nanos, now: Nanos | None) -> Iterator[Flag]:
@@ -131,19 +146,37 @@ def _contradictions(t: Ints, x: dict[str, Floats]) -> Iterator[Flag]:
 SPIKE = 10.0
 "Distance that makes a spike. Of 75,000 real minutes of Bitcoin and sterling one reaches it, of 166,000 real daily closes of shares five."
 
+def _floor(x: Any, floor: float) -> float:
+    "The least that counts as usual: part of the whole table's median. A market that mostly stands still moves by ticks, so there it is the median of its moves, at most a tenth."
+    if (median := float(x.median())) > 0: return max(floor * median, 1e-12)
+    moves = x[x > 0]
+    return max(min(float(moves.median()), 0.1), 1e-12) if len(moves) else 1e-12
+
 def _local(x: Any, floor: float = 0.5) -> Any:
-    "Rolling median over 61 rows round each row, never below half of the whole table's."
-    import pandas as pd
-    whole = x.median() if x.median() > 0 else x.mean()
-    return x.rolling(61, center=True, min_periods=min(5, len(x))).median().clip(lower=max(floor * whole, 1e-12)) if len(x) else pd.Series(dtype=float)
+    "Rolling median over 61 rows round each row, never below what is usual in the whole table."
+    return x.rolling(61, center=True, min_periods=min(5, len(x))).median().clip(lower=_floor(x, floor))
 
 # %% ../../nbs/01_data/07_quality.ipynb #95886165
 def spike_score(price: Floats) -> Floats:
-    "Distance of each log price (T,) from the median of the five round it, in robust standard deviations of the local returns. It looks both ways in time: evidence about data, never a signal."
+    """Distance of each log price (T,) from the median of the five round it, in robust standard deviations of the local returns; below it is negative.
+    A price at least five times off counts as far as from the median of twenty-one, for where three of five are bad. It looks both ways in time: evidence about data, never a signal."""
     import pandas as pd
     x = pd.Series(np.log(np.where(price > 0, price, np.nan)))
     usual = _local(x.diff().abs()) * 1.4826
-    return np.asarray(((x - x.rolling(5, center=True, min_periods=3).median()).abs() / usual).fillna(0.0))
+    near, wide = (x - x.rolling(n, center=True, min_periods=3).median() for n in (5, 21))
+    lone = (wide.abs() > np.log(5)) & (x.diff().abs().rolling(3, center=True, min_periods=1).max() > np.log(5)) & (near.abs() <= wide.abs())
+    return _confirmed(np.asarray(x, dtype=np.float64), np.asarray((near.where(~lone, wide) / usual).fillna(0.0)), np.asarray(usual, dtype=np.float64))
+
+def _confirmed(x: Floats, score: Floats, usual: Floats) -> Floats:
+    "A spike is far from what comes before and from what comes after, other spikes left out; the edge of a step is near to one of them."
+    import pandas as pd
+    bad = np.abs(score) > SPIKE
+    if not bad.any(): return score
+    rest = pd.Series(x).mask(bad)
+    before = rest.rolling(5, min_periods=1).median().shift(1)
+    after = rest[::-1].rolling(5, min_periods=1).median().shift(1)[::-1]
+    apart = np.fmin(np.abs(x - before.to_numpy()), np.abs(x - after.to_numpy())) / usual
+    return np.where(bad & np.isfinite(apart), np.sign(score) * np.fmin(np.abs(score), apart), score)
 
 # %% ../../nbs/01_data/07_quality.ipynb #ef7e5129
 def wick_score(o: Floats, h: Floats, l: Floats, c: Floats) -> tuple[Floats, Floats]:
@@ -153,14 +186,21 @@ def wick_score(o: Floats, h: Floats, l: Floats, c: Floats) -> tuple[Floats, Floa
     usual = np.fmax(_local(pd.Series(h - l)), _local(pd.Series(c).diff().abs()) * 1.4826).to_numpy()
     return np.nan_to_num((h - np.fmax(o, c)) / usual), np.nan_to_num((np.fmin(o, c) - l) / usual)
 
-def _spikes(t: Ints, x: dict[str, Floats], rows: Ints) -> Iterator[Flag]:
+def _scores(x: dict[str, Floats], side: str) -> Iterator[tuple[str, Floats, str]]:
+    "Each price column with the distance of every value, and what it is a distance from."
+    near, beyond = 'usual moves from its neighbours', 'usual ranges beyond the bar'
     for c in ('close', 'open'):
-        if c in x and not (c == 'open' and np.array_equal(x['open'], x['close'])):
-            score = spike_score(x[c])
-            for i in np.flatnonzero(score > SPIKE): yield Flag('spike', int(t[i]), c, f'{x[c][i]:.10g}, {score[i]:.0f} usual moves from its neighbours', f'within {SPIKE:.0f}', int(rows[i]))
-    if not all(c in x for c in _OHLC): return
-    for c, score in zip(('high', 'low'), wick_score(*(x[c] for c in _OHLC))):
-        for i in np.flatnonzero(score > SPIKE): yield Flag('spike', int(t[i]), c, f'{x[c][i]:.10g}, {score[i]:.0f} usual ranges beyond the bar', f'within {SPIKE:.0f}', int(rows[i]))
+        if side + c in x and not (c == 'open' and side + 'close' in x and np.array_equal(x[side + 'open'], x[side + 'close'])): yield side + c, np.abs(spike_score(x[side + c])), near
+    if not all(side + c in x for c in _OHLC): return
+    for c, sign, reach in zip(('high', 'low'), (-1, 1), wick_score(*(x[side + c] for c in _OHLC))):
+        # a high far above its bar is a wick; one far below its neighbours is no high
+        inward = sign * spike_score(x[side + c])
+        yield side + c, np.where(reach > SPIKE, reach, inward), beyond
+
+def _spikes(t: Ints, x: dict[str, Floats], rows: Ints) -> Iterator[Flag]:
+    for side in ('',) if any(c in x for c in _OHLC) else _SIDES[1:]:
+        for c, score, what in _scores(x, side):
+            for i in np.flatnonzero(score > SPIKE): yield Flag('spike', int(t[i]), c, f'{x[c][i]:.10g}, {score[i]:.0f} {what}', f'within {SPIKE:.0f}', int(rows[i]))
 
 # %% ../../nbs/01_data/07_quality.ipynb #a29a23a6
 def longest_honest_run(n: int, repeats: float) -> int:
@@ -176,9 +216,13 @@ def _stale(t: Ints, x: dict[str, Floats], rows: Ints) -> Iterator[Flag]:
     copied = np.logical_and.reduce([v[1:] == v[:-1] for v in held])
     dead = np.logical_and.reduce([v[1:] == last for v in held])
     repeat = np.append(False, copied | dead)
-    most = longest_honest_run(len(t), float(repeat.mean()))
+    share, base = np.append(0, np.cumsum(repeat)), longest_honest_run(len(t), float(repeat.mean()))
     for a, b in _runs(repeat):
-        if b - a > most: yield Flag('stale', int(t[a]), 'close', f'{b - a} repeats of {held[-1][a]:.10g}, to {iso(int(t[b - 1]))}', f'at most {most}', int(rows[a]), b - a)
+        if b - a <= base: continue
+        # a market has sleepy hours: the share of repeats in the 500 bars round the run, without it
+        lo, hi = max(a - 250, 0), min(b + 250, len(repeat))
+        near = (share[hi] - share[lo] - (b - a)) / max(hi - lo - (b - a), 1)
+        if b - a > (most := max(base, longest_honest_run(len(t), float(near)))): yield Flag('stale', int(t[a]), 'close', f'{b - a} repeats of {held[-1][a]:.10g}, to {iso(int(t[b - 1]))}', f'at most {most}', int(rows[a]), b - a)
 
 # %% ../../nbs/01_data/07_quality.ipynb #a92eccf8
 @dataclass(frozen=True, slots=True, repr=False)
@@ -230,16 +274,64 @@ def as_html(r: QualityReport) -> str:
     return f'<p>{escape(as_text(r))}</p>' + (f'<table><thead><tr><th>kind</th><th>at</th><th>column</th><th>found</th><th>expected</th></tr></thead><tbody>{body}</tbody></table>' if body else '')
 
 # %% ../../nbs/01_data/07_quality.ipynb #1ac0edff
+def zones(column: Any) -> tuple[Ints, list[Flag]]:
+    "The instants (T,) of a column, and a flag for each row whose zone isn't that of most; one without a zone is read as if it had theirs. Refused when no row says its zone, or one says no time."
+    import pandas as pd
+    if pd.api.types.is_integer_dtype(column) or pd.api.types.is_datetime64_any_dtype(column): return nanos(column), []
+    try: stamps = [pd.Timestamp(x) for x in column]
+    except (ValueError, TypeError) as e: raise BadInput('not a column of times', expected='datetimes with a zone, or int nanoseconds', found=str(e)) from None
+    if any(x is pd.NaT for x in stamps): raise BadInput('a missing time', expected='an instant in every row', found='none')
+    said = [None if x.tzinfo is None else str(x.tzinfo) if isinstance(x.tzinfo, ZoneInfo) else int(x.utcoffset().total_seconds()) for x in stamps]
+    most = next((z for z, _ in Counter(said).most_common() if z is not None), None)
+    if most is None: raise BadInput('times without a zone', expected='UTC or another zone', found=str(stamps[0]))
+    theirs = next(x.tzinfo for x, z in zip(stamps, said) if z == most)
+    t = np.array([(x if x.tzinfo else x.tz_localize(theirs)).tz_convert('UTC').as_unit('ns').value for x in stamps], dtype=np.int64)
+    odd = _strays(said, most, t)
+    return t, [Flag('zone', int(t[i]), 'timestamp', 'no zone' if said[i] is None else f'zone {_zone(said[i])}', f'{_zone(most)} as in most rows', int(i)) for i in np.flatnonzero(odd)]
+
+def _zone(z: str | int | None) -> str: return z if isinstance(z, str) else f'{(z or 0) / 3600:+g} h' if z else 'UTC'
+
+# %% ../../nbs/01_data/07_quality.ipynb #1a16a808
+_SEASON = 20 * 86_400_000_000_000
+
+def _strays(said: list[str | int | None], most: str | int, t: Ints) -> NDArray[np.bool_]:
+    "Rows of another zone. Two offsets an hour apart that each hold for weeks on end are one clock's winter and summer."
+    odd = np.array([z != most for z in said], dtype=np.bool_)
+    for a, b in _runs(odd):
+        z = said[a]
+        season = isinstance(z, int) and isinstance(most, int) and abs(z - most) == 3600 and all(x == z for x in said[a:b])
+        if season and (t[b - 1] - t[a] > _SEASON or (a == 0 or b == len(t)) and b - a > 100): odd[a:b] = False
+    return odd
+
+# %% ../../nbs/01_data/07_quality.ipynb #f2be3332
 def check(frame: pd.DataFrame, bar: str | Nanos, calendar: str | Calendar = '24/7', now: Nanos | None = None) -> QualityReport:
     "Looks for every defect of KINDS in a table of bars (timestamp = bar start with a zone; any of open, high, low, close, volume, bid_ and ask_ prices). Changes nothing. `now` turns on the check for bars not closed yet."
     if 'timestamp' not in frame.columns: raise BadInput('a table without times', expected='a column timestamp', found=' '.join(map(str, frame.columns)))
     length, cal = span(bar), named(calendar) if isinstance(calendar, str) else calendar
-    t = nanos(frame['timestamp'])
+    t, strays = zones(frame['timestamp'])
     x = {c: np.asarray(frame[c], dtype=np.float64) for c in [*_prices(frame), *(['volume'] if 'volume' in frame.columns else [])]}
     if not len(t): return QualityReport(0, bar_text(length), cal.name, 0, 0, ())
-    once, rows = np.unique(t, return_index=True)
-    main = [c for c in _OHLC if c in x]
+    placed = _placed(t, length, now)
+    once, first = np.unique(t[placed], return_index=True)
+    rows = placed[first]
+    main = [c for c in x if c != 'volume']
     whole = rows[np.logical_and.reduce([np.isfinite(x[c][rows]) for c in main])] if main else rows
     sound = {c: x[c][whole] for c in main}
-    found = [*_order(t, frame), *_future(t, length, now), *_gaps(once, length, cal, rows), *_values(t, x), *_contradictions(t, x), *_spikes(t[whole], sound, whole), *_stale(t[whole], sound, whole)]
-    return QualityReport(len(t), bar_text(length), cal.name, int(once[0]), int(once[-1]), tuple(sorted(found, key=lambda f: (f.ts, f.row, f.kind, f.column))))
+    found = [*strays, *_order_of(t, frame, length, now), *_future(t, length, now), *(_gaps(once, length, cal, rows) if len(once) else ()), *_values(t, x), *_contradictions(t, x), *_spikes(t[whole], sound, whole), *_stale(t[whole], sound, whole)]
+    return QualityReport(len(t), bar_text(length), cal.name, int(t.min()), int(t.max()), tuple(sorted(found, key=lambda f: (f.ts, f.row, f.kind, f.column))))
+
+# %% ../../nbs/01_data/07_quality.ipynb #c0387870
+def _placed(t: Ints, length: Nanos, now: Nanos | None) -> Ints:
+    "The rows whose times are the table's own: not in the future, and within the span of those that are in order."
+    keep = np.ones(len(t), dtype=np.bool_) if now is None else t + length <= now
+    rows = np.flatnonzero(keep)
+    if not len(rows): return rows
+    moved = _displaced(t[rows])
+    if 5 * moved.sum() > len(rows): return rows      # a file of another order, and not a leap or two
+    steady = t[rows][~moved]
+    return np.asarray(rows[(t[rows] >= steady.min() - length) & (t[rows] <= steady.max() + length)])
+
+def _order_of(t: Ints, f: pd.DataFrame, length: Nanos, now: Nanos | None) -> Iterator[Flag]:
+    "The order of the rows that are not in the future: those are found for that, wherever they stand. What is said of a row names the table's."
+    rows = np.arange(len(t)) if now is None or 2 * _displaced(t).sum() > len(t) else np.flatnonzero(t + length <= now)
+    yield from _order(t[rows], f.iloc[rows], rows)
