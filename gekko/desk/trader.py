@@ -51,7 +51,7 @@ class Trader:
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
         self.seq = 0
-        self.policy = self.closed = ''
+        self.policy = self.closed = self.funding = ''
 
     def record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
 

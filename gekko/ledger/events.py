@@ -52,10 +52,11 @@ class Deposited:
 
 @dataclass(frozen=True, slots=True)
 class AccountOpened:
-    "The books of an account at a venue begin: its number there, and the last fill that happened before, from which on fills are ours to explain."
+    "The books of an account at a venue begin: its number there, and the last fill and funding of the time before, from which on they are ours to explain."
     venue: str
     number: str
     cursor: str = ''
+    funding: str = ''
 
 @dataclass(frozen=True, slots=True)
 class Adopted:

@@ -65,6 +65,7 @@ class Book:
     settled: set[tuple[str, str]] = field(default_factory=set)
     cursor: str = ''      # the venue's last fill before these books began, or took in what else was held there
     since: Nanos = 0      # and when that was
+    funding: str = ''     # the last funding that the books know of, or the last before they began
 
     @property
     def equity(self) -> Decimal:
@@ -94,8 +95,8 @@ def _deposited(book: Book, r: Deposited, e: Entry) -> None:
 
 def _instrument(book: Book, r: Instrument, e: Entry) -> None: book.instruments[r.symbol] = r
 
-def _funded(book: Book, r: Funding, e: Entry) -> None: book.account = fund(book.account, r)
-def _account_opened(book: Book, r: AccountOpened, e: Entry) -> None: book.cursor, book.since = r.cursor, e.ts
+def _funded(book: Book, r: Funding, e: Entry) -> None: book.account, book.funding = fund(book.account, r), r.funding_id
+def _account_opened(book: Book, r: AccountOpened, e: Entry) -> None: book.cursor, book.since, book.funding = r.cursor, e.ts, r.funding or book.funding
 def _adopted(book: Book, r: Adopted, e: Entry) -> None:
     if (i := book.instruments.get(r.symbol)) is None: return book.fault(e, 'a position brought in of an instrument never recorded', 'its instrument before it', r.symbol)
     try: book.account = adopt(book.account, i, r.qty, r.price)

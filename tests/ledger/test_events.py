@@ -50,7 +50,7 @@ RECORDS = {
     'intent': st.builds(IntentRecorded, text, intents()), 'submitted': st.builds(Submitted, text, ts), 'accepted': st.builds(Accepted, text, text, ts),
     'fill': st.builds(Filled, text, fills, ts), 'cancel_requested': st.builds(CancelRequested, text, ts), 'cancel_rejected': st.builds(CancelRejected, text, text, ts),
     'cancelled': st.builds(Cancelled, text, text, ts), 'rejected': st.builds(Rejected, text, text, ts), 'expired': st.builds(Expired, text, ts), 'lost': st.builds(Lost, text, text, ts),
-    'amended': st.builds(Amended, text, st.none() | amount, st.none() | amount, st.none() | amount, ts), 'amend_rejected': st.builds(AmendRejected, text, text, ts), 'account_opened': st.builds(AccountOpened, text, text, text), 'adopted': st.builds(Adopted, text, amount, positive), 'funding': st.builds(Funding, text, amount, text, text, text, ts),
+    'amended': st.builds(Amended, text, st.none() | amount, st.none() | amount, st.none() | amount, ts), 'amend_rejected': st.builds(AmendRejected, text, text, ts), 'account_opened': st.builds(AccountOpened, text, text, text, text), 'adopted': st.builds(Adopted, text, amount, positive), 'funding': st.builds(Funding, text, amount, text, text, text, ts),
     'breach': st.builds(BreachRecorded, text, text, text, text, text, ts, text, st.none() | intents()), 'targets': targets(), 'deposit': st.builds(Deposited, amount, text, text),
     'instrument': instruments, 'mark': st.builds(Marked, st.dictionaries(text, positive, max_size=4), amount, st.dictionaries(text, positive, max_size=2)),
     'run_opened': st.builds(RunOpened, text, text, text, json_dict), 'run_closed': st.builds(RunClosed, text, text, json_dict), 'policy': st.builds(PolicyTaken, text, text, text),
