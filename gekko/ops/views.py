@@ -19,7 +19,7 @@ from ..domain.money import ZERO, to_minor, to_step
 from ..domain.order import Order, OrderState
 from ..domain.time import Nanos
 from ..ledger.database import file_of, heads, identity, leases, reading
-from ..ledger.events import BreachRecorded, Deposited, Marked
+from ..ledger.events import Adopted, BreachRecorded, Deposited, Marked
 from ..ledger.journal import read_entries
 from ..ledger.lease import Holding
 from ..ledger.replay import Book
@@ -49,11 +49,12 @@ class Watch:
         before = self.book.last_seq
         for e in islice(read_entries(self.url, self.account, before), most):
             self.book.apply(e, r := e.record)
-            if isinstance(r, (Deposited, Marked)): self._worth(r)
+            if isinstance(r, (Deposited, Adopted, Marked)): self._worth(r)
         return self.book.last_seq - before
 
-    def _worth(self, r: Deposited | Marked) -> None:
+    def _worth(self, r: Deposited | Adopted | Marked) -> None:
         if isinstance(r, Deposited): self.paid_in += r.amount if r.currency == self.book.account.currency else ZERO
+        elif isinstance(r, Adopted): self.paid_in += self.book.instruments[r.symbol].notional(r.qty, r.price) if r.symbol in self.book.instruments else ZERO     # coins brought in are no profit
         elif self.book.equity_curve:
             now = self.book.equity_curve[-1][1]
             self.peak = max(self.peak, now)
