@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 from gekko.domain.account import Account, deposit, fund, settle
 from gekko.domain.instrument import Instrument
@@ -51,6 +52,8 @@ class Stage:
     next_day: Callable[[], None]
     price: Decimal = Decimal(100)                         # where the market starts
     patience_s: float = 0.0                               # how long an answer may take
+    box: Any = None                                       # the sandbox behind it, where there is one
+    market_waits: bool = True                             # whether a market order waits for more of the market
     tracker: Tracker = field(default_factory=Tracker)
     heard: list[OrderEvent] = field(default_factory=list)
     sent: int = 0

@@ -1,11 +1,12 @@
 """The venues on trial. A new venue adds its factory here and nothing else."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 
 from broker_stage import Stage
+from broker_wired import AtOnce
 
 from gekko.data.feed import Opened
 from gekko.domain.instrument import Instrument
@@ -14,6 +15,9 @@ from gekko.domain.time import DAY, MINUTE, SECOND, SimClock, SystemClock, utc
 from gekko.execution.broker import Capability as C
 from gekko.venue.fillmodel import FillModel
 from gekko.venue.paper import PaperVenue, capabilities
+from gekko.venue.sandbox.serve import sandbox
+from gekko.venue.venues import open_venue
+from gekko.venue.wire.secret import access_of
 
 TRADED = Instrument('BTC-USD', 'BTC', 'USD', kind='crypto', tick=Decimal('0.01'), lot=Decimal('0.001'), min_notional=Decimal(10))
 PLENTY = Decimal(1_000_000)
@@ -50,60 +54,22 @@ VENUES: dict[str, Callable[[], Stage]] = {
 
 
 @contextmanager
-def binanceus(fees_bps: str = '0') -> Iterator[Stage]:
-    """Binance.US's adapter on its sandbox, over real sockets. The spread is one tick, and an order meets the market of the moment in which it arrives, so a price has to be set before.
-    Fees are off unless asked for, because this venue keeps them back in the coin that was bought."""
-    from gekko.venue.binanceus.broker import BinanceUS
-    from gekko.venue.sandbox.serve import sandbox
-    from gekko.venue.wire.secret import access_of
-    clock, symbol = SystemClock(), 'BTC-USD'
-    with sandbox('binanceus', symbols=(symbol,)) as box:
-        box.call(lambda: box.exchange.relist(symbol, {'maker_bps': fees_bps, 'taker_bps': fees_bps}))
-        box.set_price(symbol, 100, spread=Decimal(0))
-        venue = BinanceUS(access_of(box.card), clock, timeout_s=3.0, recv_window_ms=1000)
-        try:
-            venue.connect()
-            yield Stage(venue, venue.instruments()[symbol], clock, lambda price, size: box.set_price(symbol, price, size, spread=Decimal(0)), lambda: box.advance(86_400), patience_s=5.0)
-        finally: venue.close()
-
-
-@contextmanager
-def coinbase() -> Iterator[Stage]:
-    "Coinbase's adapter on its sandbox, over real sockets: a book of one level where a card asks for a thin market, and a spread of one tick."
-    from broker_wired import AtOnce
-
-    from gekko.venue.coinbase.broker import Coinbase
-    from gekko.venue.sandbox.serve import sandbox
-    from gekko.venue.wire.secret import access_of
-    clock, symbol = SystemClock(), 'BTC-USD'
-    with sandbox('coinbase', symbols=(symbol,)) as box:
-        venue = Coinbase(access_of(box.card), clock, timeout_s=3.0)
+def wired(name: str, symbol: str, listing: Mapping[str, object] | None = None, options: Mapping[str, object] | None = None) -> Iterator[Stage]:
+    """A venue's adapter on its sandbox, over real sockets: a book of one level where a card asks for a thin market, and a spread of one tick. An order meets the market of the moment
+    in which it arrives. `listing` changes the symbol's listing before anybody looks; `options` are the adapter's."""
+    clock = SystemClock()
+    with sandbox(name, symbols=(symbol,)) as box:
+        if listing: box.call(lambda: box.exchange.relist(symbol, listing))
+        venue = open_venue(access_of(box.card), clock, timeout_s=3.0, **(options or {}))
         try:
             venue.connect()
             instrument = venue.instruments()[symbol]
             def market(price: Decimal, size: Decimal | None) -> None: box.set_price(symbol, price, size, spread=instrument.tick, levels=1 if size else 10)
-            yield AtOnce(venue, instrument, clock, market, lambda: box.advance(86_400), patience_s=5.0)
+            yield AtOnce(venue, instrument, clock, market, lambda: box.advance(86_400), patience_s=5.0, box=box)
         finally: venue.close()
 
 
-@contextmanager
-def oanda() -> Iterator[Stage]:
-    "OANDA's adapter on its sandbox, over real sockets and two chunked streams: one level of prices where a card asks for a thin market, and a spread of one tick."
-    from broker_wired import AtOnce
-
-    from gekko.venue.oanda.broker import Oanda
-    from gekko.venue.sandbox.serve import sandbox
-    from gekko.venue.wire.secret import access_of
-    clock, symbol = SystemClock(), 'EUR-USD'
-    with sandbox('oanda', symbols=(symbol,)) as box:
-        venue = Oanda(access_of(box.card), clock, timeout_s=3.0)
-        try:
-            venue.connect()
-            instrument = venue.instruments()[symbol]
-            def market(price: Decimal, size: Decimal | None) -> None: box.set_price(symbol, price, size, spread=instrument.tick, levels=1 if size else 10)
-            yield AtOnce(venue, instrument, clock, market, lambda: box.advance(86_400), patience_s=5.0)
-        finally: venue.close()
-
-
-WIRED: dict[str, Callable[[], AbstractContextManager[Stage]]] = {'binanceus': binanceus, 'coinbase': coinbase, 'oanda': oanda}
+WIRED: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
+    'binanceus': lambda: wired('binanceus', 'BTC-USD', {'maker_bps': '0', 'taker_bps': '0'}, {'recv_window_ms': 1000}),     # its fees are kept back in the coin that was bought
+    'coinbase': lambda: wired('coinbase', 'BTC-USD'), 'oanda': lambda: wired('oanda', 'EUR-USD')}
 "Venues behind a wire. They have a server to start and to stop, so each is a context."

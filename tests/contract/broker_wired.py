@@ -19,6 +19,7 @@ SETTLED = (OrderState.INTENT, OrderState.SUBMITTED)
 @dataclass
 class AtOnce(Stage):
     "The market's ask stands at the price that a card names, or its bid, where only sales wait for it."
+    market_waits: bool = False
     waiting: list[tuple[str, Intent]] = field(default_factory=list)
 
     def send(self, intent: Intent, name: str = '') -> str:
