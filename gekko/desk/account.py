@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from .funding import hear_fundings, last_funding
 from .trader import Trader, hear
 from ..domain.account import adopt
 from ..domain.errors import Halt
@@ -34,7 +35,8 @@ def _last(broker: Broker) -> str:
 def begin(t: Trader, number: str) -> str:
     "The first lines of an account's journal: what the venue holds for us in the run's currency and symbols, at today's marks. Marks must be known for what is held. Gives the last fill of the time before."
     last = _last(t.venue)
-    t.record(AccountOpened(t.spec.venue, number, last))
+    t.funding = last_funding(t.venue)
+    t.record(AccountOpened(t.spec.venue, number, last, t.funding))
     for c, amount in _money(t.venue, [t.spec.currency]).items():
         t.view.deposit(amount, c)
         t.record(Deposited(amount, c, 'held when the books began'))
@@ -54,6 +56,7 @@ def bring_in(t: Trader, held: Mapping[str, Decimal]) -> None:
 def take_up(t: Trader, book: Book) -> None:
     "Go on from what the journal says: money, positions, and every order with its state. Marks must be known for what is held."
     for c, rate in book.rates.items(): t.view.rate(c, rate)
+    t.funding = book.funding
     t.view.adopt(book.account)
     t.view.meter = flow(t.view.meter, t.view.equity)
     for o in book.orders.values():
@@ -80,6 +83,7 @@ def settle_up(t: Trader, after: str, *, arrives_s: float = 0.0, fresh: Collectio
     An order that it never heard of is waited for as long as a request can be on its way, `arrives_s`. Fills of `fresh` symbols are from before the books."""
     while True:
         hear(t)
+        hear_fundings(t)
         said = _ours(t, statement(t.venue, [o.client_id for o in t.tracker.open()], after))
         said, now = replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), t.clock.now()
         hear(t, evidence(t.tracker, said, now))

@@ -6,14 +6,16 @@
 from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 import numpy as np
 from ..data.bars import FIELDS, Bars, row_of
 from ..data.feed import Feed, Step
 from .result import Result
+from .funding import hear_fundings
 from .trader import Trader, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
-from ..domain.errors import BadInput, Reject
+from ..domain.errors import BadInput, Reject, Retry
 from ..domain.market import Bar
 from ..domain.money import ZERO
 from ..domain.time import SECOND, Nanos, iso
@@ -125,6 +127,7 @@ class LiveRun:
         if not t.closed:
             cancel_working(t)
             self._await(lambda: not t.tracker.open(), self._last)
+            with suppress(Retry): hear_fundings(t)      # what stays untold now is heard when the next run opens
             if unknown := t.tracker.unknown(): reason += f'; {len(unknown)} orders of unknown outcome'
             close_row(t, t.clock.now(), {s: t.view.marks[s] for s in self.spec.symbols if s in t.view.marks})
         result = close_run(t, reason)
