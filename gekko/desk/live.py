@@ -77,7 +77,7 @@ class LiveRun:
             self.trouble = f'nothing heard from {self.spec.venue} for more than {QUIET // SECOND} s'
             self._say(self.trouble)
 
-    def _say(self, what: str) -> None: print(f'{iso(self.trader.clock.now())} {self.trader.run_id}: {what}', file=sys.stderr, flush=True)
+    def _say(self, what: str) -> None: sys.stderr.write(f'{iso(self.trader.clock.now())} {self.trader.run_id}: {what}\n')
 
     def _live(self, step: Step) -> None:
         on_step(self.trader, step)
