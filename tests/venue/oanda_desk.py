@@ -28,6 +28,11 @@ LIMIT, STOP, MARKET = OrderType.LIMIT, OrderType.STOP, OrderType.MARKET
 SYMBOL = 'EUR-USD'
 FINE = {'tick': D('1e-10'), 'lot': D('1e-6'), 'min_notional': D(0), 'tradable': True}      # the gate's list is finer than the venue's, so that the venue's refusals are reached
 
+SPOILED = [{'fault': 'drop_answer'}, {'fault': 'server_error', 'status': 500, 'processed': True}, {'fault': 'server_error', 'status': 503, 'processed': True}, {'fault': 'slow', 's': 1.5},
+           {'fault': 'html', 'processed': True}, {'fault': 'truncated'}, {'fault': 'huge', 'mb': 20}]
+"A request that arrives, and whose answer is late, lost, or nonsense."
+def called(fault: dict[str, Any]) -> str: return fault['fault'] + str(fault.get('status', fault.get('count', '')))
+
 
 @dataclass
 class View:

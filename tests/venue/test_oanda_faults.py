@@ -108,6 +108,25 @@ def test_an_instrument_that_is_delisted_is_refused(d: Desk) -> None:
     d.agree()
 
 
+def test_a_weekend() -> None:
+    "From Friday 17:00 to Sunday 17:00 in New York nothing trades, and the list says so; what waits, waits."
+    from gekko.domain.time import DAY, HOUR, SystemClock
+    saturday = (2 - SystemClock().now() // DAY) % 7 * DAY + 12 * HOUR - SystemClock().now() % DAY      # 1970-01-03 was one; its noon in UTC
+    with desk(timeout_s=1.0, session='real') as d:
+        d.there.advance(saturday // 1_000_000_000)
+        d.venue.refresh()
+        assert not any(i.tradable for i in d.venue.instruments().values())
+        assert d.expect(d.buy('500'), S.REJECTED).reason == 'MARKET_HALTED: the market is closed'
+        waiting = d.buy('100', LIMIT, limit='1.09000')
+        d.expect(waiting, S.ACCEPTED)
+        d.there.set_price(SYMBOL, '1.08000')
+        d.there.advance(36 * 3600)                             # Sunday midnight
+        d.there.set_price(SYMBOL, '1.08500')
+        d.expect(waiting, S.FILLED)
+        d.until(lambda: d.venue.refresh()[SYMBOL].tradable)
+        d.agree()
+
+
 # --- who we are, and when
 
 def test_a_clock_that_is_off_does_not_matter(d: Desk) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from oanda_desk import LIMIT, D, Desk, desk
+from oanda_desk import LIMIT, SPOILED, Desk, called, desk
 
 from gekko.domain.errors import Retry
-from gekko.domain.order import Amended, AmendRejected, OrderState
+from gekko.domain.order import OrderState
 
 S = OrderState
 
@@ -19,11 +19,6 @@ def d() -> Iterator[Desk]:
 
 
 def struck(d: Desk, name: str) -> int: return d.there.call(lambda: sum(x['fault'] == name for x in d.there.server.faults.done))
-
-
-SPOILED = [{'fault': 'drop_answer'}, {'fault': 'server_error', 'status': 500, 'processed': True}, {'fault': 'server_error', 'status': 503, 'processed': True}, {'fault': 'slow', 's': 1.5},
-           {'fault': 'html', 'processed': True}, {'fault': 'truncated'}, {'fault': 'huge', 'mb': 20}]
-def called(fault: dict[str, Any]) -> str: return fault['fault'] + str(fault.get('status', fault.get('count', '')))
 
 
 @pytest.mark.parametrize('fault', SPOILED, ids=called)
@@ -62,39 +57,6 @@ def test_an_order_that_was_given_up_and_comes_nevertheless_is_told_and_cancelled
         d.there.call(arrive)
         d.until(lambda: 'Cancelled' in d.said(name))
         assert d.said(name) == ['Lost', 'Rejected', 'Accepted', 'Cancelled'] and d.pending() == set() and d.venue.positions() == {}
-
-
-@pytest.mark.parametrize('fault', SPOILED, ids=called)
-def test_a_cancel_that_was_not_heard_ends_the_order_all_the_same(d: Desk, fault: dict[str, Any]) -> None:
-    name = d.buy('500', LIMIT, limit='1.00000')
-    d.expect(name, S.ACCEPTED)
-    d.there.fault({**fault, 'op': 'cancel'})
-    d.venue.cancel(name)
-    d.expect(name, S.CANCELLED)
-    d.agree()
-
-
-def test_a_cancel_that_never_arrived_is_asked_again(d: Desk) -> None:
-    name = d.buy('500', LIMIT, limit='1.00000')
-    d.expect(name, S.ACCEPTED)
-    d.there.fault({'fault': 'server_error', 'op': 'cancel', 'count': 2})
-    d.venue.cancel(name)
-    d.expect(name, S.CANCELLED)
-    assert 'Lost' in d.said(name)
-    d.agree()
-
-
-@pytest.mark.parametrize('fault', [*SPOILED, {'fault': 'server_error', 'status': 502}], ids=called)
-def test_an_amend_that_was_not_heard_is_looked_up(d: Desk, fault: dict[str, Any]) -> None:
-    name = d.buy('500', LIMIT, limit='1.00000')
-    d.expect(name, S.ACCEPTED)
-    d.there.fault({**fault, 'op': 'submit'})
-    d.amend(name, qty='700', limit='1.01000')
-    d.until(lambda: any(isinstance(e, (Amended, AmendRejected)) for e in d.heard), 12)
-    last = d.made()[name][-1]
-    assert (d.tracker.get(name).intent.qty, d.tracker.get(name).intent.limit) == (D(last['units']), D(last['price']))
-    assert (D(last['units']) == 700) == any(isinstance(e, Amended) for e in d.heard)
-    d.agree()
 
 
 @pytest.mark.parametrize('fault', [*SPOILED, {'fault': 'server_error', 'count': 2}], ids=called)
