@@ -96,15 +96,18 @@ def pull_data(settings: Settings, symbols: Sequence[str], venue: str, bar: str, 
 
 # %% ../../nbs/14_cli/03_data.ipynb #2a20dc54
 def record_data(settings: Settings, symbols: Sequence[str], venue: str, kinds: Sequence[str], seconds: float, session: str = '', quiet: bool = True) -> dict[str, Any]:
-    "What a venue's stream says of `symbols` into the store, for `seconds` (0: until interrupted); the recording's name and how whole it is."
+    """What a venue's stream says of `symbols` into the store, for `seconds` (0: until interrupted); the recording's name and how whole it is.
+    `holes` counts what was missed once a symbol had been heard, and never came; `kinds` that the venue doesn't stream are left out."""
     import time
-    from gekko.data.dialect import Subscription
+    from gekko.data.dialect import KINDS, Hole, Subscription
     from gekko.data.recording import Recorder
     from gekko.data.stream import Stream
     from gekko.domain.time import SystemClock, iso
+    known = [k for k in KINDS if k != 'own']
+    if strange := [k for k in kinds if k not in known]: raise BadInput('kinds to record', expected=' '.join(known), found=' '.join(strange))
     clock, adapter = SystemClock(), venue_for(settings, venue)
     name = session or f'{venue}-{iso(clock.now())[:19].replace(":", "").replace("-", "")}'
-    stop, heard = threading.Event(), {k: 0 for k in ('quotes', 'trades', 'holes')}
+    stop, holes = threading.Event(), 0
     try:
         listed(adapter, symbols)
         dialect = adapter.dialect()
@@ -117,12 +120,12 @@ def record_data(settings: Settings, symbols: Sequence[str], venue: str, kinds: S
         until = time.monotonic() + seconds if seconds else float('inf')
         with told_to_stop(stop), progress(f'recording {" ".join(symbols)}', quiet) as move:
             while time.monotonic() < until and not stop.wait(0.25) and not running.done():
-                for e in stream.poll(): heard[f'{type(e).__name__.lower()}s'] = heard.get(f'{type(e).__name__.lower()}s', 0) + 1
+                holes += sum(isinstance(e, Hole) and e.until > 0 and e.lost and e.why != 'not heard yet' for e in stream.poll())
                 move(int(seconds - (until - time.monotonic())) if seconds else 0, int(seconds) or 1, f'{recorder.seen:,} events')
         stream.close()
         running.result(10)      # raises what ended it early, once the last event has been seen
         recorder.close()
-        return {'session': name, 'events': recorder.written, 'holes': heard['holes'], 'dropped': recorder.dropped, 'subscriptions': len(wanted)}
+        return {'session': name, 'events': recorder.written, 'holes': holes, 'dropped': recorder.dropped, 'subscriptions': len(wanted)}
     finally: adapter.close()
 
 @contextmanager
