@@ -15,7 +15,7 @@ from ..data.dialect import BookChange, StreamEvent, Subscription
 from ..data.stream import Stream
 from ..domain.errors import Retry
 from ..domain.market import Quote, Trade
-from ..domain.time import SystemClock, iso
+from ..domain.time import SystemClock
 from .bench import hardware
 from ..venue.venues import LIQUID, open_venue
 from ..venue.wire.secret import access_of
@@ -52,11 +52,9 @@ class Notes:
         if not self.first: self.first = now
 
 # %% ../../nbs/11_jobs/05_feed_bench.ipynb #3675f9e7
-def told(venue: str, notes: Notes) -> dict[str, Any]:
+def told(notes: Notes) -> dict[str, Any]:
     "Notes as figures and names, for the process that asked."
-    def name(symbol: str, kind: str, x: str | int) -> str:
-        at = iso(int(x)) if venue == 'oanda' and isinstance(x, int) else x
-        return f'{symbol.replace("-", "").replace("/", "")}:{kind}{at}'
+    def name(symbol: str, kind: str, x: str | int) -> str: return f'{symbol.replace("-", "").replace("/", "")}:{kind}{x}'
     return {'seconds': (notes.last - notes.first) / 1e9, 'changes': notes.changes, 'names': {name(*n): t for n, t in zip(notes.names, notes.times)}, 'events': len(notes.names)}
 
 # %% ../../nbs/11_jobs/05_feed_bench.ipynb #b8e34200
@@ -94,7 +92,7 @@ def listen(card: Mapping[str, str], symbols: Sequence[str], ready: Callable[[], 
         stream.close()
         done.result(5)
     finally: venue.close()
-    return {**told(card['venue'], notes), 'polled': polled, **{k: health[k] for k in ('gaps', 'lost', 'garbage', 'bad', 'reconnects')}}
+    return {**told(notes), 'polled': polled, **{k: health[k] for k in ('gaps', 'lost', 'garbage', 'bad', 'reconnects')}}
 
 # %% ../../nbs/11_jobs/05_feed_bench.ipynb #fd57b31f
 PEERS = ('binanceus', 'coinbase')
@@ -147,7 +145,7 @@ async def watch(card: Mapping[str, str], symbols: Sequence[str], ready: Callable
         for t in tasks: t.cancel()
         trouble = [str(x) for x in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(x, Exception)]
     finally: await client.close()
-    return {**told(card['venue'], notes), 'trouble': trouble[:1]}
+    return {**told(notes), 'trouble': trouble[:1]}
 
 # %% ../../nbs/11_jobs/05_feed_bench.ipynb #38c70261
 def pin(core: int | None) -> bool:

@@ -8,7 +8,7 @@ import asyncio, json, signal, sys, time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 import msgspec
-from ..domain.time import SECOND
+from ..domain.time import SECOND, utc
 from ..venue.sandbox.coinbase import Coinbase
 from ..venue.sandbox.coinbase_streams import send_trades, snapshot
 from ..venue.sandbox.hub import FRAMES, Hub, Sink
@@ -59,7 +59,7 @@ def keys(venue: str, channel: str, payload: bytes) -> list[str]:
     body = msgspec.json.decode(payload.replace(b'\x00', b'0'))
     if venue == 'binanceus': return [f'{body["s"]}:t{body["t"]}' if body.get('e') == 'trade' else f'{body["s"]}:q{body["u"]}']
     if venue == 'coinbase': return [f'{t["product_id"].replace("-", "")}:t{t["trade_id"]}' for e in body['events'] for t in e['trades']]
-    return [f'{body["instrument"].replace("_", "")}:q{body["time"]}']
+    return [f'{body["instrument"].replace("_", "")}:q{utc(body["time"])}']
 
 # %% ../../nbs/11_jobs/04_feed_tape.ipynb #f851d090
 PACE = 100

@@ -11,15 +11,16 @@ from gekko.jobs.feed_bench import PEERS, bench_venue, compared, whole
 FIGURES = {'messages', 'seconds', 'messages_per_second', 'events', 'events_per_second', 'trades', 'trades_lost', 'quotes_not_seen', 'doubled', 'age_p50_us', 'age_p99_us', 'rounds', 'pinned'}
 
 
-@pytest.mark.parametrize('venue', ['binanceus', 'coinbase'])
+@pytest.mark.parametrize('venue', ['binanceus', 'coinbase', 'oanda'])
 def test_nothing_is_lost(venue: str) -> None:
     r = bench_venue(venue, events=600, rounds=1, pace=1_000.0, paced=300)
     json.dumps(r)
     assert r['nothing_lost'], r['gekko']
     ours = r['gekko']
-    assert FIGURES <= ours.keys() and ours['trades'] > 100 and ours['paced_trades_lost'] == 0
-    if venue == 'binanceus': assert ours['polled'] == ours['events'] == ours['messages']
-    assert venue in PEERS and FIGURES <= r['ccxt.pro'].keys() and r['ccxt.pro']['events'] > 0
+    assert FIGURES <= ours.keys() and ours['events'] > 100 and ours['paced_trades_lost'] == 0
+    if venue != 'coinbase': assert ours['polled'] >= ours['events'] == ours['messages']
+    if venue not in PEERS: return
+    assert FIGURES <= r['ccxt.pro'].keys() and r['ccxt.pro']['events'] > 0
     assert {'gekko_over_ccxt_messages', 'gekko_over_ccxt_events'} <= r.keys()
 
 
