@@ -56,7 +56,7 @@ def window_of(venue: Venue, spec: RunSpec, now: Nanos) -> Bars:
     if spec.bar not in kept:
         if length < min(map(duration, kept)): return joined(spec.symbols, {})
         raise BadInput('bar', expected=f'one that {spec.venue} keeps: {" ".join(kept)}', found=spec.bar)
-    shut = 2.0 if any(i.calendar != '24/7' for i in venue.instruments().values()) else 1.1      # weekends have no bars
+    shut = 1.5 if any(i.calendar != '24/7' for i in venue.instruments().values()) else 1.1      # weekends have no bars
     start = now - int(length * (spec.window * shut + 10))
     bars = joined(spec.symbols, {s: venue.history(s, spec.bar, start, now) for s in spec.symbols})
     return bars.rows(max(len(bars) - spec.window, 0), len(bars))

@@ -107,9 +107,8 @@ def plain(x: Decimal | None, places: int | None = None) -> str:
 def trim(x: Decimal) -> Decimal:
     "The same amount without idle zeros: 59986.92 for 59986.92000000, and 100 stays 100."
     if not x: return ZERO
-    sign, digits, exp = x.as_tuple()
-    while isinstance(exp, int) and exp < 0 and digits[-1] == 0: digits, exp = digits[:-1], exp + 1
-    return Decimal((sign, digits, exp))
+    text = f'{x:f}'
+    return Decimal(text.rstrip('0').rstrip('.')) if '.' in text else x
 
 # %% ../../nbs/00_domain/02_money.ipynb #26a838be
 def cash(amount: Decimal, currency: str) -> str:
