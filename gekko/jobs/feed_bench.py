@@ -249,7 +249,7 @@ def whole(runs: Sequence[Mapping[str, Any]]) -> bool:
     return all(r['messages'] > 0 and not any(r.get(k, 0) for k in ('trades_lost', 'quotes_not_seen', 'doubled', 'gaps', 'lost', 'garbage', 'bad', 'reconnects', 'changes_lost')) for r in runs)
 
 # %% ../../nbs/11_jobs/05_feed_bench.ipynb #36554546
-def bench_feed(events: int = 40_000, rounds: int = 3, pace: float = 1_000.0, paced: int = 6_000, venues: Sequence[str] = ('binanceus', 'coinbase', 'oanda')) -> dict[str, Any]:
+def bench_feed(events: int = 20_000, rounds: int = 2, pace: float = 1_000.0, paced: int = 4_000, venues: Sequence[str] = ('binanceus', 'coinbase', 'oanda')) -> dict[str, Any]:
     "Every venue that there is an adapter for, with the hardware."
     here = [v for v in venues if find_spec(f'gekko.venue.{v}') is not None and find_spec(f'gekko.venue.{v}.broker') is not None]
     import ccxt
