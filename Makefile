@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ORT_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-BENCH ?= jobs
+BENCH ?= jobs feed
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help setup demo test lab dashboards check bench export docs clean
@@ -24,6 +24,7 @@ demo: setup
 
 test: setup
 	@scripts/chromium.sh >/dev/null
+	@scripts/clients.sh >/dev/null   # the venues' public clients, in an environment of their own
 	@echo "Notebooks: every example runs"
 	@nbdev_test --n_workers 4
 	@echo "Tests"
