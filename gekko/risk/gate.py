@@ -16,10 +16,13 @@ from ..domain.order import Intent, Order, OrderState, OrderType, Side
 from ..domain.time import SECOND, Clock, Nanos
 from .limits import Limits, percent, plain, shown, tighten
 
+_all_ = ['Limits']     # a gate is made from them
+
 # %% auto #0
 __all__ = ['Rule', 'RULES', 'REDUCING', 'Breach', 'Approved', 'Reserved', 'span', 'worst', 'RiskView', 'Case', 'on_grid',
            'really_reduces', 'near_mark', 'not_halted', 'not_losing', 'not_drawn_down', 'valued', 'fresh', 'notional',
-           'enough', 'order_size', 'position_size', 'position_count', 'gross_exposure', 'net_exposure', 'Gate']
+           'enough', 'order_size', 'position_size', 'position_count', 'gross_exposure', 'net_exposure', 'Gate',
+           'Limits']
 
 # %% ../../nbs/05_risk/01_gate.ipynb #1000e0cd
 @dataclass(frozen=True, slots=True)

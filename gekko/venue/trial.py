@@ -16,8 +16,7 @@ from ..domain.money import ZERO
 from ..domain.order import Accepted, Cancelled, Expired, Filled, Intent, Lost, Order, OrderEvent, OrderType, Rejected, Side
 from ..domain.time import Clock
 from ..execution.ids import client_id
-from ..risk.gate import Approved, Gate, Reserved
-from ..risk.limits import Limits
+from ..risk.gate import Approved, Gate, Limits, Reserved
 from .venues import Venue
 
 # %% auto #0
