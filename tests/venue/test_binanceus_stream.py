@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -169,3 +171,22 @@ def test_symbols_can_be_added_and_dropped_on_the_way() -> None:
         time.sleep(0.3)
         move(ear, 5)
         ear.until(lambda: len(ear.trades(ETH)) > heard)
+
+
+def test_the_venue_hangs_up_what_its_dialects_opened() -> None:
+    with sandbox('binanceus', symbols=(BTC,)) as box, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        venue = BinanceUS(access_of(box.card), SystemClock(), timeout_s=5.0)
+        venue.refresh()
+        stream = Stream(venue.dialect(), SystemClock())
+        stream.want([Subscription(BTC, 'quote')])
+        running = venue.loop.spawn(stream.run())
+        until = time.monotonic() + 10
+        while not stream.status()[BTC].fresh and time.monotonic() < until: time.sleep(0.05)
+        assert stream.status()[BTC].fresh
+        stream.close()
+        running.result(10)
+        venue.close()
+        del venue, stream, running
+        gc.collect()
+    assert not [str(w.message) for w in said if 'Unclosed' in str(w.message)]

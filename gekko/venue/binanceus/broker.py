@@ -67,6 +67,7 @@ class BinanceUS:
         self._ask = asked.Questions(self._talk, self._orders, symbols)
         self._own: OwnStream | None = None
         self._closed = False
+        self._wires = [self._http]      # its own, and one for each dialect given out
         self._errors: list[str] = []
 
     def _start(self, coro: Coroutine[Any, Any, None]) -> None: self.loop.spawn(coro)
@@ -122,7 +123,7 @@ class BinanceUS:
 
     async def _hang_up(self) -> None:
         if self._own is not None: await self._own.close()
-        await self._http.close()
+        for http in self._wires: await http.close()
 
     # --- orders
 
@@ -184,6 +185,7 @@ class BinanceUS:
     def dialect(self) -> BinanceUSDialect:
         "Market data for the stream manager, over a wire of its own."
         http = open_wire(self._access, self._clock, self._timeout_s, self._on_metric)
+        self._wires.append(http)
         async def dial(path: str) -> Any: return await http.websocket(path, heartbeat_s=HEARTBEAT_S)
         return BinanceUSDialect(Talk(http, self._signer, self._clock, self._on_metric), dial, lambda: self._talk.markets, http.close)
 
