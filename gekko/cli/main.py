@@ -268,7 +268,7 @@ def doctor(json_out: Json = False) -> None:
     if any(r['state'] == 'missing' for r in said): raise typer.Exit(1)
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help='jobs')], json_out: Json = False) -> None:
+def bench(name: Annotated[str, typer.Argument(help='jobs or feed')], json_out: Json = False) -> None:
     "Measure, beside a peer in the same run where there is one."
     from gekko.cli.bench import measure
     answer(lambda: measure(name), json_out, show.facts)
