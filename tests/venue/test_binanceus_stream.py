@@ -182,7 +182,9 @@ def test_the_venue_hangs_up_what_its_dialects_opened() -> None:
         stream.want([Subscription(BTC, 'quote')])
         running = venue.loop.spawn(stream.run())
         until = time.monotonic() + 10
-        while not stream.status()[BTC].fresh and time.monotonic() < until: time.sleep(0.05)
+        while not stream.status()[BTC].fresh and time.monotonic() < until:
+            box.set_price(BTC, 60_000 + int(time.monotonic() * 20) % 5)
+            time.sleep(0.05)
         assert stream.status()[BTC].fresh
         stream.close()
         running.result(10)
