@@ -1,6 +1,6 @@
 """The validator on packs that it has not seen: nine kinds of fault, several at once, in markets of many kinds.
 
-Thresholds were set on seeds 0 to 9 and on the lengths named there. What is scored here is other seeds, other lengths and real series.
+Thresholds were set on seeds 0 to 3 of the synthetic markets. What is scored here is other seeds, other lengths of bar and real series.
 """
 from __future__ import annotations
 
