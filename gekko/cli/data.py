@@ -98,10 +98,11 @@ def pull_data(settings: Settings, symbols: Sequence[str], venue: str, bar: str, 
 def record_data(settings: Settings, symbols: Sequence[str], venue: str, kinds: Sequence[str], seconds: float, session: str = '', quiet: bool = True) -> dict[str, Any]:
     """What a venue's stream says of `symbols` into the store, for `seconds` (0: until interrupted); the recording's name and how whole it is.
     `holes` counts what was missed once a symbol had been heard, and never came; `kinds` that the venue doesn't stream are left out."""
-    import time
+    import gc, time
     from gekko.data.dialect import KINDS, Hole, Subscription
     from gekko.data.recording import Recorder
     from gekko.data.stream import Stream
+    from gekko.desk.opening import hang_up
     from gekko.domain.time import SystemClock, iso
     known = [k for k in KINDS if k != 'own']
     if strange := [k for k in kinds if k not in known]: raise BadInput('kinds to record', expected=' '.join(known), found=' '.join(strange))
@@ -116,6 +117,8 @@ def record_data(settings: Settings, symbols: Sequence[str], venue: str, kinds: S
         stream, recorder = Stream(dialect, clock), Recorder(settings.store, name, clock)
         stream.tap(recorder.see)
         stream.want(wanted)
+        gc.collect()
+        gc.freeze()      # a full collection of all that is loaded would stop the stream for a quarter of a second
         running = adapter.loop.spawn(stream.run())
         until = time.monotonic() + seconds if seconds else float('inf')
         with told_to_stop(stop), progress(f'recording {" ".join(symbols)}', quiet) as move:
@@ -123,8 +126,10 @@ def record_data(settings: Settings, symbols: Sequence[str], venue: str, kinds: S
                 holes += sum(isinstance(e, Hole) and e.until > 0 and e.lost and e.why != 'not heard yet' for e in stream.poll())
                 move(int(seconds - (until - time.monotonic())) if seconds else 0, int(seconds) or 1, f'{recorder.seen:,} events')
         stream.close()
-        running.result(10)      # raises what ended it early, once the last event has been seen
-        recorder.close()
+        try: running.result(10)      # raises what ended it early, once the last event has been seen
+        finally:
+            recorder.close()
+            hang_up(adapter, dialect, stream, running)
         return {'session': name, 'events': recorder.written, 'holes': holes, 'dropped': recorder.dropped, 'subscriptions': len(wanted)}
     finally: adapter.close()
 

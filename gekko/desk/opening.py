@@ -6,8 +6,11 @@
 from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from ..data.bars import Bars
+from ..data.dialect import Dialect
 from ..data.live import LiveFeed
 from ..data.store import unknown_symbol
 from ..data.stream import Stream
@@ -25,8 +28,8 @@ from ..venue.venues import ARRIVES_S, Venue, open_venue
 from ..venue.wire.secret import Access
 
 # %% auto #0
-__all__ = ['account_of', 'chosen', 'dealt', 'window_of', 'wait_for_marks', 'VenueTime', 'time_at', 'connected', 'open_live',
-           'told']
+__all__ = ['account_of', 'chosen', 'dealt', 'window_of', 'wait_for_marks', 'VenueTime', 'time_at', 'connected', 'hang_up',
+           'open_live', 'told']
 
 # %% ../../nbs/09_desk/13_opening.ipynb #9bc6a35e
 def account_of(access: Access) -> str:
@@ -94,12 +97,26 @@ def connected(access: Access, clock: Clock, symbols: Sequence[str] = ()) -> Venu
     "The venue, connected; `symbols` is what the account deals in."
     venue = open_venue(access, clock, symbols=symbols)
     try: venue.connect()
+    except BadInput:
+        listed = venue.instruments()
+        venue.close()
+        for s in symbols:
+            if listed and s not in listed: raise unknown_symbol(s, sorted(listed)) from None
+        raise
     except BaseException:
         venue.close()
         raise
     return venue
 
 # %% ../../nbs/09_desk/13_opening.ipynb #74025483
+def hang_up(venue: Venue, dialect: Dialect, stream: Stream, running: Future[None]) -> None:
+    "End a stream, and let go of the line that its dialect keeps for itself, if it does. Blocks for a moment; never raises."
+    stream.close()
+    with suppress(Exception): running.result(3.0)       # what ended it earlier was told when it did
+    if (close := getattr(dialect, 'close', None)) is not None:
+        with suppress(Exception): venue.loop.run(close(), 3.0)
+
+# %% ../../nbs/09_desk/13_opening.ipynb #82a20792
 def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: Book | None, clock: Clock, *, run_id: str, strategy: str, lineage: str,
               may_send: Callable[[], bool], kill: Callable[[], str]) -> LiveRun:
     "A run on a connected venue whose account's journal is `journal`, so far told by `book`. Halt when the books and the venue differ."
@@ -107,13 +124,14 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
     held = {*venue.positions(), *(dealt(book) if book else ())}
     instruments = chosen(venue.instruments(), spec, held)
     history = window_of(venue, spec, clock.now())
-    stream = Stream(venue.dialect(), clock)
+    dialect = venue.dialect()
+    stream = Stream(dialect, clock)
     kept = spec.bar in venue.bars()      # a bar that the venue does not keep is not waited for
     feed = LiveFeed(spec.symbols, duration(spec.bar), stream, clock, lambda s, lo, hi: venue.history(s, spec.bar, lo, hi) if kept else [], patience=(10 if kept else 0) * SECOND)
-    venue.loop.spawn(stream.run())
+    running = venue.loop.spawn(stream.run())
     def let_go() -> None:
         feed.close()
-        stream.close()
+        hang_up(venue, dialect, stream, running)
         venue.close()
     try:
         trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode='live', account=journal.account, instruments=instruments, venue=venue, journal=journal, clock=clock, may_send=may_send, kill=lambda: kill() or guard.verdict())

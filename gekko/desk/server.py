@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
-import os, time, traceback
+import gc, os, time, traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 import numpy as np
@@ -113,6 +113,8 @@ def _open_live(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
             venue.close()
             raise
         if not lease.alive(): lease.renew()      # a slow venue may have used it up
+        gc.collect()
+        gc.freeze()      # what is loaded by now stays; without this a full collection stops the stream for a quarter of a second
         return run, lease
 
 # %% ../../nbs/09_desk/06_server.ipynb #83e6c0a0
