@@ -5,7 +5,7 @@
 # %% ../../nbs/08_venue/04_writing.ipynb #705f871f
 from __future__ import annotations
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -18,8 +18,8 @@ from .reading import Check
 from .trial import CONTRADICTED, OK, Finding, Refused, Row, Teller, Untried, far, held, smallest
 
 # %% auto #0
-__all__ = ['WRITES', 'Writer', 'check_life', 'amend', 'cancel', 'check_kinds', 'check_trading', 'holding', 'flatten', 'clear',
-           'check_writes']
+__all__ = ['WRITES', 'Writer', 'check_life', 'amend', 'cancel', 'check_kinds', 'in_parts', 'check_trading', 'holding', 'flatten',
+           'clear', 'check_writes']
 
 # %% ../../nbs/08_venue/04_writing.ipynb #0c63c51a
 class Writer:
@@ -160,6 +160,15 @@ def check_kinds(w: Writer) -> None:
     k.claim(C.IOC, 'write', lambda: w.ends(tif=TimeInForce.IOC))
     k.claim(C.FOK, 'write', lambda: w.ends(tif=TimeInForce.FOK))
 
+# %% ../../nbs/08_venue/04_writing.ipynb #4760a6cc
+def in_parts(heard: Sequence[Sequence[str]]) -> Finding:
+    "What the fills of some orders, by their ids, prove of being heard one by one: nothing, where every order traded in one piece."
+    ids = [i for order in heard for i in order]
+    if len(set(ids)) < len(ids): return held(False, '', f'expected each fill once, found {ids}')
+    most = max(map(len, heard))
+    return held(True, f'an order traded in {most} parts, each heard once') if most > 1 else Finding(f'{len(ids)} heard, each once; no order traded in parts, so nothing is proved')
+
+# %% ../../nbs/08_venue/04_writing.ipynb #f8ea4f66
 def check_trading(w: Writer) -> None:
     "What trades: the smallest market order, and its way back. Only where no real money is."
     k, t, bought = w.k, w.t, list[str]()
@@ -176,10 +185,8 @@ def check_trading(w: Writer) -> None:
         return done(name, odd, size)
     def parts() -> Finding:
         may()
-        fills = [e.fill for n in bought for e in t.heard(n, Filled)]
-        if not fills: raise Untried('nothing has traded')
-        one = len({f.fill_id for f in fills}) == len(fills)
-        return held(one, f'fill by fill: {len(fills)} heard', f'expected each fill once, found {[f.fill_id for f in fills]}')
+        if not (heard := [x for n in bought if (x := [e.fill.fill_id for e in t.heard(n, Filled)])]): raise Untried('nothing has traded')
+        return in_parts(heard)
     def back() -> Finding:
         may()
         left = holding(w, bought)

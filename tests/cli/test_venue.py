@@ -70,6 +70,19 @@ def test_a_sandbox_passes_whole(box: Any, tmp_path: Path) -> None:
     assert box.card['key'] not in json.dumps(said) and 'BEGIN' not in json.dumps(said)
 
 
+def test_parts_are_proved_only_by_an_order_that_traded_in_parts(tmp_path: Path) -> None:
+    def play(venue: str, faults: list[dict[str, Any]], effect: str, says: str) -> None:
+        home = tmp_path / f'{venue}{len(faults)}'
+        home.mkdir()
+        with sandbox(venue, symbols=('EUR-USD' if venue == 'oanda' else 'BTC-USD',)) as it:
+            it.fault(*faults)
+            (card := home / 'card.json').write_text(json.dumps(it.card))
+            found = rows(check(home, venue, card=card))['PARTIAL']
+        assert (found['call'], found['effect']) == ('ok', effect) and says in found['detail'], (venue, found)
+    thrice = [{'fault': 'partial_fills', 'op': 'submit', 'parts': 3, 'count': 50}]
+    at_once(*(partial(play, v, [], '', 'no order traded in parts') for v in VENUES), *(partial(play, v, thrice, 'proved', 'parts') for v in MOCKED))
+
+
 def test_kept_keys_are_used_at_their_own_address_alone(box: Any, tmp_path: Path) -> None:
     save_access(tmp_path, box.card)
     venue = box.card['venue']
