@@ -73,7 +73,7 @@ def listed(adapter: Any, symbols: Sequence[str]) -> dict[str, Any]:
 def pull_data(settings: Settings, symbols: Sequence[str], venue: str, bar: str, start: str, end: str = '', suffix: str = '', quiet: bool = True) -> list[dict[str, Any]]:
     "A venue's closed bars into the store, resumed where an earlier pull stopped; one row a symbol. `suffix` goes behind each symbol's name in the store, where another venue has the plain one."
     from dataclasses import replace
-    from gekko.data.pull import Pulled, pull, resume_at, same_venue
+    from gekko.data.pull import pages, pull, same_venue, stored
     from gekko.data.store import Store
     from gekko.domain.time import SystemClock, duration, utc
     clock, store = SystemClock(), Store(settings.store)
@@ -85,12 +85,13 @@ def pull_data(settings: Settings, symbols: Sequence[str], venue: str, bar: str, 
         series = {s: replace(i, symbol=s + suffix) for s, i in listed(adapter, symbols).items()}
         for i in series.values(): same_venue(store, i)
         for s, i in series.items():
-            at, done = resume_at(store, i.symbol, bar, first), Pulled(i.symbol, bar, 0, first, first)
-            total = max((min(last, clock.now()) - at) // duration(bar), 1)
+            done, length = None, duration(bar)
+            total = max(sum(hi - lo for lo, hi in pages(stored(store, i.symbol, bar), first, min(last, clock.now()), 5_000 * length)) // length, 1)
             def history(lo: int, hi: int, s: str = s, name: str = i.symbol) -> list[Any]: return [replace(b, symbol=name) for b in adapter.history(s, bar, lo, hi)]
             with progress(f'{i.symbol} {bar}', quiet) as move:
                 for done in pull(store, i, bar, first, last, history, clock): move(min(done.rows, total), total, when(done.end)[:16])
-            out.append({'symbol': i.symbol, 'bar': bar, 'rows': done.rows, 'from': when(at), 'to': when(done.end) if done.rows or done.end > first else when(at)})
+            held = stored(store, i.symbol, bar)
+            out.append({'symbol': i.symbol, 'bar': bar, 'rows': done.rows if done else 0, 'first': when(held[0]) if held else '', 'until': when(held[1]) if held else ''})
     finally: adapter.close()
     return out
 

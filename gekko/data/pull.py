@@ -16,7 +16,7 @@ from ..domain.time import Clock, Nanos, duration, iso
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['History', 'as_frame', 'Pulled', 'resume_at', 'same_venue', 'pull']
+__all__ = ['History', 'as_frame', 'Pulled', 'stored', 'pages', 'same_venue', 'pull']
 
 # %% ../../nbs/01_data/22_pull.ipynb #9af72d93
 History = Callable[[Nanos, Nanos], Sequence[Bar]]
@@ -33,7 +33,7 @@ def as_frame(bars: Sequence[Bar]) -> pd.DataFrame:
 # %% ../../nbs/01_data/22_pull.ipynb #b4be239c
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    "What a pull did: rows written, and the span of time that was asked for."
+    "What a pull did so far: rows written in all, and the span of the last page."
     symbol: str
     bar: str
     rows: int
@@ -42,10 +42,22 @@ class Pulled:
 
     def __str__(self) -> str: return f'{self.symbol} {self.bar}: {self.rows:,} new bars, {iso(self.start)} to {iso(self.end)}'
 
-def resume_at(store: Store, symbol: str, bar: str, start: Nanos) -> Nanos:
-    "Where to go on: the end of the last stored bar, or `start` when that is later or nothing is stored."
+def stored(store: Store, symbol: str, bar: str) -> tuple[Nanos, Nanos] | None:
+    "Start of the first stored bar and end of the last; None when nothing is stored."
     mine = [s for s in list_series(store) if (s.symbol, s.bar) == (symbol, bar)]
-    return max([start, *(s.last + duration(bar) for s in mine)])
+    return (mine[0].first, mine[0].last + duration(bar)) if mine else None
+
+def pages(held: tuple[Nanos, Nanos] | None, start: Nanos, end: Nanos, step: Nanos) -> Iterator[tuple[Nanos, Nanos]]:
+    """Spans to ask for, each at most `step` long: from what is held onwards to `end`, then from it backwards to `start`.
+
+    Always away from what is held, so that a pull cut off anywhere leaves no hole behind, and the next one needs no memory of it.
+    """
+    at = held[1] if held else start
+    while at < end: yield at, (at := min(at + step, end))
+    at = held[0] if held else start
+    while at > start:
+        yield max(at - step, start), at
+        at = max(at - step, start)
 
 # %% ../../nbs/01_data/22_pull.ipynb #103c9f75
 def same_venue(store: Store, instrument: Instrument) -> None:
@@ -66,15 +78,12 @@ def _checked(bars: Sequence[Bar], symbol: str, length: Nanos, after: Nanos, now:
 def pull(store: Store, instrument: Instrument, bar: str, start: Nanos, end: Nanos, history: History, clock: Clock, page: int = 5_000) -> Iterator[Pulled]:
     """Bars of `bar` that end in (start, end] into the store, `page` at a time; yields after each page what was done so far, for a progress bar.
 
-    Nothing that the store has is asked for again, and nothing beyond its last bar is skipped: a page that fails (Retry) leaves the earlier ones stored, and the next pull goes on from there.
+    Nothing that the store has is asked for again, and the series stays without a hole of our making: later bars are added onwards from its end, earlier ones backwards from its beginning,
+    so a page that fails (Retry) leaves those before it stored, and the next pull goes on from there.
     """
     length, symbol, rows = duration(bar), instrument.symbol, 0
     if start >= end: raise BadInput('the span of a pull', expected='a start before its end', found=f'{iso(start)} to {iso(end)}')
-    at = resume_at(store, symbol, bar, start)
-    while at < (last := min(end, clock.now())):
-        upto = min(at + page * length, last)
-        bars = _checked(history(at, upto), symbol, length, at - at % length if at == start else at, clock.now())
+    for lo, hi in pages(stored(store, symbol, bar), start, min(end, clock.now()), page * length):
+        bars = _checked(history(lo, hi), symbol, length, lo - lo % length, clock.now())
         if bars: rows += store.write(symbol, bar, as_frame(bars), instrument)
-        at = upto if upto < last else last
-        yield Pulled(symbol, bar, rows, start, at)
-        if upto >= last: return
+        yield Pulled(symbol, bar, rows, lo, hi)

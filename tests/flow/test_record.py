@@ -4,11 +4,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from desk_stage import gekko, ok, one_line, settings_of
+from desk_stage import ended, gekko, launch, ok, one_line, settings_of, wait_for
 from live_stage import served
 
 from gekko.data.dialect import BookChange, Hole
 from gekko.data.recording import play
+from gekko.data.store import Store
 from gekko.domain.market import Quote, Trade
 
 
@@ -35,3 +36,20 @@ def test_a_line_that_was_cut_is_a_hole(tmp_path: Path) -> None:
     events = [e for _, e in play(settings_of(home).store, 'cut')]
     hole = next(i for i, e in enumerate(events) if isinstance(e, Hole) and e.until and e.lost and e.why != 'not heard yet')
     assert any(isinstance(e, (Quote, Trade)) for e in events[:hole]) and any(isinstance(e, Quote) for e in events[hole:])
+
+
+def test_a_pull_that_was_killed_goes_on_and_ends_whole(tmp_path: Path) -> None:
+    home = tmp_path / 'home'
+    with served(home, 'binanceus'):
+        words = ('data', 'pull', 'BTC-USD', '--venue', 'binanceus', '--bar', '1m', '--start')
+        early = launch(home, *words, '2026-10-20')
+        wait_for(lambda: list((home / 'store').glob('bars/_delta_log/*1.json')), 'the first page')
+        early.kill()
+        ended(early)
+        [resumed] = one_line(gekko(home, *words, '2026-10-20', '--json'))
+        [again] = one_line(gekko(home, *words, '2026-10-20', '--json'))
+        [before] = one_line(gekko(home, *words, '2026-10-18', '--json'))
+        assert resumed['rows'] > 0 and again['rows'] <= 2 and 0 <= before['rows'] - 2 * 1440 <= 2
+    frame = Store(settings_of(home).store).frame('BTC-USD', '1m')
+    assert frame['timestamp'].diff().dropna().nunique() == 1 and str(frame['timestamp'].iloc[0]) == '2026-10-18 00:00:00+00:00'
+    assert 'nothing odd' in ok(gekko(home, 'data', 'check', 'BTC-USD', '--bar', '1m'))
