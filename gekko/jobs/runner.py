@@ -81,7 +81,8 @@ def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setti
     if type(seed) is not int or abs(seed) >= 2**62: raise BadInput('parameter seed', expected='a whole number below 2^62', found=repr(seed))
     if 'symbols' in params and mode != 'live':
         asked = {k: params[k] for k in ('bar', 'start', 'end') if k in params}
-        lay_out(make_spec(params['symbols'] or default_symbols(), **asked), Store(settings.store))
+        own = [] if declared['symbols'].default else default_symbols()      # a notebook whose default is empty has symbols of its own for that
+        lay_out(make_spec(params['symbols'] or own, **asked), Store(settings.store))
     return Job(notebook.resolve(), nb, params, dict(given), mode)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #fe5a2120
