@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+import msgspec
 from ..domain.errors import BadInput
 from ..domain.market import Depth, Level, Quote, Trade
 from ..domain.order import OrderEvent
@@ -64,8 +65,7 @@ class Hole:
 MarketEvent = Quote | Trade | Depth | BookChange
 StreamEvent = MarketEvent | OrderEvent | Hole
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True, gc=False):
     """What one frame said. `channel` and `seq`: the venue's counter, which grows by one a message ('' where there is none); `first` is the first number that the message covers (0: `seq` alone).
     `beat`: the venue says that it lives. `acked`: subscriptions that now run; with `refused`, a reason, those that the venue would not give (none named: all that are waiting)."""
     events: tuple[MarketEvent | OrderEvent, ...] = ()

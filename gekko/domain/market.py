@@ -4,16 +4,17 @@
 
 # %% ../../nbs/00_domain/04_market.ipynb #30c5b68b
 from __future__ import annotations
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Any, ParamSpec, TypeVar, cast
 from .errors import BadInput
 from .money import EXACT, ZERO, plain, total
 from .show import DIM, DOWN, UP, box, brief, card, esc, gauge, path, svg, table, words
 from .time import Nanos, iso
 
 # %% auto #0
-__all__ = ['Quote', 'Level', 'Depth', 'best', 'take', 'Trade', 'Bar']
+__all__ = ['Quote', 'Level', 'Depth', 'best', 'take', 'Trade', 'Bar', 'swift']
 
 # %% ../../nbs/00_domain/04_market.ipynb #39116af1
 _TWO = Decimal(2)
@@ -154,3 +155,15 @@ def _candle(b: Bar) -> str:
     drawn = svg(w, 34, path(f'M6 10L{w - 6} 10', tone), box(left, 3, max(right - left, 2), 14, tone, fill=0.6, round=1),
                 words(6, 31, b.low, size=11), words(w - 6, 31, b.high, size=11, anchor='end'), words(w / 2, 31, f'{b.open} → {b.close}', size=11, anchor='middle'))
     return card(tone, f'{esc(b.symbol)} <span style="font-weight:400">{iso(b.start)} · volume {plain(b.volume)}</span>', drawn)
+
+# %% ../../nbs/00_domain/04_market.ipynb #0cb2f063
+_P = ParamSpec('_P')
+_T = TypeVar('_T')
+
+def swift(cls: Callable[_P, _T]) -> Callable[_P, _T]:
+    "The constructor of a frozen, slotted dataclass without checks of its own, in a third of the time. BadInput for any other class."
+    if not (isinstance(cls, type) and is_dataclass(cls) and '__slots__' in vars(cls)) or hasattr(cls, '__post_init__'):
+        raise BadInput('a swift constructor', expected='a dataclass with slots, and without checks that it would pass by', found=repr(cls))
+    def become(self: object) -> None: self.__class__ = cls
+    rows: list[Any] = [(f.name, f.type) if f.default is MISSING else (f.name, f.type, field(default=f.default)) for f in fields(cls)]
+    return cast(Callable[_P, _T], make_dataclass(f'Swift{cls.__name__}', rows, namespace={'__post_init__': become}, repr=False, eq=False, slots=True))

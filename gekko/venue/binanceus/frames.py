@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from ...data.dialect import BookChange, Heard, Subscription
 from ...domain.errors import BadInput
-from ...domain.market import Level, Quote, Trade
+from ...domain.market import Level, Quote, Trade, swift
 from ...domain.time import Nanos
 
 # %% auto #0
@@ -68,6 +68,7 @@ class _Named(msgspec.Struct):
 
 # %% ../../../nbs/08_venue/binanceus/03_frames.ipynb #52af2acb
 _BUY, _SELL = 'buy', 'sell'
+_trade, _quote, _level, _change = swift(Trade), swift(Quote), swift(Level), swift(BookChange)
 _MS = 1_000_000
 
 class Decoder:
@@ -99,18 +100,18 @@ class Decoder:
 
     def _on_trade(self, text: str, received: Nanos) -> Heard:
         d = self._trade(text).data
-        symbol, channel, _ = self._symbol(d.s)
-        return Heard((Trade(symbol, d.T * _MS, d.p, d.q, _SELL if d.m else _BUY, str(d.t), received, d.t),), channel, d.t)
+        symbol, channel, _ = self._names.get(d.s) or self._symbol(d.s)
+        return Heard((_trade(symbol, d.T * _MS, d.p, d.q, _SELL if d.m else _BUY, str(d.t), received, d.t),), channel, d.t)
 
     def _on_touch(self, text: str, received: Nanos) -> Heard:
         d = self._touch(text).data
-        return Heard((Quote(self._symbol(d.s)[0], received, d.b, d.a, d.B, d.A, received, d.u),))
+        return Heard((_quote((self._names.get(d.s) or self._symbol(d.s))[0], received, d.b, d.a, d.B, d.A, received, d.u),))
 
     def _on_depth(self, text: str, received: Nanos) -> Heard:
         d = self._depth(text).data
         symbol, _, channel = self._symbol(d.s)
-        bids, asks = tuple([Level(p, q) for p, q in d.b]), tuple([Level(p, q) for p, q in d.a])
-        return Heard((BookChange(symbol, d.E * _MS, bids, asks, received, d.U, d.u),), channel, d.u, d.U)
+        bids, asks = tuple([_level(p, q) for p, q in d.b]), tuple([_level(p, q) for p, q in d.a])
+        return Heard((_change(symbol, d.E * _MS, bids, asks, received, d.U, d.u),), channel, d.u, d.U)
 
     def _slowly(self, text: str, received: Nanos) -> Heard:
         "Answers, errors, and frames written in another order."
