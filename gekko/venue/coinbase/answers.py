@@ -13,7 +13,7 @@ from ...domain.errors import BadInput, Halt, Retry
 from ...domain.instrument import Instrument
 from ...domain.money import EXACT, ZERO, dec, to_step
 from ...domain.order import Fill, Intent, Order, OrderState, OrderType, Side, TimeInForce
-from ...domain.time import SECOND, Nanos, utc
+from ...domain.time import Nanos, utc
 from .table import DOLLARS, VENUE
 
 # %% auto #0
@@ -40,12 +40,13 @@ def amount(text: str | None) -> Decimal:
     return dec(text) if text else ZERO
 
 @lru_cache(maxsize=4096)
-def _minute(text: str) -> Nanos: return utc(text + ':00Z')
+def _second(text: str) -> Nanos: return utc(text + 'Z')
 
 def stamp(text: str) -> Nanos:
-    "An instant as the venue writes it, to the nanosecond; 0 for none. The minute is looked up, since a stream repeats it."
-    if len(text) > 19 and text[-1] == 'Z' and text[16] == ':' and text[19] == '.':
-        return _minute(text[:16]) + int(text[17:19]) * SECOND + int(text[20:-1].ljust(9, '0')[:9])
+    "An instant as the venue writes it, to the nanosecond; 0 for none. The second is looked up, since a stream repeats it."
+    if text[19:20] == '.' and text[-1] == 'Z':
+        if len(text) == 27: return _second(text[:19]) + int(text[20:26]) * 1000     # microseconds, as the streams write
+        return _second(text[:19]) + int(text[20:-1].ljust(9, '0')[:9])
     return utc(text) if text and not text.startswith('0001') else 0
 
 # %% ../../../nbs/08_venue/coinbase/02_answers.ipynb #21511e2c

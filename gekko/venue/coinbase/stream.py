@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 import msgspec
 from ...data.dialect import BookChange, Connection, Heard, MarketEvent, Subscription
 from ...domain.errors import BadInput, Retry
-from ...domain.market import Level, Quote, Trade
+from ...domain.market import Level, Quote, Trade, swift
 from ...domain.time import Nanos
 from .answers import Product, read, stamp
 from .market import TAKER, Book, Prints, Tops, depth_of, in_order, quote_of, trade_of
@@ -38,14 +38,14 @@ class Match(msgspec.Struct, gc=False):
     time: str
     side: str = ''
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     type: str = ''
     product_id: str = ''
     updates: list[Update] = []
     trades: list[Match] = []
     subscriptions: dict[str, list[str]] = {}
 
-class Frame(msgspec.Struct):
+class Frame(msgspec.Struct, gc=False):
     channel: str = ''
     timestamp: str = ''
     sequence_num: int = -1
@@ -85,30 +85,27 @@ Best = tuple[tuple[Decimal, Decimal], tuple[Decimal, Decimal]]
 
 class Top:
     "The book of one product, as far as its best prices are concerned. It says nothing before a snapshot has come."
-    __slots__ = ('bids', 'asks', 'whole', '_last')
+    __slots__ = ('bids', 'asks', 'whole', '_bid', '_ask')
     def __init__(self) -> None:
         self.bids, self.asks, self.whole = Edge(-1), Edge(1), False
-        self._last: Best | None = None
+        self._bid: tuple[Decimal, Decimal] | None = None
+        self._ask: tuple[Decimal, Decimal] | None = None
 
     def on(self, event: Event) -> Best | None:
         "The best bid and ask, if this changed them."
-        if event.type == 'snapshot': self.bids, self.asks, self.whole, self._last = Edge(-1), Edge(1), True, None
+        if event.type == 'snapshot': self.bids, self.asks, self.whole, self._bid, self._ask = Edge(-1), Edge(1), True, None, None
         if not self.whole: return None
-        last, touched = self._last, False
+        was = bid, ask = self._bid, self._ask
         for u in event.updates:
+            price, qty = u.price_level, u.new_quantity
             if u.side == 'bid':
-                self.bids.put(u.price_level, u.new_quantity)
-                touched = touched or last is None or u.price_level >= last[0][0]
+                self.bids.put(price, qty)
+                if bid is None or price >= bid[0]: bid = (price, qty) if qty else self.bids.best()
             else:
-                self.asks.put(u.price_level, u.new_quantity)
-                touched = touched or last is None or u.price_level <= last[1][0]
-        return self._moved() if touched else None
-
-    def _moved(self) -> Best | None:
-        bid, ask = self.bids.best(), self.asks.best()
-        if bid is None or ask is None or (now := (bid, ask)) == self._last: return None
-        self._last = now
-        return now
+                self.asks.put(price, qty)
+                if ask is None or price <= ask[0]: ask = (price, qty) if qty else self.asks.best()
+        self._bid, self._ask = bid, ask
+        return None if bid is None or ask is None or (bid, ask) == was else (bid, ask)
 
 # %% ../../../nbs/08_venue/coinbase/04_stream.ipynb #99d3da05
 CHANNELS = {'quote': 'level2', 'book': 'level2', 'trade': 'market_trades'}
@@ -136,10 +133,13 @@ class Reach:
     now: Callable[[], Nanos]
 
 # %% ../../../nbs/08_venue/coinbase/04_stream.ipynb #e5fdbe08
+_quote, _trade, _level, _book = swift(Quote), swift(Trade), swift(Level), swift(BookChange)
+
 def _change(symbol: str, e: Event, ts: Nanos, received: Nanos) -> BookChange:
-    bids = tuple(Level(u.price_level, u.new_quantity) for u in e.updates if u.side == 'bid')
-    asks = tuple(Level(u.price_level, u.new_quantity) for u in e.updates if u.side != 'bid')
-    return BookChange(symbol, ts, bids, asks, received, snapshot=e.type == 'snapshot')
+    bids: list[Level] = []
+    asks: list[Level] = []
+    for u in e.updates: (bids if u.side == 'bid' else asks).append(_level(u.price_level, u.new_quantity))
+    return _book(symbol, ts, tuple(bids), tuple(asks), received, 0, 0, e.type == 'snapshot')
 
 class CoinbaseDialect:
     "Market data of one connection. Its numbers begin again with each line."
@@ -266,7 +266,7 @@ class CoinbaseDialect:
             if best is None and not books: continue
             ts = (stamp(e.updates[-1].event_time) if e.updates else 0) or stamp(f.timestamp)
             for s in symbols:
-                if best is not None and s in quotes: out.append(Quote(s, ts, best[0][0], best[1][0], best[0][1], best[1][1], received))
+                if best is not None and s in quotes: out.append(_quote(s, ts, best[0][0], best[1][0], best[0][1], best[1][1], received))
                 if s in books: out.append(_change(s, e, ts, received))
         return out
 
@@ -277,7 +277,7 @@ class CoinbaseDialect:
         for e in f.events:
             if e.type == 'snapshot': continue
             for m in e.trades if len(e.trades) < 2 else in_order(e.trades):
-                for s in names.get(m.product_id, ()): out.append(Trade(s, stamp(m.time), m.price, m.size, taker.get(m.side, ''), m.trade_id, received))
+                for s in names.get(m.product_id, ()): out.append(_trade(s, stamp(m.time), m.price, m.size, taker.get(m.side, ''), m.trade_id, received))
         return out
 
     def _acked(self, f: Frame) -> tuple[Subscription, ...]:
