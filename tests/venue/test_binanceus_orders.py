@@ -313,6 +313,7 @@ def test_account_market_and_history(desk: Desk) -> None:
     assert len(bars) in (2500, 2501) and bars[-1].end <= now + 10 ** 9 and bars[0].end > now - 2500 * minute
     assert [b.start for b in bars] == list(range(bars[0].start, bars[-1].end, minute))
     with pytest.raises(BadInput, match='1m 3m 5m'): desk.venue.history(BTC, '7m', 0, now)
+    with pytest.raises(BadInput, match='ends before'): desk.venue.history(BTC, '1m', now, now - minute)
     with pytest.raises(BadInput, match='unknown symbol'): desk.venue.quote('XYZ-USD')
 
 

@@ -12,7 +12,7 @@ from ...domain.errors import BadInput, GekkoError, Halt, Retry
 from ...domain.instrument import Instrument
 from ...domain.market import Bar, Depth, Quote, Trade
 from ...domain.order import AmendRejected, CancelRejected, Fill, Order, OrderEvent, Rejected
-from ...domain.time import SECOND, Clock, Nanos
+from ...domain.time import SECOND, Clock, Nanos, iso
 from ...risk.gate import Approved
 from . import answers as said, orders as talks, questions as asked
 from .own import OwnStream, Socket
@@ -178,8 +178,9 @@ class BinanceUS:
     def trades(self, symbol: str, limit: int = 100) -> list[Trade]: return self._run(asked.trades(self._ask, symbol, limit))
     def bars(self) -> tuple[str, ...]: return tuple(BARS)
     def history(self, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
-        "Bars that end in (start, end] and are closed at the venue's now."
+        "Bars that end in (start, end] and are closed at the venue's now. BadInput names the lengths that there are."
         pages = (end - start) / bar_length(bar) / 1000
+        if end < start: raise BadInput('a history that ends before it starts', expected=f'after {iso(start)}', found=iso(end))
         return self._run(asked.history(self._ask, symbol, bar, start, end), 1.0 + pages / 2)
 
     def dialect(self) -> BinanceUSDialect:
