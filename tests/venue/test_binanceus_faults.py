@@ -105,7 +105,7 @@ def test_tls_and_an_expired_certificate() -> None:
         assert desk.box.card['rest'].startswith('https://')
         name = desk.limit('buy', '2', 95)
         desk.expect(name, S.ACCEPTED)
-        desk.fault({'fault': 'expired_certificate'})
+        desk.fault({'fault': 'expired_certificate', 's': 0})
         with pytest.raises(Retry, match='expired'): desk.venue.open_orders()
         refused = desk.limit('buy', '2', 94)
         desk.expect(refused, S.REJECTED, patience_s=10)

@@ -372,6 +372,24 @@ def test_the_control_endpoint_tells_the_account(ask, s):
     assert more['balances'] == {'USD': '1000500.0000'} and ask.kinds(1) == [('TRANSFER_FUNDS', '')]
 
 
+def test_the_control_endpoint_tells_every_order_also_those_that_rest(ask, s):
+    def told(*keys: str) -> list[tuple]:
+        said = httpx2.get(s.card['control'] + '/orders', headers={'X-Sandbox': s.card['token']}).json()['orders']
+        return [tuple(o[k] for k in keys) for o in said]
+    ask.order('LIMIT', units='1000', price='1.08000', clientExtensions={'id': 'rests'})
+    ask.order('STOP', units='-700', price='1.07000', clientExtensions={'id': 'waits'}, account=HEDGING)
+    ask.order('LIMIT', units='300', price='1.07500', clientExtensions={'id': 'ends'})
+    ask('PUT', '/orders/@ends/cancel')
+    ask.order(units='-400', clientExtensions={'id': 'trades'}, stopLossOnFill={'price': '1.09500'})
+    every = [('rests', 'limit', 'buy', 'accepted', '1000', '1.08000', None), ('ends', 'limit', 'buy', 'cancelled', '300', '1.07500', None), ('trades', 'market', 'sell', 'filled', '400', None, None), ('', 'stop', 'buy', 'accepted', '400', None, '1.09500')]
+    assert told('client_id', 'type', 'side', 'state', 'qty', 'limit', 'stop') == [*every, ('waits', 'stop', 'sell', 'accepted', '700', None, '1.07000')]
+    assert set(told('account')) == {(s.card['account'],), (HEDGING,)}
+    s.fault({'fault': 'partial_fills', 'op': 'submit', 'parts': 2})
+    s.set_price('EUR-USD', '1.07800')
+    halves = [o for o in told('client_id', 'state', 'filled', 'paid', 'deals') if o[0] == 'rests']
+    assert [o[1:3] for o in halves] == [('filled', '500')] * 2 and all(D(o[3]) == 500 * D(o[4][0]['price']) and o[4][0]['trade_id'] for o in halves)
+
+
 # -- money, for any sequence of orders and prices
 
 NAMES = ('EUR_USD', 'USD_JPY', 'EUR_GBP')

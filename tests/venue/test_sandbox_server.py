@@ -22,6 +22,7 @@ from gekko.venue.sandbox.faults import NAMES, OPS
 from gekko.venue.sandbox.quota import Bucket
 from gekko.venue.sandbox.server import CONTROLS, Call, Reply, Route, SandboxServer, Socket
 from gekko.venue.sandbox.serve import Running, sandbox
+from gekko.venue.sandbox.trouble import BAD_CERTIFICATE_S
 
 D = Decimal
 BTC = 'BTC-USD'
@@ -206,6 +207,9 @@ def test_clock_skew_advance_and_revoked_key() -> None:
         before = (await v.ask('GET', '/time'))[1]['now']
         v.venue.fault({'fault': 'clock_skew', 's': -3600})
         assert -3600 <= ((await v.ask('GET', '/time'))[1]['now'] - before) / 1e9 < -3590
+        v.venue.fault({'fault': 'clock_skew', 's': -60})
+        assert v.venue.server.clock.offset == -3660 * 10**9, 'a clock that jumps twice has jumped by both'
+        v.venue.fault({'fault': 'clock_skew', 's': 60})
         await v.buy('day', limit='50000')
         v.venue.exchange.find('main', client_id='day').expires = v.venue.server.clock.now() + 10**12
         v.venue.advance(2000)
@@ -347,6 +351,10 @@ def test_certificates_change_while_it_serves() -> None:
         assert 'expired' in await get()
         v.venue.fault({'fault': 'wrong_host'})
         assert 'IP address mismatch' in await get()
+        left = v.venue.call(lambda: v.venue.server._mending.when() - asyncio.get_running_loop().time())
+        assert BAD_CERTIFICATE_S / 2 < left <= BAD_CERTIFICATE_S, 'the last fault counts, and goes by itself, since the control is behind it too'
+        v.venue.fault({'fault': 'wrong_host', 's': 0})
+        assert v.venue.call(lambda: v.venue.server._mending) is None and 'IP address mismatch' in await get()
     visit(scenario, tls=True)
 
 
@@ -379,6 +387,7 @@ def test_the_control_endpoint_wants_its_token_and_does_its_work() -> None:
         assert (await tell('wallet', 'POST', {'asset': 'ETH', 'amount': '2'}))[1]['balances']['ETH'] == ['2', '0']
         assert (await tell('listing', 'POST', {'symbol': BTC, 'tick': '0.1'}))[1]['tick'] == '0.1'
         assert (await tell('clock', 'POST', {'advance_s': 60}))[1]['offset_s'] == 60
+        for skew in (-5, -5, 0): assert (await tell('clock', 'POST', {'skew_s': skew}))[1]['offset_s'] == 60 + skew
         assert (await tell('faults', 'POST', [{'fault': 'slow', 'op': 'cancel'}, {'fault': 'clock_skew', 's': 1}]))[1] == {'ok': True, 'done': [{'fault': 'clock_skew', 'op': '', 'symbol': '', 's': 1}], 'armed': ['slow']}
         assert (await tell('faults', 'DELETE'))[1]['armed'] == []
         assert (await tell('stats'))[1]['deals'] == 1

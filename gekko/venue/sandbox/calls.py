@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 import msgspec
 from aiohttp import WSMsgType, web
 from ...domain.errors import BadInput
@@ -19,15 +19,25 @@ from .market import Recorded
 
 # %% auto #0
 __all__ = ['MORE_WORDS', 'Handler', 'VenueClock', 'Call', 'Reply', 'no_symbol', 'Route', 'Socket', 'web_reply', 'texts',
-           'Protocol_', 'Options']
+           'Protocol_', 'Teller', 'Options']
 
 # %% ../../../nbs/08_venue/sandbox/10_calls.ipynb #82132218
 class VenueClock:
-    "Time as the venue tells it."
-    def __init__(self, base: Clock) -> None: self.base, self.offset = base, 0
+    "Time as the venue tells it: the real time, what was gone ahead, and how wrong the venue's clock is."
+    def __init__(self, base: Clock) -> None: self.base, self.ahead, self.wrong = base, 0, 0
+    @property
+    def offset(self) -> Nanos: return self.ahead + self.wrong
     def now(self) -> Nanos: return self.base.now() + self.offset
     def monotonic(self) -> Nanos: return self.base.monotonic()
-    def shift(self, s: float) -> None: self.offset += int(s * SECOND)
+    def shift(self, s: float) -> None:
+        "Goes on by `s` seconds, for good."
+        self.ahead += int(s * SECOND)
+    def skew(self, s: float) -> None:
+        "Is wrong by `s` seconds from now on; 0 puts it right."
+        self.wrong = int(s * SECOND)
+    def jump(self, s: float) -> None:
+        "Is wrong by `s` seconds more than before."
+        self.wrong += int(s * SECOND)
 
 # %% ../../../nbs/08_venue/sandbox/10_calls.ipynb #c03bccf4
 MORE_WORDS = ('unauthorised', 'unknown_route', 'maintenance', 'server_error', 'banned', 'bad_request')
@@ -125,6 +135,11 @@ class Protocol_(Protocol):
     def account(self) -> dict[str, Any]: ...
     def deposit(self, asset: str, amount: Decimal) -> None: ...
     def every(self) -> list[tuple[float, Callable[[], None]]]: ...
+
+@runtime_checkable
+class Teller(Protocol):
+    "A protocol that keeps orders which the exchange never sees, and so tells its own."
+    def orders(self) -> list[dict[str, Any]]: ...
 
 # %% ../../../nbs/08_venue/sandbox/10_calls.ipynb #73c8c805
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...domain.errors import BadInput
 from ...domain.money import dec
 from ...domain.time import SECOND
+from .calls import Teller
 from .exchange import Work
 from .hub import play, stock_up
 from .market import Synthetic, set_price
@@ -38,8 +39,10 @@ def control_faults(server: SandboxServer, method: str, body: Any) -> dict[str, A
 
 # %% ../../../nbs/08_venue/sandbox/10_control.ipynb #65150ca7
 def control_clock(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
-    "POST {advance_s} or {skew_s}: the venue's time moves; orders whose time has come expire."
-    server.clock.shift(float(body.get('advance_s', 0)) + float(body.get('skew_s', 0)))
+    "POST {advance_s}: the venue's time goes on by so much; {skew_s}: its clock is wrong by so much, 0 puts it right. Orders whose time has come expire."
+    advance, skew = float(body.get('advance_s', 0)), body.get('skew_s')
+    if skew is not None: server.clock.skew(float(skew))
+    server.clock.shift(advance)
     server.expire()
     return {'now': server.clock.now(), 'offset_s': server.clock.offset / SECOND}
 
@@ -50,7 +53,10 @@ def shown_work(w: Work) -> dict[str, Any]:
             'qty': w.qty, 'filled': w.filled, 'paid': w.paid, 'fees': w.fees, 'limit': w.ticket.limit, 'stop': w.ticket.stop, 'reason': w.reason,
             'deals': [{'trade_id': d.trade_id, 'price': d.price, 'qty': d.qty, 'fee': d.fee, 'fee_currency': d.fee_currency, 'maker': d.maker, 'ts': d.ts} for d in w.deals]}
 
-def control_orders(server: SandboxServer, method: str, body: Any) -> dict[str, Any]: return {'orders': [shown_work(w) for w in server.exchange.works.values()]}
+def control_orders(server: SandboxServer, method: str, body: Any) -> dict[str, Any]:
+    "GET every order, by the protocol where it keeps its own, else by the exchange."
+    own = server.protocol
+    return {'orders': own.orders() if isinstance(own, Teller) else [shown_work(w) for w in server.exchange.works.values()]}
 
 # %% ../../../nbs/08_venue/sandbox/10_control.ipynb #8b32c967
 def control_account(server: SandboxServer, method: str, body: Any) -> dict[str, Any]: return server.protocol.account()

@@ -22,7 +22,7 @@ from .oanda_desk import Client, Desk, cancel as cancel_order, named_order, named
 from .oanda_market import NAMES, SESSIONS, SPECS, crowd, described, half_spread, listing, places_of
 from .oanda_orders import shown
 from .oanda_street import Margin, Street, quoted, worth
-from .oanda_views import (account_view, changes, factors, home_conversions, id_range, orders_page, pages, position_of, positions_of, since_id, summary,
+from .oanda_views import (account_view, changes, factors, home_conversions, id_range, orders_page, pages, position_of, positions_of, since_id, summary, told_orders,
                                              trade_view, trades_page, wanted_names)
 from .oanda_words import Refused, Stamp, absent, body, forbidden, invalid, missing, money, spelled, unauthorized, units, when
 from .quota import Window
@@ -145,6 +145,7 @@ class Oanda:
         "What the control endpoint tells of the first account, and of all in `accounts`."
         told = {c.id: _told(self.street, c) for c in self.desk.clients.values()}
         return {**told[ACCOUNT], 'accounts': told}
+    def orders(self) -> list[dict[str, Any]]: return [o for c in self.desk.clients.values() for o in told_orders(self.street, c)]
     def every(self) -> list[tuple[float, Callable[[], None]]]: return [(0.1, lambda: tick(self)), (BEAT, lambda: beat(self))]
     def on(self, event: Event) -> None:
         "Prices go out as they change; what they set off is done once the exchange is calm."

@@ -10,16 +10,16 @@ from typing import Any
 from ...domain.money import EXACT, ZERO, total
 from ...domain.time import Nanos
 from .oanda_account import Account, Trade
-from .oanda_desk import Client
+from .oanda_desk import Client, size_of
 from .oanda_market import places_of
-from .oanda_orders import shown
+from .oanda_orders import Order, shown
 from .oanda_street import Street, affordable, position_margin, state, to_home, trade_margin, unrealized
 from .oanda_words import Refused, Stamp, absent, invalid, money, price, units
 
 # %% auto #0
 __all__ = ['trade_view', 'trades_page', 'orders_page', 'position_view', 'positions_of', 'position_of', 'summary', 'account_view',
-           'moving', 'changes', 'chosen', 'id_range', 'since_id', 'pages', 'factors', 'home_conversions',
-           'wanted_names']
+           'moving', 'changes', 'chosen', 'id_range', 'since_id', 'pages', 'told_order', 'told_orders', 'factors',
+           'home_conversions', 'wanted_names']
 
 # %% ../../../nbs/08_venue/sandbox/47_oanda_views.ipynb #4bbc22cc
 _LINKS = (('TAKE_PROFIT', 'takeProfitOrder'), ('STOP_LOSS', 'stopLossOrder'), ('TRAILING_STOP_LOSS', 'trailingStopLossOrder'))
@@ -171,6 +171,32 @@ def pages(a: Account, base: str, start: Nanos, end: Nanos, size: str, types: str
     more = f'&type={types}' if types else ''
     urls = [f'{base}/v3/accounts/{a.id}/transactions/idrange?from={part[0]["id"]}&to={part[-1]["id"]}{more}' for i in range(0, len(some), int(size)) if (part := some[i:i + int(size)])]
     return {'from': Stamp(start), 'to': Stamp(end), 'pageSize': int(size), 'type': types.split(',') if types else None, 'count': len(some), 'pages': urls, 'lastTransactionID': str(a.last)}
+
+# %% ../../../nbs/08_venue/sandbox/47_oanda_views.ipynb #252c7ec9
+_KINDS = {'STOP_LOSS': 'stop', 'TRAILING_STOP_LOSS': 'stop', 'TAKE_PROFIT': 'limit'}
+_STATES = {'PENDING': 'accepted', 'FILLED': 'filled', 'CANCELLED': 'cancelled'}
+
+def _deals(client: Client) -> dict[str, list[dict[str, Any]]]:
+    "The fills of an account, by their order."
+    out: dict[str, list[dict[str, Any]]] = {}
+    for t in client.account.log:
+        if t['type'] == 'ORDER_FILL': out.setdefault(t['orderID'], []).append({'trade_id': t['id'], 'price': Decimal(t['price']), 'qty': abs(Decimal(t['units'])), 'fee': ZERO, 'fee_currency': client.account.currency, 'maker': False, 'ts': int(t['time'])})
+    return out
+
+def told_order(street: Street, client: Client, o: Order, deals: list[dict[str, Any]]) -> dict[str, Any]:
+    "An order as the control tells it. The rest of an order that filled in parts is another order of the same name, as it is at the venue."
+    filled, kind = total(d['qty'] for d in deals), _KINDS.get(o.kind, o.kind.lower())
+    reason = client.account.log[o.by - 1].get('reason', '') if o.by else ''
+    size, buys = abs(o.units or size_of(client, o)), o.units > ZERO if o.units else not client.account.trades[o.trade or 0].long
+    stop, limit = (o.price, o.bound) if kind != 'limit' else (None, o.price)
+    return {'order_id': str(o.id), 'client_id': o.client_id, 'account': client.id, 'symbol': street.specs[o.name].symbol, 'side': 'buy' if buys else 'sell', 'type': kind,
+            'state': 'expired' if reason == 'TIME_IN_FORCE_EXPIRED' else _STATES.get(o.state, o.state.lower()), 'qty': size or filled, 'filled': filled,
+            'paid': total(EXACT.multiply(d['price'], d['qty']) for d in deals), 'fees': ZERO, 'limit': limit, 'stop': o.trail or stop, 'reason': reason, 'deals': deals}
+
+def told_orders(street: Street, client: Client) -> list[dict[str, Any]]:
+    "Every order of an account, oldest first."
+    deals = _deals(client)
+    return [told_order(street, client, o, deals.get(str(o.id), [])) for o in client.orders.values()]
 
 # %% ../../../nbs/08_venue/sandbox/47_oanda_views.ipynb #e1bb15f9
 def factors(street: Street, client: Client, name: str) -> dict[str, Any]:

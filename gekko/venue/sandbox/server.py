@@ -147,6 +147,7 @@ class SandboxServer:
         self.authority: Authority | None = None
         self.url, self._context, self._folder = '', cast('ssl.SSLContext | None', None), cast('tempfile.TemporaryDirectory[str] | None', None)
         self._runner: web.AppRunner | None = None
+        self._mending: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[Any]] = []
 
     def _open_market(self) -> None:
@@ -188,6 +189,7 @@ class SandboxServer:
 
     async def stop(self) -> None:
         "Close every connection and the port."
+        if self._mending: self._mending.cancel()
         for t in self._tasks: t.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
@@ -222,8 +224,5 @@ class SandboxServer:
         server = self._runner.server if self._runner else None
         for handler in list(server.connections) if server else []:
             if handler.transport and handler.transport is not self.teller: handler.transport.abort()
-        if s: self.spawn(self._mend(s))
-
-    async def _mend(self, s: float) -> None:
-        await asyncio.sleep(s)
-        self.present('valid')
+        if self._mending: self._mending.cancel()
+        self._mending = asyncio.get_running_loop().call_later(s, self.present, 'valid') if s else None

@@ -17,7 +17,8 @@ from .hub import Hub
 if TYPE_CHECKING: from gekko.venue.sandbox.server import SandboxServer
 
 # %% auto #0
-__all__ = ['instead', 'spoil', 'parts', 'race', 'half_open', 'hang_up', 'listing_change', 'apply', 'due', 'strike']
+__all__ = ['BAD_CERTIFICATE_S', 'instead', 'spoil', 'parts', 'race', 'half_open', 'hang_up', 'listing_change', 'apply', 'due',
+           'strike']
 
 # %% ../../../nbs/08_venue/sandbox/10_trouble.ipynb #14f689be
 _PAGE = b'<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>'
@@ -85,6 +86,9 @@ def listing_change(f: Fault) -> dict[str, Any]:
     return {'status': 'closed' if f.fault == 'session_close' else f.fault}
 
 # %% ../../../nbs/08_venue/sandbox/10_trouble.ipynb #386a4258
+BAD_CERTIFICATE_S = 10
+"How long a bad certificate is shown when its fault names no `s`."
+
 def apply(server: SandboxServer, f: Fault) -> None:
     "Carry out a fault that changes the venue's state."
     ops, mono = ([f.op] if f.op in ('stream', 'own') else ['stream', 'own']), server.clock.monotonic()
@@ -97,9 +101,9 @@ def apply(server: SandboxServer, f: Fault) -> None:
         case 'maintenance':
             server.closed_until = mono + int(f.number('s', 5) * SECOND)
             hang_up(server.hub, ('stream', 'own'))
-        case 'clock_skew': server.clock.shift(f.number('s', 60))
-        case 'expired_certificate': server.present('expired', f.number('s', 0))
-        case 'wrong_host': server.present('wrong_host', f.number('s', 0))
+        case 'clock_skew': server.clock.jump(f.number('s', 60))
+        case 'expired_certificate': server.present('expired', f.number('s', BAD_CERTIFICATE_S))
+        case 'wrong_host': server.present('wrong_host', f.number('s', BAD_CERTIFICATE_S))
         case 'revoked_key': server.revoked = True
         case _:
             for symbol in [f.symbol] if f.symbol else list(server.exchange.listings): server.exchange.relist(symbol, listing_change(f))
