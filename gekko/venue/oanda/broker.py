@@ -20,7 +20,7 @@ from ...risk.gate import Approved
 from .answers import HeldMany, Listed, ListedAll, Many, Resting, Whole, WholeAccount, fill_of, instrument, intent_of, net
 from .market import Candles, Price, Prices, bars_of, depth_of, quote_of
 from .money import cash_of, opened_in, place, told
-from .orders import Orders, get, history, story
+from .orders import begin, catch_up, change, end, get, history, open_book, send, story
 from .own import QUIET_S, OwnLine
 from .rest import Asks, Make, name_of, symbol_of
 from .stream import OandaDialect
@@ -71,7 +71,7 @@ class Oanda:
         self._outbox, self._home = Outbox(on_metric=on_metric), ''
         self._rows: dict[str, Listed] = {}
         self._open: dict[str, bool] = {}
-        self._orders = Orders(self, self._outbox.say, lambda: self._home, self.settle_s, on_metric)
+        self._orders = open_book(self, self._outbox.say, lambda: self._home, self.settle_s, on_metric)
         self._http: Http | None = None
         self._line: OwnLine | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,7 +80,7 @@ class Oanda:
     def __repr__(self) -> str: return f'<{VENUE} at {self._access.addresses[0].rest}{", closed" if self._closed else ""}>'
     def _on_error(self, error: BaseException) -> None: self._fault = f'{type(error).__name__}: {error}'
 
-    # ---- what Orders and the streams ask
+    # ---- what the orders and the streams ask
 
     def now(self) -> Nanos: return self._clock.now()
     def listed(self) -> Mapping[str, Listed]: return self._rows
@@ -137,7 +137,7 @@ class Oanda:
         a = await self._whole()
         self._home = a.currency
         await self._renew()
-        await self._orders.begin(int(a.lastTransactionID), a.orders)
+        await begin(self._orders, int(a.lastTransactionID), a.orders)
         line = OwnLine(self._dial_own, self._orders, self._clock, on_metric=self._on_metric)
         task = asyncio.ensure_future(line.run())
         try:
@@ -180,21 +180,21 @@ class Oanda:
         if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
         o = approved.order
         if why := self._not_now(): self._outbox.say(Rejected(o.client_id, why, self.now()))
-        else: self.loop.spawn(self._orders.submit(o))
+        else: self.loop.spawn(send(self._orders, o))
     def cancel(self, client_id: str) -> None:
         if why := self._not_now(): self._outbox.say(CancelRejected(client_id, why, self.now()))
-        else: self.loop.spawn(self._orders.cancel(client_id))
+        else: self.loop.spawn(end(self._orders, client_id))
     def amend(self, approved: Approved) -> None:
         if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
         if why := self._not_now(): self._outbox.say(AmendRejected(approved.order.client_id, why, self.now()))
-        else: self.loop.spawn(self._orders.amend(approved.order))
+        else: self.loop.spawn(change(self._orders, approved.order))
     def _not_now(self) -> str: return 'the venue is closed' if self._closed else '' if self._line is not None else 'the venue is not connected'
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
 
     def order(self, client_id: str) -> Order | None:
         "As the log has it: read to its end for orders of this life, back to the order's beginning for others."
         async def look() -> Order | None:
-            if self._line is not None and not self._closed: await self._orders.catch_up()
+            if self._line is not None and not self._closed: await catch_up(self._orders)
             known = self._orders.roll.get(client_id)
             if known is not None and not self._closed: return known.order if known.there else None
             a = await self._whole()
@@ -203,7 +203,7 @@ class Oanda:
     def open_orders(self) -> list[Order]:
         async def look() -> list[Order]:
             said = await get(self, Many, self.asks.pending())
-            if int(said.lastTransactionID) > self._orders.tape.last and self._line is not None and not self._closed: await self._orders.catch_up()
+            if int(said.lastTransactionID) > self._orders.tape.last and self._line is not None and not self._closed: await catch_up(self._orders)
             return [o for x in said.orders[::-1] if (o := self._working(x)) is not None]
         return self._run(look, 6 * self._timeout_s)
     def _working(self, x: Resting) -> Order | None:

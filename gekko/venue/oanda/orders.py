@@ -6,10 +6,11 @@
 from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from ...domain.errors import GekkoError, Halt, Reject
 from ...domain.money import EXACT
-from ...domain.order import Order, OrderEvent, OrderType
+from ...domain.order import Intent, Order, OrderEvent, OrderType
 from ...domain.time import SECOND, Nanos
 from ...execution.ids import is_client_id
 from .answers import Did, Listed, Log, Many, One, Resting, Txn, did, read, refusal
@@ -20,7 +21,8 @@ from ..wire.message import Answer
 from ..wire.sorting import Reaction, Rule, Unheard, error_of
 
 # %% auto #0
-__all__ = ['T', 'PAGE', 'Asking', 'rule_of', 'get', 'history', 'first_of', 'named', 'story', 'Orders']
+__all__ = ['T', 'PAGE', 'Asking', 'rule_of', 'get', 'history', 'first_of', 'named', 'story', 'Book', 'open_book', 'later',
+           'trouble', 'gate', 'hear', 'catch_up', 'begin', 'send', 'refuse', 'end', 'over', 'unfit', 'change']
 
 # %% ../../../nbs/08_venue/oanda/06_orders.ipynb #725fba76
 T = TypeVar('T')
@@ -58,6 +60,7 @@ async def history(venue: Asking, after: int, last: int) -> list[Txn]:
     for first in range(max(after, 0) + 1, last + 1, PAGE): out += (await get(venue, Log, venue.asks.between(first, min(first + PAGE - 1, last)))).transactions
     return sorted(out, key=lambda t: t.n)
 
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #f5c40b6c
 async def first_of(venue: Asking, x: Resting) -> int:
     "The number at which the story of an order begins, however often it was replaced."
     while x.replacesOrderID: x = (await get(venue, One, venue.asks.order(x.replacesOrderID))).order
@@ -86,235 +89,269 @@ async def story(venue: Asking, name: str, home: str, last: int, say: Callable[[O
     known = roll.get(name)
     return known.order if known is not None else None
 
-# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #21bd5528
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #a8a44e3b
 def _ignore(name: str, value: float) -> None: "Nobody listens."
 
-class Orders:
-    """What is done about our orders, on the venue's loop. `settle_s`: how long after we hung up a submit may still arrive.
+@dataclass(slots=True)
+class Book:
+    """The orders at work, on the venue's loop. `settle`: how long after we hung up a submit may still arrive; `used`: names of the youngest orders of earlier lives; `halt`: why a person must look, if one must.
 
-    A request at this venue carries no time, so nothing but the end of its connection makes it too late. `settle_s` is what we allow for that; should an order come later nevertheless, it is told and cancelled.
+    A request at this venue carries no time, so nothing but the end of its connection makes it too late. `settle` is what we allow for that; should an order come later nevertheless, it is told and cancelled.
 
     Metrics: orders.lost, orders.found, orders.never_reached, orders.strays, log.asked."""
-    def __init__(self, venue: Asking, say: Callable[[Any], object], home: Callable[[], str], settle_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore) -> None:
-        self.venue, self.settle = venue, round(settle_s * SECOND)
-        self.roll = Roll(say, home, self._stray)
-        self.tape = Tape(self._read)
-        self.used = frozenset[str]()                    # names of the youngest orders of earlier lives
-        self.halt = ''                                  # why a person must look, if one must
-        self._say, self._home, self._on_metric, self._gates, self._tasks = say, home, on_metric, dict[str, asyncio.Event](), set[asyncio.Task[None]]()
-        self._reading: asyncio.Task[None] | None = None
-        self._next: asyncio.Task[None] | None = None
+    venue: Asking
+    roll: Roll
+    tape: Tape
+    say: Callable[[Any], object]
+    home: Callable[[], str]
+    settle: Nanos
+    on_metric: Callable[[str, float], None] = _ignore
+    used: frozenset[str] = frozenset()
+    halt: str = ''
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    reading: asyncio.Task[None] | None = None
+    next: asyncio.Task[None] | None = None
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        "Start it and keep hold of it; what it raises is kept for a person."
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try: await work
-        except GekkoError as e: self._trouble(e)
-    def _trouble(self, e: GekkoError) -> None:
-        if isinstance(e, Halt): self.halt = e.message
+def open_book(venue: Asking, say: Callable[[Any], object], home: Callable[[], str], settle_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore) -> Book:
+    "An empty book. What its log tells goes to `say`; `home()` is the account's currency."
+    b = Book(venue, Roll(say, home, lambda name: _stray(b, name)), Tape(lambda t: _note(b, t)), say, home, round(settle_s * SECOND), on_metric)
+    return b
 
-    # ---- the log
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #b8b30459
+def later(b: Book, work: Coroutine[Any, Any, None]) -> None:
+    "Start it and keep hold of it; what it raises is kept for a person."
+    task = asyncio.get_running_loop().create_task(_guarded(b, work))
+    b.tasks.add(task)
+    task.add_done_callback(b.tasks.discard)
 
-    def _read(self, t: Txn) -> None:
-        self.roll.read(t)
-        name = self.roll.owner(t.orderID or t.id) or t.name
-        if (known := self.roll.get(name)) is not None and (known.there or known.ended): self._gate(name).set()
+async def _guarded(b: Book, work: Coroutine[Any, Any, None]) -> None:
+    try: await work
+    except GekkoError as e: trouble(b, e)
 
-    def heard(self, *txns: Txn) -> None:
-        "Somebody told these transactions. If some before them are missing, they are asked for."
-        if self.tape.take(txns): self._later(self.catch_up())
+def trouble(b: Book, e: GekkoError) -> None:
+    if isinstance(e, Halt): b.halt = e.message
 
-    async def catch_up(self) -> None:
-        "Read the log to its end. Who asks while it is being read shares the next reading: one that began before the question proves nothing."
-        if self._next is None: self._next = asyncio.ensure_future(self._after(self._reading))
-        await asyncio.shield(self._next)
+def gate(b: Book, name: str) -> asyncio.Event:
+    "Set once an order's submit is settled: a cancel waits for that."
+    return b.gates.setdefault(name, asyncio.Event())
 
-    async def _after(self, running: asyncio.Task[None] | None) -> None:
-        if running is not None and not running.done(): await asyncio.wait([running])
-        self._reading, self._next = self._next, None
-        await self._read_on()
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #3876f68c
+def _note(b: Book, t: Txn) -> None:
+    "The next of the log. Who waits for the order is let through."
+    b.roll.read(t)
+    name = b.roll.owner(t.orderID or t.id) or t.name
+    if (known := b.roll.get(name)) is not None and (known.there or known.ended): gate(b, name).set()
 
-    async def _read_on(self) -> None:
-        self._on_metric('log.asked', 1.0)
-        while True:
-            before = self.tape.last
-            page = await get(self.venue, Log, self.venue.asks.since(before))
-            end = int(page.lastTransactionID)
-            self.tape.take(page.transactions)
-            if page.transactions and (top := max(t.n for t in page.transactions)) < end and top > before:
-                self.tape.reach(top)
-                continue
-            self.tape.reach(end)
-            return self.roll.caught_up()
+def hear(b: Book, *txns: Txn) -> None:
+    "Somebody told these transactions. If some before them are missing, they are asked for."
+    if b.tape.take(txns): later(b, catch_up(b))
 
-    async def begin(self, last: int, pending: list[Resting]) -> None:
-        "What rests at the venue from an earlier life: its story is read without a word, and from here on its changes are ours to tell."
-        ours = [x for x in pending if is_client_id(x.name)]
-        self.roll.quiet = True
-        try:
-            if ours:
-                start = min([await first_of(self.venue, x) for x in ours])
-                for t in await history(self.venue, start - 1, last): self._read(t)
-        finally: self.roll.quiet = False
-        self.tape.last = last
-        self.used = frozenset(x.name for x in (await get(self.venue, Many, self.venue.asks.orders())).orders if is_client_id(x.name))
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #17291fd6
+async def catch_up(b: Book) -> None:
+    "Read the log to its end. Who asks while it is being read shares the next reading: one that began before the question proves nothing."
+    if b.next is None: b.next = asyncio.ensure_future(_after(b, b.reading))
+    await asyncio.shield(b.next)
 
-    def _stray(self, name: str) -> None:
-        "An order that we had given up is there after all."
-        self._on_metric('orders.strays', 1.0)
-        self._later(self._end_stray(name))
-    async def _end_stray(self, name: str) -> None: self.heard(*did((await self.venue.ask(self.venue.asks.cancel(f'@{name}'))).body).made)
+async def _after(b: Book, running: asyncio.Task[None] | None) -> None:
+    if running is not None and not running.done(): await asyncio.wait([running])
+    b.reading, b.next = b.next, None
+    await _read_on(b)
 
-    # ---- submitting
+async def _read_on(b: Book) -> None:
+    b.on_metric('log.asked', 1.0)
+    while True:
+        before = b.tape.last
+        page = await get(b.venue, Log, b.venue.asks.since(before))
+        end = int(page.lastTransactionID)
+        b.tape.take(page.transactions)
+        if page.transactions and (top := max(t.n for t in page.transactions)) < end and top > before: b.tape.reach(top)
+        else:
+            b.tape.reach(end)
+            return b.roll.caught_up()
 
-    def _gate(self, name: str) -> asyncio.Event: return self._gates.setdefault(name, asyncio.Event())
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #c8f47ec8
+async def begin(b: Book, last: int, pending: list[Resting]) -> None:
+    "What rests at the venue from an earlier life: its story is read without a word, and from here on its changes are ours to tell."
+    ours = [x for x in pending if is_client_id(x.name)]
+    b.roll.quiet = True
+    try:
+        if ours:
+            start = min([await first_of(b.venue, x) for x in ours])
+            for t in await history(b.venue, start - 1, last): _note(b, t)
+    finally: b.roll.quiet = False
+    b.tape.last = last
+    b.used = frozenset(x.name for x in (await get(b.venue, Many, b.venue.asks.orders())).orders if is_client_id(x.name))
 
-    async def submit(self, o: Order) -> None:
-        "Send an order once. A name that was sent before gets its answer again."
-        name, now = o.client_id, self.venue.now()
-        if name in self.roll: return self.roll.repeat(name, now)
-        if name in self.used: return await self._tell_again(name)
-        known = self.roll.expect(o)
-        if no := unsendable(o.intent) or refusal(self.venue.listed().get(o.symbol), o.intent):
-            self.venue.outdated(no)          # it may be our list that is wrong
-            return self._refuse(name, no)
-        try: a = await self.venue.ask(self.venue.asks.submit(specification(name, o.intent)))
-        except Unheard: return self._lost(known)
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #d4f6b761
+async def send(b: Book, o: Order) -> None:
+    "Send an order once. A name that was sent before gets its answer again."
+    name, now = o.client_id, b.venue.now()
+    if name in b.roll: return b.roll.repeat(name, now)
+    if name in b.used: return await _tell_again(b, name)
+    known = b.roll.expect(o)
+    if no := unsendable(o.intent) or refusal(b.venue.listed().get(o.symbol), o.intent):
+        b.venue.outdated(no)          # it may be our list that is wrong
+        return refuse(b, name, no)
+    try: a = await b.venue.ask(b.venue.asks.submit(specification(name, o.intent)))
+    except Unheard: return _lost(b, known)
+    except GekkoError as e:
+        trouble(b, e)
+        return refuse(b, name, f'not sent: {e.message}')
+    _answered(b, known, a)
+
+def refuse(b: Book, name: str, reason: str, never: bool = False) -> None:
+    "It is not there, and won't be."
+    b.roll.refused(name, reason, b.venue.now(), never)
+    gate(b, name).set()
+
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #7844ca43
+def _answered(b: Book, known: Known, a: Answer) -> None:
+    "What the venue says to a submit: transactions, mostly."
+    said = did(a.body)
+    hear(b, *said.made)
+    if a.status < 300:
+        if said.orderCreateTransaction is None: _lost(b, known)
+        for t in said.made:
+            if t.reason: b.venue.outdated(t.reason)
+        return
+    rule = rule_of(a, said)
+    if rule.reaction is Reaction.UNKNOWN: return _lost(b, known)
+    _mind(b, rule)
+    b.venue.outdated(rule.code)
+    if said.orderRejectTransaction is None: refuse(b, known.name, f'{rule.code}: {rule.meaning}' + (f' ({said.errorMessage[:120]})' if said.errorMessage else ''))
+
+def _mind(b: Book, rule: Rule) -> None:
+    if rule.reaction is Reaction.HALT: b.halt = f'{rule.code}: {rule.meaning}'
+
+async def _tell_again(b: Book, name: str) -> None:
+    "A name of an earlier life, sent again: no second order, but the story of the first."
+    def say(event: OrderEvent) -> None:
+        if event.client_id == name: b.say(event)
+    await story(b.venue, name, b.home(), b.tape.last, say)
+
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #a58ac8d7
+def _lost(b: Book, known: Known) -> None:
+    b.on_metric('orders.lost', 1.0)
+    known.dies = b.venue.now() + b.settle
+    b.roll.lost(known.name, 'submit', b.venue.now())
+    later(b, _seek(b, known))
+
+async def _seek(b: Book, known: Known) -> None:
+    "Read the log until the order is in it, or can't come any more: a reading that began after `dies` does not have it."
+    wait = 0.1
+    while not (known.there or known.ended):
+        begun = b.venue.now()
+        try: await catch_up(b)
         except GekkoError as e:
-            self._trouble(e)
-            return self._refuse(name, f'not sent: {e.message}')
-        said = did(a.body)
-        self.heard(*said.made)
-        if a.status < 300:
-            if said.orderCreateTransaction is None: self._lost(known)
-            for t in said.made:
-                if t.reason: self.venue.outdated(t.reason)
-            return
-        rule = rule_of(a, said)
-        if rule.reaction is Reaction.UNKNOWN: return self._lost(known)
-        if rule.reaction is Reaction.HALT: self.halt = f'{rule.code}: {rule.meaning}'
-        self.venue.outdated(rule.code)
-        if said.orderRejectTransaction is None: self._refuse(name, f'{rule.code}: {rule.meaning}' + (f' ({said.errorMessage[:120]})' if said.errorMessage else ''))
+            trouble(b, e)
+            wait = max(wait, getattr(e, 'after_s', None) or 0.3)
+        else:
+            if known.there or known.ended: return b.on_metric('orders.found', 1.0)
+            if begun > known.dies:
+                b.on_metric('orders.never_reached', 1.0)
+                return refuse(b, known.name, 'never reached the venue', never=True)
+        await asyncio.sleep(wait)
+        wait = min(wait * 1.7, 2.0)
 
-    async def _tell_again(self, name: str) -> None:
-        "A name of an earlier life, sent again: no second order, but the story of the first."
-        def say(event: OrderEvent) -> None:
-            if event.client_id == name: self._say(event)
-        await story(self.venue, name, self._home(), self.tape.last, say)
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #e6ef7019
+def _stray(b: Book, name: str) -> None:
+    "An order that we had given up is there after all."
+    b.on_metric('orders.strays', 1.0)
+    later(b, _end_stray(b, name))
 
-    def _refuse(self, name: str, reason: str, never: bool = False) -> None:
-        self.roll.refused(name, reason, self.venue.now(), never)
-        self._gate(name).set()
+async def _end_stray(b: Book, name: str) -> None: hear(b, *did((await b.venue.ask(b.venue.asks.cancel(f'@{name}'))).body).made)
 
-    def _lost(self, known: Known) -> None:
-        self._on_metric('orders.lost', 1.0)
-        known.dies = self.venue.now() + self.settle
-        self.roll.lost(known.name, 'submit', self.venue.now())
-        self._later(self._seek(known))
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #1fff4c15
+async def _settled(b: Book, name: str) -> Known | None:
+    "The order, once its submit is settled."
+    known = b.roll.get(name)
+    if known is not None and not (known.there or known.ended): await gate(b, name).wait()
+    return known
 
-    async def _seek(self, known: Known) -> None:
-        "Read the log until the order is in it, or can't come any more: a reading that began after `dies` does not have it."
-        wait = 0.1
-        while not (known.there or known.ended):
-            begun = self.venue.now()
-            try: await self.catch_up()
-            except GekkoError as e:
-                self._trouble(e)
-                wait = max(wait, getattr(e, 'after_s', None) or 0.3)
-            else:
-                if known.there or known.ended: return self._on_metric('orders.found', 1.0)
-                if begun > known.dies:
-                    self._on_metric('orders.never_reached', 1.0)
-                    return self._refuse(known.name, 'never reached the venue', never=True)
-            await asyncio.sleep(wait)
-            wait = min(wait * 1.7, 2.0)
-
-    # ---- cancelling
-
-    async def _settled(self, name: str) -> Known | None:
-        "The order, once its submit is settled."
-        known = self.roll.get(name)
-        if known is not None and not (known.there or known.ended): await self._gate(name).wait()
-        return known
-
-    async def cancel(self, name: str) -> None:
-        "Ask for an order's end, by its name: that finds it under whatever id it goes on. Saying it twice does no harm, so after silence it is asked again as long as the order works."
-        known = await self._settled(name)
-        if known is not None and known.ended: return self.roll.kept(name, 'it is over already', self.venue.now())
-        unheard, wait, tries = False, 0.1, 0
-        while True:
-            try: a = await self.venue.ask(self.venue.asks.cancel(f'@{name}'))
-            except Unheard:
-                if not unheard: self.roll.lost(name, 'cancel', self.venue.now())
-                unheard = True
-            except GekkoError as e:
-                self._trouble(e)
-                if not unheard: return self.roll.kept(name, f'not sent: {e.message}', self.venue.now())
-            else:
-                said, tries = did(a.body), tries + 1
-                self.heard(*said.made)
-                if a.status < 300 and said.orderCancelTransaction is not None: return
-                rule = rule_of(a, said)
-                if rule.reaction is Reaction.HALT: self.halt = f'{rule.code}: {rule.meaning}'
-                if a.status >= 300 and rule.reaction is not Reaction.UNKNOWN and await self._stays(name, f'{rule.code}: {rule.meaning}', tries, unheard): return
-            await asyncio.sleep(wait)
-            wait = min(wait * 1.7, 2.0)
-            if unheard and await self._over(name): return
-
-    async def _over(self, name: str) -> bool:
-        "Whether the log, read to its end, has the end of the order."
-        try: await self.catch_up()
+async def end(b: Book, name: str) -> None:
+    "Ask for an order's end; what the order did instead is said before a refusal."
+    known = await _settled(b, name)
+    if known is not None and known.ended: return b.roll.kept(name, 'it is over already', b.venue.now())
+    unheard, wait, tries = False, 0.1, 0
+    while True:
+        try: a = await b.venue.ask(b.venue.asks.cancel(f'@{name}'))
+        except Unheard:
+            if not unheard: b.roll.lost(name, 'cancel', b.venue.now())
+            unheard = True
         except GekkoError as e:
-            self._trouble(e)
-            return False
-        return (known := self.roll.get(name)) is not None and known.ended
+            trouble(b, e)
+            if not unheard: return b.roll.kept(name, f'not sent: {e.message}', b.venue.now())
+        else:
+            tries += 1
+            if await _ended(b, name, a, tries, unheard): return
+        await asyncio.sleep(wait)
+        wait = min(wait * 1.7, 2.0)
+        if unheard and await over(b, name): return
 
-    async def _stays(self, name: str, reason: str, tries: int, unheard: bool) -> bool:
-        "A cancel that was refused: what the order did instead is said first. False when the order works after all, under an id that the venue was just giving it."
-        over = await self._over(name)
-        known = self.roll.get(name)
-        if over and unheard and known is not None and not known.order.open_qty and known.order.state.value != 'filled': return True      # it was our own cancel that ended it
-        if known is not None and not known.ended and tries < 3 and not self.halt: return False
-        self.roll.kept(name, reason if not over else 'it is over already', self.venue.now())
-        return True
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #3cc4f959
+async def _ended(b: Book, name: str, a: Answer, tries: int, unheard: bool) -> bool:
+    "Whether this answer to a cancel is the last word on it."
+    said = did(a.body)
+    hear(b, *said.made)
+    if a.status < 300 and said.orderCancelTransaction is not None: return True
+    rule = rule_of(a, said)
+    _mind(b, rule)
+    return a.status >= 300 and rule.reaction is not Reaction.UNKNOWN and await _stays(b, name, f'{rule.code}: {rule.meaning}', tries, unheard)
 
-    # ---- changing
+async def over(b: Book, name: str) -> bool:
+    "Whether the log, read to its end, has the end of the order."
+    try: await catch_up(b)
+    except GekkoError as e:
+        trouble(b, e)
+        return False
+    return (known := b.roll.get(name)) is not None and known.ended
 
-    async def amend(self, o: Order) -> None:
-        "Another size or price for a waiting order: it is replaced, at the venue by one of another id. Asked for by the id that we know, so that a fill in between is no surprise: it gives the order another id, and the venue says no."
-        name, i = o.client_id, o.intent
-        known = await self._settled(name)
-        if known is None or known.ended: return self.roll.unchanged(name, 'it is over already' if known is not None else 'no such order', self.venue.now())
-        left = EXACT.subtract(i.qty, known.order.filled)
-        no = refusal(self.venue.listed().get(o.symbol), i)
-        if i.type is not known.order.intent.type or i.type not in (OrderType.LIMIT, OrderType.STOP): no = f'{VENUE} changes limit and stop orders, and not their kind'
-        elif left <= 0: no = f'{known.order.filled} has traded already'
-        if no: return self.roll.unchanged(name, no, self.venue.now())
-        was = known.venue_id
-        try: a = await self.venue.ask(self.venue.asks.replace(was, specification(name, i, left)))
-        except Unheard: return await self._changed(known, was)
-        except GekkoError as e:
-            self._trouble(e)
-            return self.roll.unchanged(name, f'not sent: {e.message}', self.venue.now())
-        said = did(a.body)
-        self.heard(*said.made)
-        if a.status < 300: return
-        rule = rule_of(a, said)
-        if rule.reaction is Reaction.UNKNOWN: return await self._changed(known, was)
-        if said.orderRejectTransaction is None: self.roll.unchanged(name, f'{rule.code}: {rule.meaning}', self.venue.now())
+async def _stays(b: Book, name: str, reason: str, tries: int, unheard: bool) -> bool:
+    "A cancel that was refused: what the order did instead is said first. False when the order works after all, under an id that the venue was just giving it."
+    gone, known = await over(b, name), b.roll.get(name)
+    if gone and unheard and known is not None and not known.order.open_qty and known.order.state.value != 'filled': return True      # it was our own cancel that ended it
+    if known is not None and not known.ended and tries < 3 and not b.halt: return False
+    b.roll.kept(name, reason if not gone else 'it is over already', b.venue.now())
+    return True
 
-    async def _changed(self, known: Known, was: str) -> None:
-        "Read the log until it shows the change, or the change can't come any more."
-        until, wait = self.venue.now() + self.settle, 0.1
-        while known.venue_id == was and not known.ended:
-            begun = self.venue.now()
-            try: await self.catch_up()
-            except GekkoError as e: self._trouble(e)
-            else:
-                if begun > until: return self.roll.unchanged(known.name, 'never reached the venue', self.venue.now())
-            await asyncio.sleep(wait)
-            wait = min(wait * 1.7, 2.0)
-        if known.ended: self.roll.unchanged(known.name, 'it is over already', self.venue.now())
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #0e648860
+def unfit(b: Book, known: Known, i: Intent) -> str:
+    "Why an order can't be changed into this; '' when it can."
+    if i.type is not known.order.intent.type or i.type not in (OrderType.LIMIT, OrderType.STOP): return f'{VENUE} changes limit and stop orders, and not their kind'
+    if i.qty <= known.order.filled: return f'{known.order.filled} has traded already'
+    return refusal(b.venue.listed().get(i.symbol), i)
+
+async def change(b: Book, o: Order) -> None:
+    "Another size or price for a waiting order: it is replaced, at the venue by one of another id. Asked for by the id that we know, so that a fill in between is no surprise: it gives the order another id, and the venue says no."
+    name, known = o.client_id, await _settled(b, o.client_id)
+    if known is None or known.ended: return _unchanged(b, name, 'it is over already' if known is not None else 'no such order')
+    if no := unfit(b, known, o.intent): return _unchanged(b, name, no)
+    was = known.venue_id
+    try: a = await b.venue.ask(b.venue.asks.replace(was, specification(name, o.intent, EXACT.subtract(o.intent.qty, known.order.filled))))
+    except Unheard: return await _changed(b, known, was)
+    except GekkoError as e:
+        trouble(b, e)
+        return _unchanged(b, name, f'not sent: {e.message}')
+    said = did(a.body)
+    hear(b, *said.made)
+    if a.status < 300: return
+    rule = rule_of(a, said)
+    if rule.reaction is Reaction.UNKNOWN: return await _changed(b, known, was)
+    if said.orderRejectTransaction is None: _unchanged(b, name, f'{rule.code}: {rule.meaning}')
+
+def _unchanged(b: Book, name: str, reason: str) -> None: b.roll.unchanged(name, reason, b.venue.now())
+
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #79b163b2
+async def _changed(b: Book, known: Known, was: str) -> None:
+    "Read the log until it shows the change, or the change can't come any more."
+    until, wait = b.venue.now() + b.settle, 0.1
+    while known.venue_id == was and not known.ended:
+        begun = b.venue.now()
+        try: await catch_up(b)
+        except GekkoError as e: trouble(b, e)
+        else:
+            if begun > until: return _unchanged(b, known.name, 'never reached the venue')
+        await asyncio.sleep(wait)
+        wait = min(wait * 1.7, 2.0)
+    if known.ended: _unchanged(b, known.name, 'it is over already')

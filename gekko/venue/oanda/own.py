@@ -10,7 +10,7 @@ from ...data.dialect import Connection
 from ...domain.errors import GekkoError
 from ...domain.time import Clock, Nanos
 from .answers import Txn, read
-from .orders import Orders
+from .orders import Book, catch_up, hear
 
 # %% auto #0
 __all__ = ['QUIET_S', 'LOOK_S', 'pause_s', 'OwnLine']
@@ -32,8 +32,8 @@ class OwnLine:
     """Runs on the venue's loop until cancelled. `dial` opens the line.
 
     Metrics: own.up (1 or 0), own.gaps, own.failures."""
-    def __init__(self, dial: Callable[[], Awaitable[Connection]], orders: Orders, clock: Clock, *, seed: int = 0, on_metric: Callable[[str, float], None] = _ignore) -> None:
-        self._dial, self._orders, self._clock, self._chance, self._on_metric = dial, orders, clock, random.Random(seed), on_metric
+    def __init__(self, dial: Callable[[], Awaitable[Connection]], book: Book, clock: Clock, *, seed: int = 0, on_metric: Callable[[str, float], None] = _ignore) -> None:
+        self._dial, self._book, self._clock, self._chance, self._on_metric = dial, book, clock, random.Random(seed), on_metric
         self.up, self.why, self.failures, self.gaps, self.connects = False, 'not connected yet', 0, 0, 0
         self.heard_at: Nanos = 0
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,16 +66,16 @@ class OwnLine:
         t = read(Txn, frame)
         self.heard_at = self._clock.now()
         if t.n:
-            if t.n > self._orders.tape.last + 1: self._gap()
-            self._orders.heard(t)
+            if t.n > self._book.tape.last + 1: self._gap()
+            hear(self._book, t)
         elif t.type == 'HEARTBEAT' and self.up and t.lastTransactionID.isdecimal():
-            if int(t.lastTransactionID) > self._orders.tape.last: self._gap(); self._look()
-            else: self._orders.roll.caught_up()
+            if int(t.lastTransactionID) > self._book.tape.last: self._gap(); self._look()
+            else: self._book.roll.caught_up()
         if not self.up: await self._started()
 
     async def _started(self) -> None:
         "The line speaks: what happened before it did is asked for, and from here on we are told."
-        await self._orders.catch_up()
+        await catch_up(self._book)
         self.up, self.why, self.failures = True, '', 0
         self._on_metric('own.up', 1.0)
         if not self.first.done(): self.first.set_result(None)
@@ -87,7 +87,7 @@ class OwnLine:
     def _look(self) -> None:
         if self._looking is None or self._looking.done(): self._looking = asyncio.ensure_future(self._looked())
     async def _looked(self) -> None:
-        try: await self._orders.catch_up()
+        try: await catch_up(self._book)
         except GekkoError as e: self._on_metric('own.look_failed', 1.0); self.why = e.message
 
     async def _look_now_and_then(self) -> None:
@@ -95,4 +95,4 @@ class OwnLine:
         while True:
             await asyncio.sleep(LOOK_S / 2)
             rounds += 1
-            if self._orders.roll.open() and (not self.up or rounds % 2 == 0): self._look()
+            if self._book.roll.open() and (not self.up or rounds % 2 == 0): self._look()
