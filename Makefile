@@ -10,6 +10,8 @@ export ORT_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 BENCH ?= jobs feed
+# Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores.
+WORKERS ?= 2
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help setup demo test lab dashboards check bench export docs clean
@@ -28,7 +30,7 @@ test: setup
 	@echo "Notebooks: every example runs"
 	@nbdev_test --n_workers 4
 	@echo "Tests"
-	@CHROMIUM="$$(scripts/chromium.sh)" pytest
+	@CHROMIUM="$$(scripts/chromium.sh)" pytest -n $(WORKERS) --dist loadfile
 
 lab: setup
 	@jupyter lab $(ROOT) $(LAB) strategies/trend.ipynb
