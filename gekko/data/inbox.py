@@ -67,15 +67,15 @@ class Inbox:
 
     def put(self, events: Sequence[StreamEvent], mark: Nanos = 0) -> None:
         "The writer's side. `mark`: everything that was heard up to this time is in."
-        try: b = self._ready.pop()
+        ready = self._ready
+        try: b = ready.pop()
         except IndexError: b = Batch()
         for e in events:
-            kind = type(e)
-            if kind is Quote and e.symbol not in self.every or kind is Depth: self.replaced += b.add(e)  # type: ignore[union-attr, arg-type]
+            if type(e) is Quote and e.symbol not in self.every or type(e) is Depth: self.replaced += b.add(e)
             else: b.events.append(e)
-        self._put += len(events)
+            self._put += 1
         if mark: b.mark = mark
-        self._ready.append(b)
+        ready.append(b)
 
     def take(self, limit: int = 10_000) -> list[StreamEvent]:
         "The reader's side: up to `limit` events in order. `self.mark` is then the mark of what has been read in full."

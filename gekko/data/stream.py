@@ -137,12 +137,16 @@ class Stream:
 def hand_over(s: Stream) -> None:
     "What the ear has gathered goes to the taps and into the inbox; changes of a book go to the taps only, depths to the inbox only."
     ear = s.ear
-    out, ear.out = ear.out, []
+    out = ear.out
+    if out: ear.out = []
     for see in s.taps:
         for e in out: see(e)
-    if ear.changed or ear.made:
-        out = [e for e in out if type(e) is not BookChange] + ear.made
-        ear.made, ear.changed = [], False
+    if ear.changed:
+        out = [e for e in out if type(e) is not BookChange]
+        ear.changed = False
+    if ear.made:
+        out = out + ear.made
+        ear.made = []
     s.inbox.put(out, ear.heard_at)
 
 def take_in(s: Stream, frame: bytes | str, received: Nanos) -> None:
