@@ -21,8 +21,8 @@ def loop_of(venue: Any) -> Any:
 
 def wire_of(venue: Any) -> Any:
     "The wire an adapter asks over."
-    link, wire = getattr(venue, '_link', None), getattr(venue, '_wire', None)
-    return link.http if link is not None else wire() if wire is not None else venue._http
+    link = getattr(venue, '_link', None)
+    return link.http if link is not None else venue._http
 
 def time_of(venue: Any) -> int:
     "The venue's time as its adapter has it, ns. A stand-in lives on the day of its example."
@@ -129,14 +129,14 @@ COINBASE = Bare(_c_enable, _c_suppose, _c_understood, _c_cancel, _c_amend)
 def _o_enable(venue: Any) -> None:
     from gekko.venue.oanda.own import OwnLine
     if venue._line is not None: return
-    async def idle() -> OwnLine: return OwnLine(venue._dial_own, venue._orders, venue._clock)
+    async def idle() -> OwnLine: return OwnLine(lambda: venue._link.lines(venue._link.asks.transactions(), venue.own_quiet_s), venue._orders, venue._clock)
     venue._line = loop_of(venue).run(idle())
 
 def _o_suppose(venue: Any, symbol: str) -> None:
     from gekko.venue.oanda.answers import Listed
     row = {'name': symbol.replace('-', '_'), 'type': 'CURRENCY', 'displayName': symbol.replace('-', '/'), 'pipLocation': -4, 'displayPrecision': 5, 'tradeUnitsPrecision': 0, 'minimumTradeSize': '1',
            'maximumOrderUnits': '100000000', 'maximumPositionSize': '0', 'marginRate': '0.02', 'minimumTrailingStopDistance': '0.0005', 'maximumTrailingStopDistance': '1.0'}
-    venue._rows, venue._open = {symbol: msgspec.convert(row, Listed, strict=False)}, {symbol: True}
+    venue._link.rows, venue._link.open = {symbol: msgspec.convert(row, Listed, strict=False)}, {symbol: True}
 
 def _o_told(d: Any) -> str: return d.code or ', '.join(f'{t.type} {t.id}' for t in d.made) or 'nothing done'
 
@@ -150,13 +150,13 @@ def _o_understood(venue: Any, body: bytes) -> str:
 def _o_cancel(venue: Any, symbol: str, name: str, venue_id: str) -> str:
     from gekko.venue.oanda.answers import Did
     from gekko.venue.oanda.orders import get
-    return _o_told(loop_of(venue).run(get(venue, Did, venue.asks.cancel(f'@{name}'))))
+    return _o_told(loop_of(venue).run(get(venue._link, Did, venue._link.asks.cancel(f'@{name}'))))
 
 def _o_amend(venue: Any, intent: Intent, name: str, venue_id: str) -> str:
     from gekko.venue.oanda.answers import Did
     from gekko.venue.oanda.orders import get
     from gekko.venue.oanda.rest import specification
-    return _o_told(loop_of(venue).run(get(venue, Did, venue.asks.replace(f'@{name}', specification(name, intent)))))
+    return _o_told(loop_of(venue).run(get(venue._link, Did, venue._link.asks.replace(f'@{name}', specification(name, intent)))))
 
 OANDA = Bare(_o_enable, _o_suppose, _o_understood, _o_cancel, _o_amend)
 

@@ -5,35 +5,29 @@
 # %% ../../../nbs/08_venue/oanda/09_broker.ipynb #c483a207
 from __future__ import annotations
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from typing import Any, TypeVar
-from ...data.dialect import Connection
 from ...domain.account import Funding
-from ...domain.errors import BadInput, GekkoError, Halt, Reject, Retry
+from ...domain.errors import BadInput, Retry
 from ...domain.instrument import Instrument
 from ...domain.market import Bar, Depth, Quote, Trade
-from ...domain.money import ZERO
 from ...domain.order import AmendRejected, CancelRejected, Fill, Order, OrderEvent, Rejected
 from ...domain.time import SECOND, Clock, Nanos, iso
 from ...risk.gate import Approved
-from .answers import HeldMany, Listed, ListedAll, Many, Resting, Whole, WholeAccount, fill_of, instrument, intent_of, net
-from .market import Candles, Price, Prices, bars_of, depth_of, quote_of
-from .money import cash_of, opened_in, place, told
-from .orders import begin, catch_up, change, end, get, history, open_book, send, story
+from . import orders as work
+from .answers import Many, Resting, Whole, instrument, net
+from .link import Link, account_as, bars_between, depth_at, fills_after, fundings_after, prices, quietly, quote_at, renew, resting_order, whole
+from .money import cash_of
 from .own import QUIET_S, OwnLine
-from .rest import Asks, Make, name_of, symbol_of
 from .stream import OandaDialect
-from .table import BARS_A_PAGE, GRANULARITY, STALE, VENUE, bar_length, capabilities, quotas
-from ..wire.http import Http
+from .table import GRANULARITY, VENUE, bar_length, capabilities
 from ..wire.loop import Loop
-from ..wire.message import Answer
 from ..wire.outbox import Outbox
 from ..wire.secret import Access
-from ..wire.throttle import Throttle
 
 # %% auto #0
-__all__ = ['T', 'RENEW_S', 'SETTLE_S', 'listed_as', 'resting_order', 'Oanda']
+__all__ = ['T', 'RENEW_S', 'SETTLE_S', 'started', 'order_of', 'working', 'Oanda']
 
 # %% ../../../nbs/08_venue/oanda/09_broker.ipynb #0b93ae84
 T = TypeVar('T')
@@ -43,18 +37,43 @@ SETTLE_S = 10.0
 "How long after its connection ended a submit may still arrive."
 
 def _ignore(name: str, value: float) -> None: "Nobody listens."
+def _gated(approved: Approved) -> Order:
+    if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
+    return approved.order
 
 # %% ../../../nbs/08_venue/oanda/09_broker.ipynb #c5c9cbd9
-def listed_as(rows: Sequence[Listed], prices: Sequence[Price]) -> tuple[dict[str, Listed], dict[str, bool]]:
-    "Instruments by symbol, and whether each trades now. Without a price there is nothing to trade."
-    open_ = {p.instrument: p.tradeable for p in prices}
-    return {symbol_of(x.name): x for x in rows}, {symbol_of(x.name): open_.get(x.name, False) for x in rows}
+async def started(link: Link, book: work.Book, a: Whole, clock: Clock, timeout_s: float, on_metric: Callable[[str, float], None] = _ignore, quiet_s: float = QUIET_S) -> tuple[OwnLine, asyncio.Task[None]]:
+    "What rests from earlier is taken over and the own line speaks; the line, and the task that keeps it."
+    await renew(link)
+    await work.begin(book, int(a.lastTransactionID), a.orders)
+    line = OwnLine(lambda: link.lines(link.asks.transactions(), quiet_s), book, clock, on_metric=on_metric)
+    task = asyncio.ensure_future(line.run())
+    try:
+        async with asyncio.timeout(2 * timeout_s): await asyncio.shield(line.first)
+    except BaseException as e:
+        task.cancel()
+        if isinstance(e, TimeoutError): raise Retry('the own line did not start in time') from None
+        raise
+    return line, task
 
-def resting_order(x: Resting, filled: Decimal = ZERO) -> Order | None:
-    "A pending order of somebody else's making; None where gekko has no word for it (what hangs on a trade)."
-    from gekko.domain.order import OrderState
-    intent = intent_of(x.type, x, filled)
-    return Order(x.name, intent, OrderState.ACCEPTED, venue_id=x.id) if intent is not None else None
+# %% ../../../nbs/08_venue/oanda/09_broker.ipynb #582bb9c4
+async def order_of(link: Link, book: work.Book, client_id: str, live: bool, here: bool) -> Order | None:
+    "As the log has it: read to its end for orders of this life, back to the order's beginning for others. `live`: the own line runs; `here`: what the book knows counts."
+    if live: await work.catch_up(book)
+    known = book.roll.get(client_id)
+    if known is not None and here: return known.order if known.there else None
+    a = await whole(link)
+    return await work.story(link, client_id, a.currency, int(a.lastTransactionID))
+
+async def working(link: Link, book: work.Book, live: bool, here: bool) -> list[Order]:
+    "The pending orders, ours as the log tells of them."
+    said = await work.get(link, Many, link.asks.pending())
+    if int(said.lastTransactionID) > book.tape.last and live: await work.catch_up(book)
+    def as_known(x: Resting) -> Order | None:
+        known = book.roll.get(x.name)
+        if known is None or not known.there or not here: return resting_order(x)
+        return None if known.ended else known.order
+    return [o for x in said.orders[::-1] if (o := as_known(x)) is not None]
 
 # %% ../../../nbs/08_venue/oanda/09_broker.ipynb #727bf4ad
 class Oanda:
@@ -65,67 +84,18 @@ class Oanda:
 
     def __init__(self, access: Access, clock: Clock, *, timeout_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore) -> None:
         if access.venue != VENUE: raise BadInput('access to another venue', expected=VENUE, found=access.venue)
-        self.asks, self.capabilities = Asks(access.credentials), capabilities()
-        self.loop = Loop(VENUE, self._on_error)
+        self.capabilities, self.loop = capabilities(), Loop(VENUE, self._on_error)
+        self._link = Link(access, clock, timeout_s, on_metric)
         self._access, self._clock, self._timeout_s, self._on_metric = access, clock, timeout_s, on_metric
         self._outbox, self._home = Outbox(on_metric=on_metric), ''
-        self._rows: dict[str, Listed] = {}
-        self._open: dict[str, bool] = {}
-        self._orders = open_book(self, self._outbox.say, lambda: self._home, self.settle_s, on_metric)
-        self._http: Http | None = None
+        self._orders = work.open_book(self._link, self._outbox.say, lambda: self._home, self.settle_s, on_metric)
         self._line: OwnLine | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._closed, self._renewing, self._halt, self._fault, self._refreshed = False, False, '', '', 0
+        self._closed = False
 
     def __repr__(self) -> str: return f'<{VENUE} at {self._access.addresses[0].rest}{", closed" if self._closed else ""}>'
-    def _on_error(self, error: BaseException) -> None: self._fault = f'{type(error).__name__}: {error}'
-
-    # ---- what the orders and the streams ask
-
+    def _on_error(self, error: BaseException) -> None: self._link.fault = f'{type(error).__name__}: {error}'
     def now(self) -> Nanos: return self._clock.now()
-    def listed(self) -> Mapping[str, Listed]: return self._rows
-    def _wire(self) -> Http:
-        if self._http is None:
-            throttle = Throttle(quotas(), self._clock, on_metric=self._on_metric)
-            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.asks.summary(), on_metric=self._on_metric)
-        return self._http
-
-    async def ask(self, make: Make) -> Answer:
-        "An answer of any status. 401 and 403 say that nothing will go on before a person has looked."
-        a = await self._wire().ask(make)
-        if a.status in (401, 403): self._halt = 'the token is wrong or revoked' if a.status == 401 else 'the token may not use this account'
-        return a
-
-    async def _renew(self) -> None:
-        "The list of instruments, and which of them trade."
-        rows = (await get(self, ListedAll, self.asks.instruments())).instruments
-        prices = (await get(self, Prices, self.asks.pricing([x.name for x in rows]))).prices if rows else []
-        self._rows, self._open = listed_as(rows, prices)
-        self._refreshed = self._clock.now()
-
-    def outdated(self, said: str) -> None:
-        "An order was refused for what our list should have told: ask for it again, at most once a second."
-        if self._renewing or not any(w in said for w in STALE): return
-        self._renewing = True
-        self._tasks.append(asyncio.ensure_future(self._quietly(self._renew_soon())))
-    async def _renew_soon(self) -> None:
-        await asyncio.sleep(max(0, self._refreshed + SECOND - self._clock.now()) / SECOND)
-        self._renewing = False
-        await self._renew()
-    async def _quietly(self, work: Coroutine[Any, Any, Any]) -> None:
-        try: await work
-        except GekkoError as e: self._fault = e.message
-
-    async def _dial_own(self) -> Connection: return await self._lines(self.asks.transactions(), self.own_quiet_s)
-    async def _dial(self, names: Sequence[str]) -> Connection: return await self._lines(self.asks.prices(names), OandaDialect.quiet_s)
-    async def _lines(self, make: Make, quiet_s: float) -> Connection:
-        try: return await self._wire().lines(make, quiet_s)
-        except Reject as e:
-            if e.values.get('status') not in (401, 403): raise
-            self._halt = 'the token is wrong, revoked, or not for this account'
-        raise Halt(f'{VENUE}: {self._halt}')
-    async def _prices(self, names: Sequence[str]) -> Sequence[Price]: return (await get(self, Prices, self.asks.pricing(names))).prices
-    async def _whole(self) -> Whole: return (await get(self, WholeAccount, self.asks.account())).account
 
     # ---- coming and going
 
@@ -134,24 +104,14 @@ class Oanda:
         if self._closed: raise Retry('the venue is closed')
         if self._line is None: self._run(self._connect, 4 * self._timeout_s)
     async def _connect(self) -> None:
-        a = await self._whole()
+        a = await whole(self._link)
         self._home = a.currency
-        await self._renew()
-        await begin(self._orders, int(a.lastTransactionID), a.orders)
-        line = OwnLine(self._dial_own, self._orders, self._clock, on_metric=self._on_metric)
-        task = asyncio.ensure_future(line.run())
-        try:
-            async with asyncio.timeout(2 * self._timeout_s): await asyncio.shield(line.first)
-        except BaseException as e:
-            task.cancel()
-            if isinstance(e, TimeoutError): raise Retry('the own line did not start in time') from None
-            raise
-        self._line, self._tasks = line, [task, asyncio.ensure_future(self._keep())]
-
+        self._line, task = await started(self._link, self._orders, a, self._clock, self._timeout_s, self._on_metric, self.own_quiet_s)
+        self._tasks = [task, asyncio.ensure_future(self._keep())]
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            await self._quietly(self._renew())
+            await quietly(self._link, renew(self._link))
 
     def close(self) -> None:
         "No more orders, streams or events; what the venue knows can still be asked, over a connection of its own."
@@ -162,137 +122,77 @@ class Oanda:
         self.loop.close()
     async def _hang_up(self) -> None:
         for t in self._tasks: t.cancel()
-        if self._http is not None: await self._http.close()
-        self._http = None
+        await self._link.close()
 
-    def _run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout_s: float = 0.0) -> T:
+    def _run(self, question: Callable[[], Coroutine[Any, Any, T]], timeout_s: float = 0.0) -> T:
         "Wait for an answer."
-        return asyncio.run(self._apart(work)) if self._closed else self.loop.run(work(), timeout_s or self._timeout_s + 1.0)
-    async def _apart(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        try: return await work()
-        finally:
-            if self._http is not None: await self._http.close()
-            self._http = None
+        return asyncio.run(self._apart(question)) if self._closed else self.loop.run(question(), timeout_s or self._timeout_s + 1.0)
+    async def _apart(self, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try: return await question()
+        finally: await self._link.close()
 
     # ---- Broker
 
     def submit(self, approved: Approved) -> None:
-        if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
-        o = approved.order
+        o = _gated(approved)
         if why := self._not_now(): self._outbox.say(Rejected(o.client_id, why, self.now()))
-        else: self.loop.spawn(send(self._orders, o))
+        else: self.loop.spawn(work.send(self._orders, o))
     def cancel(self, client_id: str) -> None:
         if why := self._not_now(): self._outbox.say(CancelRejected(client_id, why, self.now()))
-        else: self.loop.spawn(end(self._orders, client_id))
+        else: self.loop.spawn(work.end(self._orders, client_id))
     def amend(self, approved: Approved) -> None:
-        if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
-        if why := self._not_now(): self._outbox.say(AmendRejected(approved.order.client_id, why, self.now()))
-        else: self.loop.spawn(change(self._orders, approved.order))
+        o = _gated(approved)
+        if why := self._not_now(): self._outbox.say(AmendRejected(o.client_id, why, self.now()))
+        else: self.loop.spawn(work.change(self._orders, o))
     def _not_now(self) -> str: return 'the venue is closed' if self._closed else '' if self._line is not None else 'the venue is not connected'
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
 
-    def order(self, client_id: str) -> Order | None:
-        "As the log has it: read to its end for orders of this life, back to the order's beginning for others."
-        async def look() -> Order | None:
-            if self._line is not None and not self._closed: await catch_up(self._orders)
-            known = self._orders.roll.get(client_id)
-            if known is not None and not self._closed: return known.order if known.there else None
-            a = await self._whole()
-            return await story(self, client_id, a.currency, int(a.lastTransactionID))
-        return self._run(look, 12 * self._timeout_s)
-    def open_orders(self) -> list[Order]:
-        async def look() -> list[Order]:
-            said = await get(self, Many, self.asks.pending())
-            if int(said.lastTransactionID) > self._orders.tape.last and self._line is not None and not self._closed: await catch_up(self._orders)
-            return [o for x in said.orders[::-1] if (o := self._working(x)) is not None]
-        return self._run(look, 6 * self._timeout_s)
-    def _working(self, x: Resting) -> Order | None:
-        known = self._orders.roll.get(x.name)
-        if known is None or not known.there or self._closed: return resting_order(x)
-        return None if known.ended else known.order
-
-    def positions(self) -> dict[str, Decimal]:
-        async def look() -> dict[str, Decimal]: return net((await self._whole()).trades)
-        return self._run(look)
-    def cash(self) -> dict[str, Decimal]:
-        async def look() -> dict[str, Decimal]: return cash_of(await self._whole())
-        return self._run(look)
-
-    def fills_since(self, cursor: str) -> list[Fill]:
-        async def look() -> list[Fill]:
-            a = await self._whole()
-            log = await history(self, place(cursor), int(a.lastTransactionID))
-            return [fill_of(t, t.clientOrderID or self._orders.roll.owner(t.orderID) or t.orderID, a.currency) for t in log if t.type == 'ORDER_FILL']
-        return self._run(look, 12 * self._timeout_s)
-
+    @property
+    def _live(self) -> bool: return self._line is not None and not self._closed
+    def order(self, client_id: str) -> Order | None: return self._run(lambda: order_of(self._link, self._orders, client_id, self._live, not self._closed), 12 * self._timeout_s)
+    def open_orders(self) -> list[Order]: return self._run(lambda: working(self._link, self._orders, self._live, not self._closed), 6 * self._timeout_s)
+    def positions(self) -> dict[str, Decimal]: return net(self._run(lambda: whole(self._link)).trades)
+    def cash(self) -> dict[str, Decimal]: return cash_of(self._run(lambda: whole(self._link)))
+    def fills_since(self, cursor: str) -> list[Fill]: return self._run(lambda: fills_after(self._link, cursor, self._orders.roll.owner), 12 * self._timeout_s)
     def funding_since(self, cursor: str) -> list[Funding]:
         "Money that the venue booked beside fills, after the funding (or the transaction) with id `cursor`, in the log's order: financing, profits converted into the home currency, roundings, dividends. Deposits are not in it."
-        async def look() -> list[Funding]:
-            a = await self._whole()
-            log = await history(self, place(cursor) - (':' in cursor), int(a.lastTransactionID))
-            prices: dict[str, Decimal] = {}
-            before = sorted(opened_in(log, prices))
-            for n in range(0, len(before), 50): prices |= {t.id: t.price for t in (await get(self, HeldMany, self.asks.trades(before[n:n + 50]))).trades}
-            return told(log, a.currency, prices, cursor)
-        return self._run(look, 12 * self._timeout_s)
+        return self._run(lambda: fundings_after(self._link, cursor), 12 * self._timeout_s)
 
     # ---- what else there is to ask
 
-    def instruments(self) -> dict[str, Instrument]: return {s: instrument(x, self._open.get(s, False)) for s, x in self._rows.items()}
+    def instruments(self) -> dict[str, Instrument]: return {s: instrument(x, self._link.open.get(s, False)) for s, x in self._link.rows.items()}
     def refresh(self) -> dict[str, Instrument]:
-        self._run(self._renew, 3 * self._timeout_s)
+        self._run(lambda: renew(self._link), 3 * self._timeout_s)
         return self.instruments()
     def account(self) -> dict[str, Any]:
         "Balance, margin and value in the home currency; each position with its two legs."
-        async def look() -> dict[str, Any]:
-            a = await self._whole()
-            legs = {s: {'long': net([t for t in a.trades if symbol_of(t.instrument) == s and t.currentUnits > 0]).get(s, ZERO), 'short': net([t for t in a.trades if symbol_of(t.instrument) == s and t.currentUnits < 0]).get(s, ZERO)}
-                    for s in dict.fromkeys(symbol_of(t.instrument) for t in a.trades)}
-            return {'account': self._access.credentials.account, 'currency': a.currency, 'hedging': a.hedgingEnabled, 'balance': a.balance, 'nav': a.NAV, 'unrealised': a.unrealizedPL, 'realised': a.pl, 'financing': a.financing,
-                    'margin_used': a.marginUsed, 'margin_available': a.marginAvailable, 'closeout': a.marginCloseoutPercent, 'positions': legs, 'pending': len(a.orders), 'last_transaction': a.lastTransactionID}
-        return self._run(look)
+        return account_as(self._access.credentials.account, self._run(lambda: whole(self._link)))
 
-    def _name(self, symbol: str) -> str:
-        if symbol not in self._rows: raise BadInput(f'{VENUE} does not list {symbol}', expected='an instrument as EUR-USD', found=symbol)
-        return name_of(symbol)
+    def _known(self, symbol: str) -> str:
+        if symbol not in self._link.rows: raise BadInput(f'{VENUE} does not list {symbol}', expected='an instrument as EUR-USD', found=symbol)
+        return symbol
     def quote(self, symbol: str) -> Quote:
         "The price as it stands, of a closed market too: `instruments()` tells which trade."
-        async def look() -> Quote:
-            for p in await self._prices([self._name(symbol)]):
-                if (q := quote_of(p, symbol, self._clock.now())) is not None: return q
-            raise Retry(f'{symbol}: {VENUE} has no price')
-        return self._run(look)
-    def depth(self, symbol: str, levels: int = 20) -> Depth:
-        async def look() -> Depth:
-            for p in await self._prices([self._name(symbol)]):
-                d = depth_of(p, symbol, self._clock.now())
-                return Depth(symbol, d.ts, d.bids[:levels], d.asks[:levels], d.received)
-            raise Retry(f'{symbol}: {VENUE} has no price')
-        return self._run(look)
+        return self._run(lambda: quote_at(self._link, self._known(symbol)))
+    def depth(self, symbol: str, levels: int = 20) -> Depth: return self._run(lambda: depth_at(self._link, self._known(symbol), levels))
     def trades(self, symbol: str, limit: int = 100) -> list[Trade]:
         "None: a dealer shows no trades."
-        self._name(symbol)
+        self._known(symbol)
         return []
 
     def bars(self) -> tuple[str, ...]: return tuple(GRANULARITY)
     def history(self, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
         "Closed bars of mid prices that end in (start, end], oldest first; none where no price came. Their volume counts prices. BadInput names the lengths that there are."
-        length = bar_length(bar)
+        bar_length(bar)
         if end < start: raise BadInput('a history that ends before it starts', expected=f'after {iso(start)}', found=iso(end))
-        name = self._name(symbol)
-        async def look() -> list[Bar]:
-            out, at, last = list[Bar](), start // length * length, min(end, self.now())
-            while at + length <= last:
-                until = min(at + BARS_A_PAGE * length, last // length * length)
-                out += bars_of((await get(self, Candles, self.asks.candles(name, GRANULARITY[bar], at, until))).candles, symbol, length, max(start, at), until)
-                at = until
-            return out
-        return self._run(look, 12 * self._timeout_s)
+        return self._run(lambda: bars_between(self._link, self._known(symbol), bar, start, end), 12 * self._timeout_s)
 
-    def dialect(self) -> OandaDialect: return OandaDialect(self._dial, self._prices, self.listed, self._clock.now)
+    def dialect(self) -> OandaDialect:
+        link = self._link
+        return OandaDialect(lambda names: link.lines(link.asks.prices(names), OandaDialect.quiet_s), lambda names: prices(link, names), link.listed, self._clock.now)
     def health(self) -> dict[str, Any]:
         "Plain values: where we are connected, what is refused or open, how old the own line's last word is, and why a person should look."
-        line, http = self._line, self._http
+        line, link, orders = self._line, self._link, self._orders
         own = {'up': line.up, 'why': line.why, 'age_s': (self._clock.now() - line.heard_at) / SECOND, 'gaps': line.gaps, 'connects': line.connects} if line is not None else {'up': False, 'why': 'not connected'}
-        return {'venue': VENUE, **(http.health() if http is not None else {}), 'own': own, 'halt': self._halt or self._orders.halt, 'fault': self._fault, 'instruments': len(self._rows), 'tradable': sum(self._open.values()),
-                'open': len(self._orders.roll.open()), 'last_transaction': self._orders.tape.last, 'duplicate_fills': self._outbox.duplicates, 'conflicts': len(self._outbox.conflicts)}
+        return {'venue': VENUE, **link.health(), 'own': own, 'halt': link.halted or orders.halt, 'fault': link.fault, 'instruments': len(link.rows), 'tradable': sum(link.open.values()),
+                'open': len(orders.roll.open()), 'last_transaction': orders.tape.last, 'duplicate_fills': self._outbox.duplicates, 'conflicts': len(self._outbox.conflicts)}
