@@ -31,7 +31,8 @@ def local_address(home: Path, name: str) -> str:
 # %% ../../nbs/09_desk/08_serve.ipynb #a5667ff0
 def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], ThreadAuthenticator | None, str]:
     "A bound ROUTER socket, its authenticator (network only), and the desk's public key (network only)."
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    # a network desk has a context of its own: who may connect is asked at one address per context, and others in this process may ask there too
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context() if address.startswith('tcp://') else zmq.Context.instance()
     s: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
     s.setsockopt(zmq.LINGER, 200)
     s.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
