@@ -5,7 +5,7 @@
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
 import gc, os, time, traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 import numpy as np
 from ..data.bars import Bars
@@ -29,7 +29,7 @@ from ..risk.kill import KillSwitch
 from ..risk.limits import Limits
 
 # %% auto #0
-__all__ = ['FLUSH', 'Desk', 'columns', 'status', 'stop_risk', 'handle', 'end_run', 'tick', 'look_after', 'stop']
+__all__ = ['FLUSH', 'Desk', 'columns', 'claim', 'status', 'stop_risk', 'handle', 'end_run', 'tick', 'look_after', 'stop']
 
 # %% ../../nbs/09_desk/06_server.ipynb #8fd75289
 FLUSH: Nanos = SECOND // 5
@@ -76,10 +76,29 @@ def _on_open(desk: Desk, q: OpenRun) -> Reply:
     return RunOpenedReply(lease.account, lease.epoch, run.spec.symbols, columns(run.history), run.first, run.total, run.version, run.spec.bar)
 
 # %% ../../nbs/09_desk/06_server.ipynb #07d39331
+def _dead(holder: str) -> bool:
+    "Whether a lease's holder, `name:pid`, is no process of this machine any more."
+    pid = holder.rpartition(':')[2]
+    try: os.kill(int(pid), 0)
+    except ProcessLookupError: return True
+    except (ValueError, OverflowError, PermissionError): return False
+    return False
+
+def claim(desk: Desk, account: str, pause: Callable[[float], None] = time.sleep) -> Lease:
+    "The account's lease. One whose holder has died is waited for until it runs out, which is at most its length; a living desk's is refused at once."
+    holder, ttl_s = f'{desk.name}:{os.getpid()}', desk.settings.lease_s
+    try: return acquire(desk.settings.ledger, account, holder, ttl_s, desk.clock)
+    except Reject as e:
+        left = e.values.get('expires', 0) - desk.clock.now()
+        if not _dead(str(e.values.get('holder', ''))) or left > 2 * ttl_s * SECOND: raise
+        pause(max(left, 0) / SECOND + 0.05)
+    return acquire(desk.settings.ledger, account, holder, ttl_s, desk.clock)
+
+# %% ../../nbs/09_desk/06_server.ipynb #daba858c
 @contextmanager
 def _books(desk: Desk, account: str, lineage: str) -> Iterator[tuple[Lease, Journal]]:
     "The account's lease and journal, with the lease's line in it; both let go again when the opening fails."
-    lease = acquire(desk.settings.ledger, account, f'{desk.name}:{os.getpid()}', desk.settings.lease_s, desk.clock)
+    lease = claim(desk, account)
     try:
         journal = Journal.open(desk.settings.ledger, account, epoch=lease.epoch)
         try: yield lease, journal
