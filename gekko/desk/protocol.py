@@ -14,9 +14,9 @@ from ..domain.time import Nanos
 
 # %% auto #0
 __all__ = ['VERSION', 'MAX_FRAME', 'Request', 'Reply', 'OpenRun', 'Decide', 'Beat', 'CloseRun', 'AskStatus', 'AskHalt',
-           'AskResume', 'AskFlatten', 'Columns', 'RunOpenedReply', 'RowReply', 'BeatReply', 'OutcomeReply',
-           'StatusReply', 'Refused', 'pack', 'unpack_request', 'unpack_reply', 'refusal', 'raise_refusal',
-           'socket_folder']
+           'AskResume', 'AskFlatten', 'AskPositions', 'Columns', 'RunOpenedReply', 'RowReply', 'BeatReply',
+           'OutcomeReply', 'StatusReply', 'PositionLine', 'PositionsReply', 'Refused', 'pack', 'unpack_request',
+           'unpack_reply', 'refusal', 'raise_refusal', 'socket_folder']
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #d319c533
 VERSION = 1
@@ -68,7 +68,10 @@ class AskFlatten(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=Tr
     reason: str
     who: str
 
-Request = OpenRun | Decide | Beat | CloseRun | AskStatus | AskHalt | AskResume | AskFlatten
+class AskPositions(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
+    "What does the account hold, and what has it earned?"
+
+Request = OpenRun | Decide | Beat | CloseRun | AskStatus | AskHalt | AskResume | AskFlatten | AskPositions
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #8a2a1f00
 class Columns(msgspec.Struct, frozen=True):
@@ -131,7 +134,50 @@ class StatusReply(msgspec.Struct, tag=True, frozen=True):
     started: Nanos
     reason: str = ''
 
-# %% ../../nbs/09_desk/04_protocol.ipynb #5a9924bc
+# %% ../../nbs/09_desk/04_protocol.ipynb #61764e02
+class PositionLine(msgspec.Struct, frozen=True):
+    "One symbol. Money is in `currency`, what its prices are quoted in; `share` is its value over the equity. None where there is no price, `age` in ns. `buys` and `sells`: sizes still working."
+    symbol: str
+    currency: str
+    qty: Decimal
+    avg_price: Decimal | None
+    mark: Decimal | None
+    age: Nanos | None
+    value: Decimal | None
+    unrealised: Decimal | None
+    realised: Decimal
+    realised_today: Decimal
+    fees: Decimal
+    share: Decimal | None
+    buys: Decimal
+    sells: Decimal
+
+# %% ../../nbs/09_desk/04_protocol.ipynb #5eb7753c
+class PositionsReply(msgspec.Struct, tag=True, frozen=True):
+    "The account now, in `currency` but for the lines and what is told by currency. Margin is what the venue last said (`told`, ns UTC), None or empty where it has no such word; `closeout` 1 is where it closes everything."
+    account: str
+    ts: Nanos
+    currency: str
+    equity: Decimal
+    cash: dict[str, Decimal]
+    positions: tuple[PositionLine, ...]
+    margin_used: Decimal | None
+    margin_free: Decimal | None
+    realised: Decimal
+    unrealised: Decimal
+    fees: Decimal
+    day_pnl: Decimal
+    day_start: Decimal = Decimal(0)
+    gross: Decimal = Decimal(0)
+    working: Decimal = Decimal(0)
+    closeout: Decimal | None = None
+    locked: dict[str, Decimal] = {}
+    free: dict[str, Decimal] = {}
+    told: Nanos = 0
+    halted: str = ''
+    problem: str = ''
+
+# %% ../../nbs/09_desk/04_protocol.ipynb #9a5fa2d4
 class Refused(msgspec.Struct, tag=True, frozen=True):
     "The desk would not: `kind` is the error's class by reaction."
     kind: str
@@ -139,7 +185,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     expected: str = ''
     found: str = ''
 
-Reply = RunOpenedReply | RowReply | BeatReply | OutcomeReply | StatusReply | Refused
+Reply = RunOpenedReply | RowReply | BeatReply | OutcomeReply | StatusReply | PositionsReply | Refused
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #7bdbd503
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
