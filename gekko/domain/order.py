@@ -59,6 +59,8 @@ class Intent:
     cell: str = ''
     reason: str = ''
     ts: Nanos = 0
+    parent: str = ''     # the parent order of which this is a slice or a leg
+    venue: str = ''      # the member venue that a routed leg goes to
 
     def __post_init__(self) -> None:
         if not _positive(self.qty): raise BadInput(f'{self.symbol}: order size', expected='a positive, finite Decimal', found=repr(self.qty))

@@ -20,8 +20,8 @@ from ..domain.time import Nanos, iso
 
 # %% auto #0
 __all__ = ['KINDS', 'IntentRecorded', 'BreachRecorded', 'Deposited', 'AccountOpened', 'Adopted', 'Marked', 'RunOpened',
-           'RunClosed', 'PolicyTaken', 'Halted', 'Resumed', 'LeaseTaken', 'Note', 'canonical', 'body', 'encode',
-           'decode', 'describe', 'Entry', 'chained']
+           'RunClosed', 'PolicyTaken', 'Halted', 'Resumed', 'LeaseTaken', 'Note', 'External', 'Differed', 'Corrected',
+           'Stages', 'DayClosed', 'canonical', 'body', 'encode', 'decode', 'describe', 'Entry', 'chained']
 
 # %% ../../nbs/07_ledger/00_events.ipynb #879a93e3
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,58 @@ class Note:
     text: str
     data: dict[str, Any] = field(default_factory=dict)
 
+# %% ../../nbs/07_ledger/00_events.ipynb #7b27d1b3
+@dataclass(frozen=True, slots=True)
+class External:
+    "An order of this account that this desk did not make: found at the venue, and claimed or quarantined by policy."
+    client_id: str
+    venue_id: str
+    symbol: str
+    policy: str
+    evidence: str = ''
+
+@dataclass(frozen=True, slots=True)
+class Differed:
+    "Where the books and the venue disagreed, both views of each point, what was done, and what proved it."
+    differences: tuple[dict[str, str], ...]
+    done: str
+    evidence: str = ''
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    "A cash amount or a position set to the venue's word, because somebody looked and accepted it. `what` is cash or position, `key` the currency or symbol."
+    what: str
+    key: str
+    ours: Decimal
+    theirs: Decimal
+    who: str
+    reason: str
+
+# %% ../../nbs/07_ledger/00_events.ipynb #041c7592
+@dataclass(frozen=True, slots=True)
+class Stages:
+    "When an order passed each stage, ns UTC, 0 where it is not known: the quote heard that led to it, decided, gated, intent on disk, first byte sent, acknowledgement heard."
+    client_id: str
+    quote: Nanos = 0
+    decided: Nanos = 0
+    gated: Nanos = 0
+    committed: Nanos = 0
+    sent: Nanos = 0
+    heard: Nanos = 0
+
+@dataclass(frozen=True, slots=True)
+class DayClosed:
+    "The account's statement of a day, as plain values, and how it compares with the venue's."
+    day: str
+    statement: dict[str, Any] = field(default_factory=dict)
+
 # %% ../../nbs/07_ledger/00_events.ipynb #9c0e30dc
 KINDS: dict[str, type] = {
     'intent': IntentRecorded, 'submitted': Submitted, 'accepted': Accepted, 'fill': Filled, 'cancel_requested': CancelRequested,
     'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost, 'amended': Amended, 'amend_rejected': AmendRejected, 'funding': Funding, 'account_opened': AccountOpened, 'adopted': Adopted,
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
+    'external': External, 'differed': Differed, 'corrected': Corrected, 'stages': Stages, 'day_closed': DayClosed,
     'lease': LeaseTaken, 'note': Note}
 "Kind to type, both ways one to one."
 _KIND: dict[type, str] = {t: k for k, t in KINDS.items()}

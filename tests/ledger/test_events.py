@@ -16,8 +16,8 @@ from gekko.domain.account import Funding
 from gekko.domain.order import (Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, OrderType, Rejected, Side,
                                 Submitted, TimeInForce)
 from gekko.domain.target import Targets
-from gekko.ledger.events import (KINDS, AccountOpened, Adopted, BreachRecorded, Deposited, Halted, IntentRecorded, LeaseTaken, Marked, Note, PolicyTaken, Resumed, RunClosed,
-                                 RunOpened, body, chained, decode, describe, encode)
+from gekko.ledger.events import (KINDS, AccountOpened, Adopted, BreachRecorded, Corrected, DayClosed, Deposited, Differed, External, Halted, IntentRecorded, LeaseTaken, Marked, Note, PolicyTaken, Resumed,
+                                 RunClosed, RunOpened, Stages, body, chained, decode, describe, encode)
 
 text = st.text(st.characters(exclude_categories=['Cs']), max_size=12)
 amount = st.decimals(allow_nan=False, allow_infinity=False, min_value=Decimal('-1e15'), max_value=Decimal('1e15'))
@@ -34,7 +34,7 @@ def intents(draw: st.DrawFn) -> Intent:
     limit = draw(positive) if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) else None
     stop = draw(positive) if kind in (OrderType.STOP, OrderType.STOP_LIMIT) else None
     return Intent(draw(text), draw(st.sampled_from(Side)), draw(positive), kind, limit, stop, draw(st.sampled_from(TimeInForce)), draw(st.booleans()), draw(st.booleans()),
-                  draw(text), draw(text), draw(text), draw(ts))
+                  draw(text), draw(text), draw(text), draw(ts), draw(text), draw(text))
 
 
 @st.composite
@@ -54,7 +54,9 @@ RECORDS = {
     'breach': st.builds(BreachRecorded, text, text, text, text, text, ts, text, st.none() | intents()), 'targets': targets(), 'deposit': st.builds(Deposited, amount, text, text),
     'instrument': instruments, 'mark': st.builds(Marked, st.dictionaries(text, positive, max_size=4), amount, st.dictionaries(text, positive, max_size=2)),
     'run_opened': st.builds(RunOpened, text, text, text, json_dict), 'run_closed': st.builds(RunClosed, text, text, json_dict), 'policy': st.builds(PolicyTaken, text, text, text),
-    'halt': st.builds(Halted, text, text), 'resume': st.builds(Resumed, text, text), 'lease': st.builds(LeaseTaken, text, st.integers(0, 2**40)), 'note': st.builds(Note, text, json_dict)}
+    'halt': st.builds(Halted, text, text), 'resume': st.builds(Resumed, text, text), 'lease': st.builds(LeaseTaken, text, st.integers(0, 2**40)), 'note': st.builds(Note, text, json_dict),
+    'external': st.builds(External, text, text, text, text, text), 'differed': st.builds(Differed, st.lists(st.dictionaries(text, text, max_size=3), max_size=3).map(tuple), text, text),
+    'corrected': st.builds(Corrected, text, text, amount, amount, text, text), 'stages': st.builds(Stages, text, ts, ts, ts, ts, ts, ts), 'day_closed': st.builds(DayClosed, text, json_dict)}
 any_record = st.one_of(*RECORDS.values())
 
 
