@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 import msgspec
 from ..domain.errors import BadInput, GekkoError, Halt, Reject, Retry
+from ..domain.market import Bar, Quote, Trade
+from ..domain.money import ZERO
+from ..domain.order import Fill, Intent, Order, OrderType, Side
 from ..domain.time import Nanos
 
 # %% auto #0
-__all__ = ['VERSION', 'MAX_FRAME', 'Request', 'Reply', 'OpenRun', 'Decide', 'Beat', 'CloseRun', 'AskStatus', 'AskHalt',
-           'AskResume', 'AskFlatten', 'AskPositions', 'Columns', 'RunOpenedReply', 'RowReply', 'BeatReply',
+__all__ = ['VERSION', 'MAX_FRAME', 'Request', 'Said', 'Event', 'Reply', 'OpenRun', 'Decide', 'Beat', 'CloseRun', 'Next',
+           'AskStatus', 'AskHalt', 'AskResume', 'AskFlatten', 'AskPositions', 'Columns', 'RunOpenedReply', 'RowReply',
+           'QuoteSaid', 'TradeSaid', 'BarSaid', 'FillSaid', 'OrderSaid', 'said', 'EventsReply', 'BeatReply',
            'OutcomeReply', 'StatusReply', 'PositionLine', 'PositionsReply', 'Refused', 'pack', 'unpack_request',
            'unpack_reply', 'refusal', 'raise_refusal', 'socket_folder']
 
@@ -50,6 +54,17 @@ class CloseRun(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True
     run_id: str
     reason: str = 'finished'
 
+# %% ../../nbs/09_desk/04_protocol.ipynb #0cc68a19
+class Next(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
+    "Place `orders`, cancel `cancels`, and tell what happens next, of the kinds in `hears`. `number` counts from 0; `epoch` is the one the run was opened under."
+    run_id: str
+    number: int
+    orders: tuple[Intent, ...] = ()
+    cancels: tuple[str, ...] = ()
+    cell: str = ''
+    hears: tuple[str, ...] = ('quote', 'trade', 'bar')
+    epoch: int = 0
+
 # %% ../../nbs/09_desk/04_protocol.ipynb #529b9b3f
 class AskStatus(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
     "How is the desk?"
@@ -71,7 +86,7 @@ class AskFlatten(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=Tr
 class AskPositions(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
     "What does the account hold, and what has it earned?"
 
-Request = OpenRun | Decide | Beat | CloseRun | AskStatus | AskHalt | AskResume | AskFlatten | AskPositions
+Request = OpenRun | Decide | Next | Beat | CloseRun | AskStatus | AskHalt | AskResume | AskFlatten | AskPositions
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #8a2a1f00
 class Columns(msgspec.Struct, frozen=True):
@@ -103,6 +118,52 @@ class RowReply(msgspec.Struct, tag=True, frozen=True):
     halted: str = ''
     done: bool = False
     waiting: bool = False
+
+# %% ../../nbs/09_desk/04_protocol.ipynb #4587c868
+class QuoteSaid(msgspec.Struct, tag='q', array_like=True, frozen=True):
+    said: Quote
+
+class TradeSaid(msgspec.Struct, tag='t', array_like=True, frozen=True):
+    said: Trade
+
+class BarSaid(msgspec.Struct, tag='b', array_like=True, frozen=True):
+    said: Bar
+
+class FillSaid(msgspec.Struct, tag='f', array_like=True, frozen=True):
+    said: Fill
+
+class OrderSaid(msgspec.Struct, tag='o', array_like=True, frozen=True):
+    said: Order
+
+Said = QuoteSaid | TradeSaid | BarSaid | FillSaid | OrderSaid
+Event = Quote | Trade | Bar | Fill | Order
+
+# %% ../../nbs/09_desk/04_protocol.ipynb #8b784276
+_WRAP: dict[type, Any] = {Quote: QuoteSaid, Trade: TradeSaid, Bar: BarSaid, Fill: FillSaid, Order: OrderSaid}
+
+def said(event: Event) -> Said:
+    "The event as it travels. BadInput for what is none."
+    wrap = _WRAP.get(type(event))
+    if wrap is None: raise BadInput('an event for a strategy', expected=' '.join(t.__name__ for t in _WRAP), found=type(event).__name__)
+    out: Said = wrap(event)
+    return out
+
+# %% ../../nbs/09_desk/04_protocol.ipynb #83eb4550
+class EventsReply(msgspec.Struct, tag=True, frozen=True):
+    """What has happened since the last reply, and the account after it. `refused`: orders and cancels that never got to the desk's books, by their place in the question (cancels after orders).
+    `dropped`: trades that a slow strategy did not get. `waiting`: nothing has happened for a while, ask again with the next number."""
+    number: int
+    events: tuple[Said, ...] = ()
+    refused: tuple[tuple[int, str], ...] = ()
+    positions: dict[str, Decimal] = {}
+    cash: Decimal = ZERO
+    equity: Decimal = ZERO
+    ts: Nanos = 0
+    rows: int = 0
+    halted: str = ''
+    done: bool = False
+    waiting: bool = False
+    dropped: int = 0
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #ca4cf872
 class BeatReply(msgspec.Struct, tag=True, frozen=True):
@@ -177,7 +238,7 @@ class PositionsReply(msgspec.Struct, tag=True, frozen=True):
     halted: str = ''
     problem: str = ''
 
-# %% ../../nbs/09_desk/04_protocol.ipynb #9a5fa2d4
+# %% ../../nbs/09_desk/04_protocol.ipynb #bc15a1c2
 class Refused(msgspec.Struct, tag=True, frozen=True):
     "The desk would not: `kind` is the error's class by reaction."
     kind: str
@@ -185,7 +246,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     expected: str = ''
     found: str = ''
 
-Reply = RunOpenedReply | RowReply | BeatReply | OutcomeReply | StatusReply | PositionsReply | Refused
+Reply = RunOpenedReply | RowReply | EventsReply | BeatReply | OutcomeReply | StatusReply | PositionsReply | Refused
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #7bdbd503
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
