@@ -15,13 +15,15 @@ from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.account import Funding
 from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Filled, Intent, Lost, Rejected, Submitted
+from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
 
 # %% auto #0
 __all__ = ['KINDS', 'IntentRecorded', 'BreachRecorded', 'Deposited', 'AccountOpened', 'Adopted', 'Marked', 'RunOpened',
            'RunClosed', 'PolicyTaken', 'Halted', 'Resumed', 'LeaseTaken', 'Note', 'External', 'Differed', 'Corrected',
-           'Stages', 'DayClosed', 'canonical', 'body', 'encode', 'decode', 'describe', 'Entry', 'chained']
+           'Stages', 'DayClosed', 'ParentOpened', 'ParentClosed', 'canonical', 'body', 'encode', 'decode', 'describe',
+           'Entry', 'chained']
 
 # %% ../../nbs/07_ledger/00_events.ipynb #879a93e3
 @dataclass(frozen=True, slots=True)
@@ -165,13 +167,29 @@ class DayClosed:
     day: str
     statement: dict[str, Any] = field(default_factory=dict)
 
+# %% ../../nbs/07_ledger/00_events.ipynb #3cfdb9bb
+@dataclass(frozen=True, slots=True)
+class ParentOpened:
+    "An algorithm begins to work a parent order."
+    parent: Parent
+
+@dataclass(frozen=True, slots=True)
+class ParentClosed:
+    "The parent's end: why, how much traded at what average price, and how far from the arrival price, positive when worse."
+    parent_id: str
+    reason: str
+    filled: Decimal = Decimal(0)
+    price: Decimal | None = None
+    slippage_bps: Decimal | None = None
+    ts: Nanos = 0
+
 # %% ../../nbs/07_ledger/00_events.ipynb #9c0e30dc
 KINDS: dict[str, type] = {
     'intent': IntentRecorded, 'submitted': Submitted, 'accepted': Accepted, 'fill': Filled, 'cancel_requested': CancelRequested,
     'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost, 'amended': Amended, 'amend_rejected': AmendRejected, 'funding': Funding, 'account_opened': AccountOpened, 'adopted': Adopted,
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
-    'external': External, 'differed': Differed, 'corrected': Corrected, 'stages': Stages, 'day_closed': DayClosed,
+    'parent_opened': ParentOpened, 'parent_closed': ParentClosed, 'external': External, 'differed': Differed, 'corrected': Corrected, 'stages': Stages, 'day_closed': DayClosed,
     'lease': LeaseTaken, 'note': Note}
 "Kind to type, both ways one to one."
 _KIND: dict[type, str] = {t: k for k, t in KINDS.items()}
