@@ -48,10 +48,11 @@ class Tally:
 # %% ../../nbs/01_data/19_stream.ipynb #6ec927ee
 class Stream:
     """A venue's market data. `run` belongs to an asyncio loop; the other methods may be called from any thread, `poll` from one only.
-    `stale_s`: a symbol silent for longer is stale; `levels`: of a depth; `capacity`: unread events at which the socket is no longer read."""
+    `stale_s`: a symbol silent for longer is stale; `levels`: of a depth; `capacity`: unread events at which the socket is no longer read.
+    `wake`: called on the network's thread after something came into the inbox, and when the stream fails for good; it must be quick."""
     def __init__(self, dialect: Dialect, clock: Clock, *, seed: int = 0, on_metric: Callable[[str, float], None] = lambda name, value: None,
-                 stale_s: float = 30.0, levels: int = 20, capacity: int = 100_000, pace: Pace = Pace()) -> None:
-        self.dialect, self.clock, self.pace, self.on_metric = dialect, clock, pace, on_metric
+                 stale_s: float = 30.0, levels: int = 20, capacity: int = 100_000, pace: Pace = Pace(), wake: Callable[[], None] = lambda: None) -> None:
+        self.dialect, self.clock, self.pace, self.on_metric, self.rouse = dialect, clock, pace, on_metric, wake
         self.inbox, self.tally = Inbox(capacity), Tally()
         self.failed: GekkoError | None = None
         self.ear = Ear(tuple(dialect.per_connection), stale_s, levels)
@@ -125,6 +126,7 @@ class Stream:
         try: await _keep_up(self)
         except (Halt, Reject, BadInput) as e:
             self.failed = e
+            self.rouse()
             raise
         finally:
             tasks = list(self.repairs.values())
@@ -148,6 +150,7 @@ def hand_over(s: Stream) -> None:
         out = out + ear.made
         ear.made = []
     s.inbox.put(out, ear.heard_at)
+    if out: s.rouse()
 
 def take_in(s: Stream, frame: bytes | str, received: Nanos) -> None:
     "One frame, from text to inbox."

@@ -35,7 +35,7 @@ class Check:
         self.symbol, self.price, self.instrument = symbol, ZERO, Instrument('none', 'none', 'none')
 
     def _open(self, symbol: str) -> Venue:
-        narrow = {'symbols': (symbol,)} if symbol and self.access.venue == 'binanceus' else {}
+        narrow: dict[str, Any] = {'symbols': (symbol,)} if symbol and self.access.venue == 'binanceus' else {}
         venue = open_venue(self.access, self.clock, timeout_s=self.patience_s, **narrow)
         watch(wire_of(venue), self.trials.seen)
         return venue

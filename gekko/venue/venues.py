@@ -16,6 +16,7 @@ from ..domain.time import Clock, Nanos
 from ..execution.broker import Broker
 if TYPE_CHECKING:
     from gekko.venue.wire.loop import Loop
+    from gekko.venue.wire.message import Stamp
     from gekko.venue.wire.secret import Access
 
 # %% auto #0
@@ -44,6 +45,9 @@ class Venue(Broker, Protocol):
         ...
     def dialect(self) -> Dialect: ...
     def health(self) -> dict[str, Any]: ...
+    def stamps(self) -> list[Stamp]:
+        "When each submit left and was answered, of those answered since the last call."
+        ...
 
 # %% ../../nbs/08_venue/03_venues.ipynb #1227989c
 VENUES = {'binanceus': ('gekko.venue.binanceus.broker', 'BinanceUS'), 'coinbase': ('gekko.venue.coinbase.broker', 'Coinbase'), 'oanda': ('gekko.venue.oanda.broker', 'Oanda')}
@@ -62,9 +66,11 @@ def default_symbols(venue: str = '') -> list[str]:
     return list(LIQUID[known(venue) if venue else ''])
 
 # %% ../../nbs/08_venue/03_venues.ipynb #686e9b1c
-def open_venue(access: Access, clock: Clock, *, symbols: Sequence[str] = (), **more: Any) -> Venue:
-    "The adapter for `access`, not connected yet. `symbols`: what this account deals in, for venues that answer about fills symbol by symbol."
+def open_venue(access: Access, clock: Clock, *, symbols: Sequence[str] = (), may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None, **more: Any) -> Venue:
+    """The adapter for `access`, not connected yet. `symbols`: what this account deals in, for venues that answer about fills symbol by symbol.
+    `may_send`: asked on the venue's loop immediately before the bytes of each write leave; when it says no, nothing leaves and the order event says "not sent: …".
+    `wake`: called, on any thread, whenever `drain()` will have something. Both must be quick."""
     module, name = VENUES[known(access.venue)]
     make: Callable[..., Venue] = getattr(import_module(module), name)
     if symbols and 'symbols' in signature(make).parameters: more['symbols'] = tuple(symbols)
-    return make(access, clock, **more)
+    return make(access, clock, may_send=may_send, wake=wake, **more)

@@ -24,7 +24,7 @@ from .talk import Talk
 from ..wire.breaker import BreakerRules
 from ..wire.http import Http
 from ..wire.loop import Loop
-from ..wire.message import Ask
+from ..wire.message import Ask, Stamp
 from ..wire.outbox import Outbox
 from ..wire.secret import Access, Address
 from ..wire.throttle import Throttle
@@ -44,24 +44,25 @@ RULES = BreakerRules(failure_threshold=8, recovery_timeout_s=3.0)
 def _ignore(name: str, value: float) -> None: "Nobody listens."
 def _ping(address: Address) -> Ask: return Ask('public', 'GET', '/api/v3/ping', weight_class='weight')
 
-def open_wire(access: Access, clock: Clock, timeout_s: float, on_metric: OnMetric) -> Http:
+def open_wire(access: Access, clock: Clock, timeout_s: float, on_metric: OnMetric, may_send: Callable[[], bool] = lambda: True) -> Http:
     "The wire to Binance.US, with its quotas."
     throttle = Throttle(QUOTAS, clock, READERS, on_metric)
-    return Http(access, clock, throttle=throttle, rules=RULES, timeout_s=timeout_s, probe=_ping, on_metric=on_metric)
+    return Http(access, clock, throttle=throttle, rules=RULES, timeout_s=timeout_s, probe=_ping, on_metric=on_metric, may_send=may_send)
 
 # %% ../../../nbs/08_venue/binanceus/08_broker.ipynb #b4765d92
 class BinanceUS:
     """Binance.US's spot exchange (a Broker and more). `symbols`: the symbols this account trades, () for all listed; positions, cash, fills and look-ups are over these.
+    `may_send` is asked on the loop, last thing before each write leaves; `wake` is called whenever `drain` will have something.
     Questions raise Retry when they can't be answered now, Halt when the key is refused, BadInput for what isn't there. Metrics: `binanceus.*` and the wire's."""
     def __init__(self, access: Access, clock: Clock, *, timeout_s: float = 10.0, on_metric: OnMetric = _ignore, symbols: Sequence[str] = (),
-                 recv_window_ms: int = RECV_WINDOW_MS) -> None:
+                 recv_window_ms: int = RECV_WINDOW_MS, may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None) -> None:
         if access.venue != VENUE: raise BadInput('credentials of another venue', expected=VENUE, found=access.venue)
         self.name, self.capabilities = VENUE, CAPABILITIES
         self._access, self._clock, self._timeout_s, self._on_metric = access, clock, timeout_s, on_metric
         self._signer = Signer(access.credentials, recv_window_ms)
-        self._outbox = Outbox(on_metric=on_metric)
+        self._outbox = Outbox(on_metric=on_metric, wake=wake)
         self.loop = Loop(VENUE, self._broke)
-        self._http = open_wire(access, clock, timeout_s, on_metric)
+        self._http = open_wire(access, clock, timeout_s, on_metric, may_send)
         self._talk = Talk(self._http, self._signer, clock, on_metric)
         self._orders = talks.Orders(self._talk, Roll(self._outbox.say), self._start, timeout_s)
         self._ask = asked.Questions(self._talk, self._orders, symbols)
@@ -146,6 +147,7 @@ class BinanceUS:
         else: self._start(talks.amend(self._orders, approved.order))
 
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
+    def stamps(self) -> list[Stamp]: return self._http.stamps()
     def order(self, client_id: str) -> Order | None: return self._run(asked.one_order(self._ask, client_id), 3.0)
     def open_orders(self) -> list[Order]: return self._run(self._open_orders(), 2.0)
     async def _open_orders(self) -> list[Order]:

@@ -4,7 +4,7 @@
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #96f923cf
 from __future__ import annotations
-import asyncio
+import asyncio, contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 import msgspec
@@ -17,7 +17,7 @@ from .rest import amend as replacement
 from .roll import add_trades, begin_change, end_change, Known, leg_name, refuse, remember, repeat, Roll, say_kept, say_lost, say_stands, say_unamended, split_name, take_in
 from .table import CAPABILITIES, SETTLED_MS, contradiction
 from .talk import Talk
-from ..wire.sorting import Unheard
+from ..wire.sorting import Fenced, Unheard
 
 # %% auto #0
 __all__ = ['refusal', 'code', 'Replaced', 'delays', 'Orders', 'hear', 'trades_of', 'submit', 'follow', 'cancel', 'amend',
@@ -174,6 +174,7 @@ async def _send(o: Orders, name: str, i: Intent) -> None:
         except Retry as error:
             if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
             refuse(o.roll, name, f'not sent: {error}', o.now())
+        except Fenced as error: refuse(o.roll, name, f'not sent: {error}', o.now())
         except (Reject, Halt, BadInput) as error:
             refuse(o.roll, name, str(error), o.now())
             if o.talk.old_list(error): await o.talk.relist(0.0)
@@ -223,12 +224,20 @@ async def _cancel(o: Orders, client_id: str, known: Known) -> None:
             if not lost and o.elapsed(began) + pause > o.patience_s: return say_kept(o.roll, client_id, f'not sent: {error}', o.now())
         except (Halt, BadInput) as error:
             if not lost: return say_kept(o.roll, client_id, str(error), o.now())
+        except Fenced as error:
+            if not lost: return say_kept(o.roll, client_id, f'not sent: {error}', o.now())
+            await _look(o, known)         # it can't be asked for again: what the venue tells of the order decides
         except Reject as error:
             if await _refused_cancel(o, client_id, known, error, lost, sent): return
         else: return hear(o, r)
         await asyncio.sleep(pause)
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #c54ac3e9
+async def _look(o: Orders, known: Known) -> None:
+    "Ask how it stands."
+    with contextlib.suppress(GekkoError):
+        if (found := await o.talk.find(known.symbol, known.name)) is not None: hear(o, found)
+
 async def _refused_cancel(o: Orders, client_id: str, known: Known, error: Reject, lost: bool, sent: Nanos) -> bool:
     "A cancel was refused: say why, from what the order looks like now. False when that can't be known yet."
     try: found = await o.talk.find(known.symbol, known.name)
@@ -272,6 +281,7 @@ async def _replace(o: Orders, known: Known, i: Intent, new: str) -> None:
         except Retry as error:
             if o.elapsed(began) + (wait := max(pause, error.after_s or 0.0)) < o.patience_s: await asyncio.sleep(wait); continue
             end_change(o.roll, name, f'not sent: {error}', o.now())
+        except Fenced as error: end_change(o.roll, name, f'not sent: {error}', o.now())
         except (Reject, Halt, BadInput) as error:
             gone, why = _rows(error.values.get('data'))
             if gone is not None: hear(o, report(gone, o.talk.markets))

@@ -41,13 +41,13 @@ class Signer:
 
     def __repr__(self) -> str: return 'Signer(****)'
 
-    def ask(self, kind: str, method: str, path: str, params: Mapping[str, object], now: Nanos | None = None) -> Ask:
+    def ask(self, kind: str, method: str, path: str, params: Mapping[str, object], now: Nanos | None = None, order: str = '') -> Ask:
         "The request as bytes. With `now`, the venue's time, it is signed and lives `window_ms`."
         signed = {} if now is None else {'timestamp': now // 1_000_000, 'recvWindow': self.window_ms}
         if (signed or path in _NAMED) and not self._venue.apiKey: raise BadInput(f'{path}: this needs an account', expected='credentials', found='none')
         made = self._venue.sign(path, ['public' if now is None else 'private'], method, {**params, **signed})
         url = made['url'] + (f"?{made['body']}" if made['body'] else '')
-        return Ask(kind, method, url, made['headers'] or {}, b'', weight(path, method, **params), 'weight', {'orders': 1} if kind == 'submit' else {})
+        return Ask(kind, method, url, made['headers'] or {}, b'', weight(path, method, **params), 'weight', {'orders': 1} if kind == 'submit' else {}, order)
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #1d18bb88
 def order_type(i: Intent) -> str:
@@ -71,14 +71,14 @@ class Asks:
     "Every question this adapter has, as something that signs it anew for each attempt. `now` is the venue's time."
     def __init__(self, signer: Signer, now: Callable[[], Nanos]) -> None: self._signer, self._now = signer, now
 
-    def _make(self, kind: str, method: str, path: str, params: Mapping[str, object], signed: bool = True) -> Make:
-        return lambda address: self._signer.ask(kind, method, path, params, self._now() if signed else None)
+    def _make(self, kind: str, method: str, path: str, params: Mapping[str, object], signed: bool = True, order: str = '') -> Make:
+        return lambda address: self._signer.ask(kind, method, path, params, self._now() if signed else None, order)
 
     def public(self, path: str, **params: object) -> Make: return self._make('public', 'GET', path, params, signed=False)
     def query(self, path: str, **params: object) -> Make: return self._make('query', 'GET', path, params)
     def account(self) -> Make: return self._make('account', 'GET', 'account', {})
     def submit(self, i: Intent, code: str, name: str) -> Make:
-        return self._make('submit', 'POST', 'order', {**order_params(i, code), 'newClientOrderId': name})
+        return self._make('submit', 'POST', 'order', {**order_params(i, code), 'newClientOrderId': name}, order=name)
     def cancel(self, code: str, name: str) -> Make:
         return self._make('cancel', 'DELETE', 'order', {'symbol': code, 'origClientOrderId': name})
 

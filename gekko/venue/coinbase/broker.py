@@ -26,6 +26,7 @@ from .stream import CoinbaseDialect, Reach
 from .table import BARS_A_PAGE, GRANULARITY, VENUE, capabilities
 from .talk import Asking, all_orders, fills_since, find, get
 from ..wire.loop import Loop
+from ..wire.message import Stamp
 from ..wire.outbox import Outbox
 from ..wire.secret import Access
 
@@ -83,16 +84,17 @@ def _gated(approved: Approved) -> Order:
 
 # %% ../../../nbs/08_venue/coinbase/10_broker.ipynb #9edd4db2
 class Coinbase:
-    "Coinbase Advanced Trade, spot. Everything is synchronous, from one thread; I/O runs on `loop`. Not connected until `connect`."
+    "Coinbase Advanced Trade, spot. `may_send` is asked on the loop, last thing before each write leaves; `wake` is called whenever `drain` will have something. Everything is synchronous, from one thread; I/O runs on `loop`. Not connected until `connect`."
     name = VENUE
     own_quiet_s = QUIET_S
 
-    def __init__(self, access: Access, clock: Clock, *, timeout_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore) -> None:
+    def __init__(self, access: Access, clock: Clock, *, timeout_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore,
+                 may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None) -> None:
         if access.venue != VENUE: raise BadInput('access to another venue', expected=VENUE, found=access.venue)
-        self._link = Link(access, clock, timeout_s, on_metric)
+        self._link = Link(access, clock, timeout_s, on_metric, may_send)
         self.capabilities, self.loop = capabilities(), Loop(VENUE, self._on_error)
         self._access, self._clock, self._timeout_s, self._on_metric = access, clock, timeout_s, on_metric
-        self._outbox = Outbox(on_metric=on_metric)
+        self._outbox = Outbox(on_metric=on_metric, wake=wake)
         self._orders = work.Book(self._link, Roll(self._outbox.say), max(2, round(timeout_s) + 2), on_metric=on_metric)
         self._line: OwnLine | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -162,6 +164,7 @@ class Coinbase:
         else: self.loop.spawn(work.change(self._orders, o))
     def _not_now(self) -> str: return 'the venue is closed' if self._closed else '' if self._line is not None else 'the venue is not connected'
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
+    def stamps(self) -> list[Stamp]: return self._link.stamps()
 
     def order(self, client_id: str) -> Order | None:
         async def look() -> Order | None:

@@ -16,7 +16,7 @@ from .rest import LIFE_S, Call, Signer, products, server_time
 from .table import quotas, said_limits, user_ws
 from .talk import get
 from ..wire.http import Http
-from ..wire.message import Answer
+from ..wire.message import Answer, Stamp
 from ..wire.secret import Access
 from ..wire.throttle import Throttle
 
@@ -48,8 +48,8 @@ def _ignore(name: str, value: float) -> None: "Nobody listens."
 # %% ../../../nbs/08_venue/coinbase/09_link.ipynb #624f117b
 class Link:
     "Used on one event loop. `now` is the venue's time as far as its /time told; `halted` says why the key is refused; metrics are the wire's, and coinbase.clock_offset_s."
-    def __init__(self, access: Access, clock: Clock, timeout_s: float, on_metric: Callable[[str, float], None] = _ignore) -> None:
-        self._access, self._clock, self._timeout_s, self._on_metric = access, clock, timeout_s, on_metric
+    def __init__(self, access: Access, clock: Clock, timeout_s: float, on_metric: Callable[[str, float], None] = _ignore, may_send: Callable[[], bool] = lambda: True) -> None:
+        self._access, self._clock, self._timeout_s, self._on_metric, self._may_send = access, clock, timeout_s, on_metric, may_send
         self.offset, self.refreshed, self.halted, self.fault = 0, 0, '', ''
         self.signer = Signer(access.credentials, lambda: self.now() // SECOND)
         self.products: dict[str, Product] = {}
@@ -58,13 +58,14 @@ class Link:
 
     def now(self) -> Nanos: return self._clock.now() + self.offset
     def listed(self) -> Mapping[str, Product]: return self.products
+    def stamps(self) -> list[Stamp]: return self._http.stamps() if self._http is not None else []
     def health(self) -> dict[str, Any]: return self._http.health() if self._http is not None else {}
 
     @property
     def http(self) -> Http:
         if self._http is None:
             throttle = Throttle(quotas(), self._clock, (said_limits,), on_metric=self._on_metric)
-            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.signer.make(server_time()), on_metric=self._on_metric)
+            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.signer.make(server_time()), on_metric=self._on_metric, may_send=self._may_send)
         return self._http
     async def close(self) -> None:
         "Hang up. What is asked later opens anew."

@@ -143,5 +143,5 @@ class Signer:
             pen, self._life_s = self._pen, life_s
             pen.urls['api']['rest'] = address.rest.rstrip('/')
             said = pen.sign(call.path, ['v3', 'public' if call.public else 'private'], call.method, dict(call.params))
-            return Ask(call.kind, call.method, said['url'], said['headers'] or {}, (said['body'] or '').encode(), weight_class='public' if call.public else 'private')
+            return Ask(call.kind, call.method, said['url'], said['headers'] or {}, (said['body'] or '').encode(), weight_class='public' if call.public else 'private', order=str(call.params.get('client_order_id', '')))
         return ask

@@ -23,6 +23,7 @@ from .own import QUIET_S, OwnLine
 from .stream import OandaDialect
 from .table import GRANULARITY, VENUE, bar_length, capabilities
 from ..wire.loop import Loop
+from ..wire.message import Stamp
 from ..wire.outbox import Outbox
 from ..wire.secret import Access
 
@@ -77,17 +78,18 @@ async def working(link: Link, book: work.Book, live: bool, here: bool) -> list[O
 
 # %% ../../../nbs/08_venue/oanda/09_broker.ipynb #727bf4ad
 class Oanda:
-    "OANDA v20, one account. Everything is synchronous; I/O runs on `loop`. Not connected until `connect`."
+    "OANDA v20, one account. `may_send` is asked on the loop, last thing before each write leaves; `wake` is called whenever `drain` will have something. Everything is synchronous; I/O runs on `loop`. Not connected until `connect`."
     name = VENUE
     own_quiet_s = QUIET_S
     settle_s = SETTLE_S
 
-    def __init__(self, access: Access, clock: Clock, *, timeout_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore) -> None:
+    def __init__(self, access: Access, clock: Clock, *, timeout_s: float = 10.0, on_metric: Callable[[str, float], None] = _ignore,
+                 may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None) -> None:
         if access.venue != VENUE: raise BadInput('access to another venue', expected=VENUE, found=access.venue)
         self.capabilities, self.loop = capabilities(), Loop(VENUE, self._on_error)
-        self._link = Link(access, clock, timeout_s, on_metric)
+        self._link = Link(access, clock, timeout_s, on_metric, may_send)
         self._access, self._clock, self._timeout_s, self._on_metric = access, clock, timeout_s, on_metric
-        self._outbox, self._home = Outbox(on_metric=on_metric), ''
+        self._outbox, self._home = Outbox(on_metric=on_metric, wake=wake), ''
         self._orders = work.open_book(self._link, self._outbox.say, lambda: self._home, self.settle_s, on_metric)
         self._line: OwnLine | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -146,6 +148,7 @@ class Oanda:
         else: self.loop.spawn(work.change(self._orders, o))
     def _not_now(self) -> str: return 'the venue is closed' if self._closed else '' if self._line is not None else 'the venue is not connected'
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
+    def stamps(self) -> list[Stamp]: return self._link.stamps()
 
     @property
     def _live(self) -> bool: return self._line is not None and not self._closed

@@ -22,7 +22,7 @@ from .orders import get, history
 from .rest import Asks, Make, name_of, symbol_of
 from .table import BARS_A_PAGE, GRANULARITY, STALE, VENUE, bar_length, quotas
 from ..wire.http import Http
-from ..wire.message import Answer
+from ..wire.message import Answer, Stamp
 from ..wire.secret import Access
 from ..wire.throttle import Throttle
 
@@ -46,23 +46,24 @@ def _ignore(name: str, value: float) -> None: "Nobody listens."
 
 class Link:
     "Used on one event loop. `halted` says why the token is refused, `fault` what went wrong last where nobody waited for it; `rows` and `open` are the instruments, and which of them trade."
-    def __init__(self, access: Access, clock: Clock, timeout_s: float, on_metric: Callable[[str, float], None] = _ignore) -> None:
+    def __init__(self, access: Access, clock: Clock, timeout_s: float, on_metric: Callable[[str, float], None] = _ignore, may_send: Callable[[], bool] = lambda: True) -> None:
         self.asks, self.refreshed, self.halted, self.fault = Asks(access.credentials), 0, '', ''
         self.rows: dict[str, Listed] = {}
         self.open: dict[str, bool] = {}
-        self._access, self._clock, self._timeout_s, self._on_metric = access, clock, timeout_s, on_metric
+        self._access, self._clock, self._timeout_s, self._on_metric, self._may_send = access, clock, timeout_s, on_metric, may_send
         self._http: Http | None = None
         self._due, self._tasks = False, set[asyncio.Task[None]]()
 
     def now(self) -> Nanos: return self._clock.now()
     def listed(self) -> Mapping[str, Listed]: return self.rows
+    def stamps(self) -> list[Stamp]: return self._http.stamps() if self._http is not None else []
     def health(self) -> dict[str, Any]: return self._http.health() if self._http is not None else {}
 
     @property
     def http(self) -> Http:
         if self._http is None:
             throttle = Throttle(quotas(), self._clock, on_metric=self._on_metric)
-            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.asks.summary(), on_metric=self._on_metric)
+            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.asks.summary(), on_metric=self._on_metric, may_send=self._may_send)
         return self._http
     async def close(self) -> None:
         for t in self._tasks: t.cancel()

@@ -58,12 +58,12 @@ class Asks:
 
     def __repr__(self) -> str: return f'<asks of {self.root}>'
 
-    def _make(self, kind: str, method: str, path: str, params: Mapping[str, str] | None = None, body: Any = None, quota: str = 'requests') -> Make:
+    def _make(self, kind: str, method: str, path: str, params: Mapping[str, str] | None = None, body: Any = None, quota: str = 'requests', order: str = '') -> Make:
         url = path + (f'?{urlencode(params)}' if params else '')
         sent = b'' if body is None else msgspec.json.encode(body)
         def make(address: Address) -> Ask:
             headers = {'Authorization': f'Bearer {self._token.reveal()}', 'Accept-Datetime-Format': 'UNIX', **({'Content-Type': 'application/json'} if sent else {})}
-            return Ask(kind, method, url, headers, sent, weight_class=quota)
+            return Ask(kind, method, url, headers, sent, weight_class=quota, order=order)
         return make
 
     def account(self) -> Make: return self._make('account', 'GET', self.root)
@@ -84,7 +84,7 @@ class Asks:
     def since(self, after: int) -> Make: return self._make('query', 'GET', f'{self.root}/transactions/sinceid', {'id': str(max(after, 1))})
     def between(self, first: int, last: int) -> Make: return self._make('query', 'GET', f'{self.root}/transactions/idrange', {'from': str(first), 'to': str(last)})
 
-    def submit(self, specified: Mapping[str, Any]) -> Make: return self._make('submit', 'POST', f'{self.root}/orders', body={'order': specified})
+    def submit(self, specified: Mapping[str, Any]) -> Make: return self._make('submit', 'POST', f'{self.root}/orders', body={'order': specified}, order=str(specified['clientExtensions']['id']))
     def replace(self, order_id: str, specified: Mapping[str, Any]) -> Make: return self._make('submit', 'PUT', f'{self.root}/orders/{order_id}', body={'order': specified})
     def cancel(self, who: str) -> Make: return self._make('cancel', 'PUT', f'{self.root}/orders/{who}/cancel')
 

@@ -5,20 +5,21 @@
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #6741778b
 from __future__ import annotations
 import asyncio, random, ssl
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 import aiohttp, httpx2
 from ...domain.errors import GekkoError, Reject, Retry
 from ...domain.time import SECOND, Clock, Nanos
 from .breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerRules
 from .carry import Spoiled, Trip, build, carry, open_transport, raw, read_body, why
 from .hosts import Hosts
-from .message import KINDS, Answer, Ask, body_fault, full_url
+from .message import KINDS, Answer, Ask, Stamp, body_fault, full_url, stamped
 from .secret import Access, Address, Secret, masked
 from .socket import FRAME, Lines, Socket, make_session, open_socket
-from .sorting import WRITES, Unheard
+from .sorting import WRITES, Fenced, Unheard
 from .throttle import Cost, Throttle
 from .tls import client_context
 
@@ -48,6 +49,8 @@ class Way:
     attempts: int = 3
     secrets: tuple[Secret, ...] = ()
     on_metric: Callable[[str, float], None] = _ignore
+    may_send: Callable[[], bool] = lambda: True
+    stamps: deque[Stamp] = field(default_factory=lambda: deque(maxlen=100_000))
     seats: dict[str, asyncio.Semaphore] = field(default_factory=lambda: {kind: asyncio.Semaphore(SEATS) for kind in KINDS - WRITES - {'stream'}})
 
     def left_s(self, ends: Nanos) -> float: return max(0.0, (ends - self.clock.monotonic()) / SECOND)
@@ -84,13 +87,15 @@ def _unusable(answer: Answer) -> str:
 def _excerpt(answer: Answer, secrets: tuple[Secret, ...]) -> str: return masked(answer.body[:500].decode('utf-8', 'replace'), secrets)
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #d43f1513
-async def _once(way: Way, ask: Ask, address: Address, left_s: float, more: bool = False) -> tuple[Answer | None, Retry | None]:
+async def _once(way: Way, ask: Ask, address: Address, left_s: float, more: bool = False) -> tuple[Answer | None, GekkoError | None]:
     "One attempt at one address: an answer, or what to raise. While another may follow, connecting gets half of the time, and so does the answer of a read."
     part_s, trip, began = left_s / 2 if more else left_s, Trip(way.clock), way.clock.monotonic()
+    if ask.write and not way.may_send(): return None, Fenced('this process has no right to send any more', unsent=True)
     answer = await carry(way.transport, ask, address, trip, min(way.connect_s, part_s), left_s if ask.write else part_s)
     if answer is None:
         way.hosts.failed(address, trip.fault)
         return None, (Unheard if ask.write and trip.left else Retry)(f'{ask.what} at {address.rest}: {trip.fault}')
+    if (stamp := stamped(ask, answer)) is not None: way.stamps.append(stamp)
     way.on_metric(f'http.latency_s.{ask.kind}', (way.clock.monotonic() - began) / SECOND)
     asked = way.throttle.heard(answer.headers, answer.status, ask.costs, ask.kind == 'cancel')
     if answer.status in (418, 429):
@@ -102,10 +107,10 @@ async def _once(way: Way, ask: Ask, address: Address, left_s: float, more: bool 
     return answer, None
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #626adfd6
-async def _attempt(way: Way, make: Make, ends: Nanos) -> tuple[Answer | None, Retry | None]:
+async def _attempt(way: Way, make: Make, ends: Nanos) -> tuple[Answer | None, GekkoError | None]:
     "Try addresses in turn: an answer, or what to raise."
-    places, trouble = way.hosts.order(), None
-    answer: Answer | None = None
+    places = way.hosts.order()
+    answer, trouble = cast(Answer | None, None), cast(GekkoError | None, None)
     tries = max(way.attempts, 2 * len(places)) if len(places) > 1 else way.attempts      # each place twice, since a kept connection may have died
     for n in range(tries):
         address = places[n % len(places)]
@@ -115,7 +120,7 @@ async def _attempt(way: Way, make: Make, ends: Nanos) -> tuple[Answer | None, Re
         except Retry as e: return None, trouble or Retry(e.message, after_s=e.after_s, unsent=True)
         if n: way.on_metric(f'http.retries.{ask.kind}', 1.0)
         answer, trouble = await _once(way, ask, address, way.left_s(ends), n + 1 < (len(places) if ask.write else tries))
-        if trouble is None or isinstance(trouble, Unheard): break
+        if not isinstance(trouble, Retry) or isinstance(trouble, Unheard): break
         if ask.write and (n + 1 >= len(places) or trouble.values.get('answered')): break
         if not ask.write and trouble.after_s is not None and trouble.after_s > way.left_s(ends): break
     return answer, trouble
@@ -165,12 +170,12 @@ class Http:
     Metrics: http.latency_s.KIND, http.retries.KIND, http.failures.KIND, http.unheard.KIND, breaker.KIND (0 closed, 1 half-open, 2 open),
     hosts.switched (0 back to the primary, else the number of the backup), and the throttle's own when it is made here."""
     def __init__(self, access: Access, clock: Clock, *, throttle: Throttle | None = None, rules: BreakerRules = BreakerRules(), timeout_s: float = 10.0, connect_s: float = 4.0,
-                 attempts: int = 3, failover_after: int = 3, probe: Make = _knock, probe_every_s: float = 5.0, on_metric: Callable[[str, float], None] = _ignore, seed: int = 0) -> None:
+                 attempts: int = 3, failover_after: int = 3, probe: Make = _knock, probe_every_s: float = 5.0, on_metric: Callable[[str, float], None] = _ignore, seed: int = 0, may_send: Callable[[], bool] = lambda: True) -> None:
         self.throttle = throttle if throttle is not None else Throttle((), clock, on_metric=on_metric)
         self.hosts = Hosts(access.addresses, clock, failover_after, probe_every_s, self._moved)
         self.timeout_s, self._rules, self._probe, self._probe_every_s, self._on_metric, self._clock = timeout_s, rules, probe, probe_every_s, on_metric, clock
         self._context = client_context(access.ca)
-        self._way = Way(open_transport(self._context), self.hosts, self.throttle, clock, random.Random(seed), connect_s, attempts, access.credentials.secrets(), on_metric)
+        self._way = Way(open_transport(self._context), self.hosts, self.throttle, clock, random.Random(seed), connect_s, attempts, access.credentials.secrets(), on_metric, may_send)
         self._session: aiohttp.ClientSession | None = None
         self._probing: asyncio.Task[None] | None = None
         self._breakers: dict[str, Breaker] = {}
@@ -189,7 +194,7 @@ class Http:
     def _moved(self, address: Address, reason: str) -> None: self._on_metric('hosts.switched', float(self.hosts.addresses.index(address)))
 
     async def ask(self, make: Make, timeout_s: float | None = None) -> Answer:
-        "The venue's answer, of any status but 3xx, 418, 429 and 5xx. Retry: surely not processed, or only read. Unheard: a write that may have been."
+        "The venue's answer, of any status but 3xx, 418, 429 and 5xx. Retry: surely not processed, or only read. Unheard: a write that may have been. Fenced: a write, and `may_send` said no as it was about to leave."
         kind = make(self.hosts.current).kind
         era = self.breaker(kind).allow()
         answer: Answer | None = None
@@ -248,6 +253,11 @@ class Http:
     def _unopened(self, address: Address, e: Retry, cost: Cost | None) -> None:
         self.hosts.failed(address, e.message)
         if (status := e.values.get('status')) in (418, 429): self.throttle.heard({}, status, cost)
+
+    def stamps(self) -> list[Stamp]:
+        "Of the submits answered since the last call, oldest first. From any thread."
+        waiting = self._way.stamps
+        return [waiting.popleft() for _ in range(len(waiting))]
 
     def health(self) -> dict[str, Any]:
         "Address in use, breakers and throttle: plain values for a report, readable from any thread."

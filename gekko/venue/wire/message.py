@@ -16,7 +16,7 @@ from .secret import Address
 from .sorting import WRITES, Unheard
 
 # %% auto #0
-__all__ = ['KINDS', 'LIMIT', 'Ask', 'full_url', 'body_fault', 'Answer']
+__all__ = ['KINDS', 'LIMIT', 'Ask', 'full_url', 'body_fault', 'Answer', 'Stamp', 'stamped']
 
 # %% ../../../nbs/08_venue/wire/07_message.ipynb #78f89c57
 KINDS = frozenset({'public', 'query', 'account', 'submit', 'cancel', 'stream'})
@@ -24,7 +24,7 @@ KINDS = frozenset({'public', 'query', 'account', 'submit', 'cancel', 'stream'})
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ask:
-    "One request, signed and ready. `url`: whole, or a path from '/' on, put behind the address's base. `cost` counts in `weight_class`, `also` in further classes."
+    "One request, signed and ready. `url`: whole, or a path from '/' on, put behind the address's base. `cost` counts in `weight_class`, `also` in further classes. `order`: the client id of the order that a submit makes."
     kind: str
     method: str
     url: str
@@ -33,6 +33,7 @@ class Ask:
     cost: int = 1
     weight_class: str = ''
     also: Mapping[str, int] = field(default_factory=dict)
+    order: str = ''
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS: raise BadInput('kind of a request', expected=', '.join(sorted(KINDS)), found=repr(self.kind))
@@ -95,3 +96,15 @@ class Answer:
             try: return _DECODER.decode(self.body)
             except (msgspec.DecodeError, RecursionError, ArithmeticError, ValueError) as e: fault = f'not JSON: {type(e).__name__}'
         raise (Unheard if self.kind in WRITES else Retry)(f'{self.what or "answer"}: {fault}, status {self.status}', status=self.status)
+
+# %% ../../../nbs/08_venue/wire/07_message.ipynb #504b4339
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    "A submit that was answered: when its first byte was handed to the socket, and when the whole answer was in hand, by our clock (ns UTC)."
+    client_id: str
+    sent: Nanos
+    heard: Nanos
+
+def stamped(ask: Ask, answer: Answer) -> Stamp | None:
+    "The stamp of an answered submit; None for anything else."
+    return Stamp(ask.order, answer.sent, answer.received) if ask.order else None

@@ -13,6 +13,7 @@ __all__ = ['Outbox']
 
 # %% ../../../nbs/08_venue/wire/09_outbox.ipynb #6d2b75fb
 def _ignore(name: str, value: float) -> None: "Nobody listens."
+def _asleep() -> None: "Nobody waits to be woken."
 
 def _same(a: Fill, b: Fill) -> bool:
     "Whether two reports of one fill agree on what moves money. Times and maker flags differ between a venue's stream and its REST."
@@ -20,9 +21,10 @@ def _same(a: Fill, b: Fill) -> bool:
 
 # %% ../../../nbs/08_venue/wire/09_outbox.ipynb #dff11b27
 class Outbox:
-    "A thread-safe queue of order events that says each fill once. `keep`: how many fills it remembers for that. Metrics: outbox.duplicate_fills, outbox.conflicts."
-    def __init__(self, keep: int = 200_000, on_metric: Callable[[str, float], None] = _ignore) -> None:
-        self._lock, self._waiting, self._on_metric = threading.Condition(), list[OrderEvent](), on_metric
+    """A thread-safe queue of order events that says each fill once. `keep`: how many fills it remembers for that. `wake`: called after each event
+    that `drain` will have, in the thread that said it, outside the lock; it must be quick. Metrics: outbox.duplicate_fills, outbox.conflicts."""
+    def __init__(self, keep: int = 200_000, on_metric: Callable[[str, float], None] = _ignore, wake: Callable[[], None] = _asleep) -> None:
+        self._lock, self._waiting, self._on_metric, self._wake = threading.Condition(), list[OrderEvent](), on_metric, wake
         self._known: dict[tuple[str, str], Fill] = {}
         self._keep, self.duplicates = keep, 0
         self.conflicts: list[tuple[Fill, Fill]] = []
@@ -34,7 +36,8 @@ class Outbox:
             if fresh:
                 self._waiting.append(event)
                 self._lock.notify_all()
-        if not fresh: self._on_metric('outbox.duplicate_fills', 1.0)
+        if fresh: self._wake()
+        else: self._on_metric('outbox.duplicate_fills', 1.0)
         return fresh
 
     def _first(self, fill: Fill) -> bool:

@@ -11,7 +11,7 @@ from ...domain.errors import GekkoError, Halt, Reject, Retry
 from ...domain.show import esc, table
 
 # %% auto #0
-__all__ = ['WRITES', 'Reaction', 'Unheard', 'Rule', 'by_status', 'ErrorTable', 'error_of']
+__all__ = ['WRITES', 'Reaction', 'Unheard', 'Fenced', 'Rule', 'by_status', 'ErrorTable', 'error_of']
 
 # %% ../../../nbs/08_venue/wire/02_sorting.ipynb #10aacf75
 class Reaction(Enum):
@@ -24,6 +24,9 @@ class Reaction(Enum):
 # %% ../../../nbs/08_venue/wire/02_sorting.ipynb #acc5dcd8
 class Unheard(Retry):
     "The request may have reached the venue: its outcome is not known. It must be looked up, and never be sent again blindly."
+
+class Fenced(Reject):
+    "Nothing was sent: this process has lost its right to write. Asking again won't help it; whoever holds the right now decides."
 
 # %% ../../../nbs/08_venue/wire/02_sorting.ipynb #9cfd8dfb
 @dataclass(frozen=True, slots=True)
