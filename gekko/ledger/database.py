@@ -14,22 +14,24 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from ..domain.errors import BadInput, Halt
 from .events import canonical
+from .server import connect, masked, server_fault
 
 # %% auto #0
-__all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'address', 'file_of', 'engine', 'prepare',
-           'check_version', 'fault', 'reading', 'writing', 'identity']
+__all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'snapshots', 'address', 'file_of', 'shown',
+           'engine', 'version', 'prepare', 'check_version', 'fault', 'reading', 'writing', 'identity']
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f060e09f
-VERSION = 1
+VERSION = 2
 "The schema this code writes. A database that carries a larger number is left alone."
 metadata = sa.MetaData()
-def _key(name: str) -> sa.Column[str]: return sa.Column(name, sa.String(64), primary_key=True)
-def _text(name: str, size: int = 64) -> sa.Column[str]: return sa.Column(name, sa.String(size), nullable=False)
-def _long(name: str) -> sa.Column[str]: return sa.Column(name, sa.Text, nullable=False)
+def _bytewise(kind: sa.String) -> sa.String: return kind.with_variant(sa.Text(collation='C'), 'postgresql')
+def _key(name: str) -> sa.Column[str]: return sa.Column(name, _bytewise(sa.String(64)), primary_key=True)
+def _text(name: str, size: int = 64) -> sa.Column[str]: return sa.Column(name, _bytewise(sa.String(size)), nullable=False)
+def _long(name: str) -> sa.Column[str]: return sa.Column(name, _bytewise(sa.Text()), nullable=False)
 def _int(name: str) -> sa.Column[int]: return sa.Column(name, sa.BigInteger, nullable=False)
 def _json(name: str) -> sa.Column[Any]: return sa.Column(name, sa.JSON, nullable=False)
 
@@ -37,13 +39,15 @@ schema = sa.Table('schema', metadata, sa.Column('version', sa.Integer, primary_k
 entries = sa.Table('entries', metadata, _key('account'), sa.Column('seq', sa.BigInteger, primary_key=True, autoincrement=False), _int('ts'), _int('epoch'),
                    _text('kind', 32), _text('run'), _long('body'), _text('prev'), _text('hash'), sqlite_with_rowid=False)
 
-# %% ../../nbs/07_ledger/01_database.ipynb #b8de6b7b
+# %% ../../nbs/07_ledger/01_database.ipynb #b8cfccf8
 heads = sa.Table('heads', metadata, _key('account'), _int('seq'), _int('epoch'), _text('hash'))
 leases = sa.Table('leases', metadata, _key('account'), _text('holder', 128), _int('epoch'), _int('taken'), _int('expires'))
 runs = sa.Table('runs', metadata, _key('run_id'), _text('lineage'), _long('notebook'), _text('mode', 16), _text('account'), _text('state', 16),
                 _json('params'), _text('commit'), _text('notebook_hash'), _text('lock_hash'), _text('data_version'), _int('seed'), _json('model_digests'),
                 _int('desk_epoch'), _json('metrics'), _long('exit_reason'), _int('created'), _int('started'), _int('ended'), _long('executed'),
                 _long('journal_url'), _text('journal_head'), _json('spec'))
+snapshots = sa.Table('snapshots', metadata, _key('account'), sa.Column('seq', sa.BigInteger, primary_key=True, autoincrement=False), _text('hash'),
+                     sa.Column('body', sa.LargeBinary, nullable=False), _text('digest'), _int('made'))
 
 # %% ../../nbs/07_ledger/01_database.ipynb #42a28f4e
 def address(url: str) -> sa.URL:
@@ -52,14 +56,22 @@ def address(url: str) -> sa.URL:
     if '://' not in url: return sa.URL.create('sqlite', database=url)
     try: parsed = sa.make_url(url)
     except (SQLAlchemyError, ValueError): raise BadInput('not a database URL', expected='as sqlite:///path/to/ledger.db', found=f'{url.partition("://")[0]}://…') from None    # the rest may hold a password
-    return parsed.set(database=parsed.database or ':memory:') if parsed.get_backend_name() == 'sqlite' else parsed
+    if (backend := parsed.get_backend_name()) in ('postgresql', 'postgres'): return parsed.set(drivername='postgresql+psycopg')
+    if backend != 'sqlite': raise BadInput('no driver for this database', expected='sqlite or postgresql', found=backend)
+    return parsed.set(database=parsed.database or ':memory:')
 
 def file_of(url: str) -> Path | None:
     "The SQLite file behind the address; None for a memory or another database."
     a = address(url)
     return Path(a.database) if a.get_backend_name() == 'sqlite' and a.database and a.database != ':memory:' else None
 
+def shown(url: str) -> str:
+    "The address as a message may show it: the file's path, or the server without the password."
+    return masked(at) if (at := address(url)).get_backend_name() == 'postgresql' else at.database or url
+
 # %% ../../nbs/07_ledger/01_database.ipynb #ba5d31b2
+_CODEC: dict[str, Any] = dict(json_serializer=lambda x: str(canonical(x), 'utf-8'), json_deserializer=msgspec.json.decode, poolclass=NullPool)
+
 @lru_cache(maxsize=64)      # an engine holds nothing open, and keeps the statements that were compiled for it
 def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool, raw: bool) -> sa.Engine:
     path = file_of(url)
@@ -73,38 +85,45 @@ def _sqlite(url: str, write: bool, durable: bool, busy_ms: int, create: bool, ra
             c.execute(f'PRAGMA synchronous={"FULL" if durable else "OFF"}')
             c.execute(f'PRAGMA fullfsync={int(durable)}')      # macOS: fsync alone stops at the drive's own cache
         return c
-    engine = sa.create_engine('sqlite://', creator=connect, poolclass=NullPool, json_serializer=_to_json, json_deserializer=msgspec.json.decode)
+    engine = sa.create_engine('sqlite://', creator=connect, execution_options={'new': 'plain' if not path else 'made' if create else 'refused'}, **_CODEC)
     event.listen(engine, 'begin', lambda c: c.exec_driver_sql('BEGIN IMMEDIATE' if write else 'BEGIN'))
     return engine
 
-@lru_cache(maxsize=8)
-def _server(at: sa.URL) -> sa.Engine: return sa.create_engine(at, json_serializer=_to_json, json_deserializer=msgspec.json.decode)
-
-def _to_json(x: Any) -> str: return str(canonical(x), 'utf-8')
+@lru_cache(maxsize=64)
+def _postgres(url: str, write: bool, durable: bool, busy_ms: int, create: bool, raw: bool) -> sa.Engine:
+    at = address(url)
+    return sa.create_engine('postgresql+psycopg://', creator=lambda: connect(at, write=write, durable=durable, busy_ms=busy_ms, raw=raw),
+                            execution_options={'new': 'made' if create else 'refused'}, **_CODEC)
 
 # %% ../../nbs/07_ledger/01_database.ipynb #e68213f6
 def engine(url: str, *, write: bool = False, durable: bool = True, busy_ms: int = 2000, create: bool = True, raw: bool = False) -> sa.Engine:
     """An engine for readers, or for a writer. `durable`: a commit that returned survives a power cut. `busy_ms`: how long to wait for another writer.
-    `create`: make a missing file. `raw`: let text through that is not UTF-8."""
-    at = address(url)
-    if at.get_backend_name() == 'sqlite': return _sqlite(url, write, durable, busy_ms, create, raw)
-    try: return _server(at)
-    except (NoSuchModuleError, ImportError) as e: raise BadInput('no driver for this database', expected='sqlite, or an installed driver', found=f'{at.get_backend_name()} ({e})') from None
+    `create`: make a missing ledger. `raw`: let text through that is not UTF-8."""
+    return (_sqlite if address(url).get_backend_name() == 'sqlite' else _postgres)(url, write, durable, busy_ms, create, raw)
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f4b3dd67
+def version(c: sa.Connection) -> int | None:
+    "The schema that the database carries; None when it carries none."
+    return c.execute(sa.select(sa.func.max(schema.c.version))).scalar() if sa.inspect(c).has_table('schema') else None
+
 def prepare(c: sa.Connection) -> None:
-    "Make the tables where there are none, inside the open transaction; refuse a newer schema."
-    if not sa.inspect(c).has_table('schema'):
+    "Make the tables, or bring them up to date, inside the open transaction; refuse a newer schema. A ledger that was there before and is not now is not made again."
+    if (found := version(c)) == VERSION: return
+    new = c.get_execution_options().get('new')
+    if found is None and new == 'plain':
         metadata.create_all(c, checkfirst=False)
         c.execute(schema.insert().values(version=VERSION))
+    elif (found is None and new == 'made') or (found is not None and 1 <= found < VERSION):
+        from gekko.ledger.migrations import upgrade
+        upgrade(c, to=VERSION)
     check_version(c)
 
-def check_version(c: sa.Connection) -> None:
-    "BadInput unless the database carries a schema that this code knows."
-    if not sa.inspect(c).has_table('schema'): raise BadInput('not a ledger', expected='a database with a schema row', found='none')
-    found = c.execute(sa.select(sa.func.max(schema.c.version))).scalar()
-    if isinstance(found, int) and 1 <= found <= VERSION: return
-    raise BadInput('a ledger from a newer gekko' if isinstance(found, int) and found > VERSION else 'a ledger of no known schema', expected=f'schema {VERSION} or older', found=found)
+def check_version(c: sa.Connection) -> int:
+    "The schema's number. BadInput unless it is one that this code knows."
+    found = version(c)
+    if found is not None and 1 <= found <= VERSION: return found
+    if found is None: raise BadInput('not a ledger', expected='a database with a schema row', found='none')
+    raise BadInput('a ledger from a newer gekko' if found > VERSION else 'a ledger of no known schema', expected=f'schema {VERSION} or older', found=found)
 
 # %% ../../nbs/07_ledger/01_database.ipynb #6a527826
 _FAULTS = {'BUSY': 'locked', 'LOCKED': 'locked', 'FULL': 'full', 'READONLY': 'read-only', 'CORRUPT': 'corrupt', 'NOTADB': 'corrupt', 'CONSTRAINT': 'corrupt'}
@@ -112,7 +131,8 @@ _FAULTS = {'BUSY': 'locked', 'LOCKED': 'locked', 'FULL': 'full', 'READONLY': 're
 def fault(e: BaseException) -> str:
     "What is wrong with the database, as the operator would say it: locked, full, read-only, corrupt or gone."
     orig = e.orig if isinstance(e, DBAPIError) and e.orig is not None else e
-    if 'decode to UTF-8' in str(orig): return 'corrupt'
+    if isinstance(orig, UnicodeDecodeError) or 'decode to UTF-8' in str(orig): return 'corrupt'
+    if hasattr(orig, 'sqlstate'): return server_fault(orig)
     name = str(getattr(orig, 'sqlite_errorname', '')).removeprefix('SQLITE_')
     return _FAULTS.get(name.split('_')[0], 'gone')
 
@@ -125,7 +145,7 @@ def reading(url: str, raw: bool = False) -> Iterator[sa.Connection]:
         with engine(url, raw=raw).begin() as c:
             check_version(c)
             yield c
-    except SQLAlchemyError as e: raise BadInput(f'the ledger cannot be read: {fault(e)}', expected='a ledger', found=str(file_of(url) or address(url))) from e
+    except (SQLAlchemyError, UnicodeDecodeError) as e: raise BadInput(f'the ledger cannot be read: {fault(e)}', expected='a ledger', found=shown(url)) from e
 
 # %% ../../nbs/07_ledger/01_database.ipynb #9842627a
 @contextmanager
@@ -134,7 +154,10 @@ def writing(url: str, what: str, busy_ms: int = 2000, create: bool = True) -> It
     if str(address(url)).startswith('sqlite') and not file_of(url): raise BadInput(f'{what} must outlive this process', expected='a ledger in a file', found=url)
     try:
         with engine(url, write=True, busy_ms=busy_ms, create=create).begin() as c:
-            prepare(c)
+            try: prepare(c)
+            except BadInput:
+                if create: raise
+                raise Halt(f'{what} cannot be written: the ledger is gone', reason='gone') from None
             yield c
     except SQLAlchemyError as e: raise Halt(f'{what} cannot be written: the ledger is {fault(e)}', reason=fault(e)) from e
 
