@@ -12,7 +12,7 @@ import msgspec
 from ..domain.errors import BadInput, GekkoError, Halt, Reject, Retry
 from ..domain.market import Bar, Quote, Trade
 from ..domain.money import ZERO
-from ..domain.order import Fill, Intent, Order, OrderType, Side
+from ..domain.order import Fill, Intent, Order
 from ..domain.time import Nanos
 
 # %% auto #0
@@ -207,7 +207,7 @@ class PositionLine(msgspec.Struct, frozen=True):
     value: Decimal | None
     unrealised: Decimal | None
     realised: Decimal
-    realised_today: Decimal
+    realised_today: Decimal | None
     fees: Decimal
     share: Decimal | None
     buys: Decimal
