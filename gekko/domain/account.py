@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from .errors import BadInput
 from .instrument import Instrument
-from .money import EXACT, ZERO, cash, plain, total
+from .money import EXACT, ZERO, cash, plain, to_step, total
 from .order import Fill, Side
 from .position import Position, trade
 from .show import COOL, brief, card, esc, table
 from .time import Nanos
 
 # %% auto #0
-__all__ = ['Account', 'deposit', 'settle', 'Funding', 'fund', 'adopt', 'equity', 'Pnl', 'pnl']
+__all__ = ['Account', 'deposit', 'settle', 'Funding', 'fund', 'adopt', 'correct', 'correct_position', 'equity', 'Pnl', 'pnl']
 
 # %% ../../nbs/00_domain/07_account.ipynb #ab488fe4
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,25 @@ def adopt(account: Account, instrument: Instrument, qty: Decimal, price: Decimal
     if account.qty(instrument.symbol): raise BadInput(f'{instrument.symbol}: a position brought in on top of one held', expected='none in the books', found=account.qty(instrument.symbol))
     before = account.positions.get(instrument.symbol) or Position(instrument.symbol, multiplier=instrument.multiplier, currency=instrument.quote)
     return replace(account, positions={**account.positions, instrument.symbol: replace(before, qty=qty, cost=instrument.notional(qty, price))})
+
+# %% ../../nbs/00_domain/07_account.ipynb #99da63b2
+_COST_STEP = Decimal('1e-12')
+
+def correct(account: Account, amount: Decimal, currency: str = '') -> Account:
+    "The account with `amount` of a currency, whatever it had: the venue's word, accepted."
+    return replace(account, cash={**account.cash, currency or account.currency: amount})
+
+def correct_position(account: Account, instrument: Instrument, qty: Decimal, price: Decimal) -> Account:
+    "The account holding `qty`, whatever it held: what is gone leaves at average cost, what is found comes in at `price`."
+    before = account.positions.get(instrument.symbol) or Position(instrument.symbol, multiplier=instrument.multiplier, currency=instrument.quote)
+    return replace(account, positions={**account.positions, instrument.symbol: replace(before, qty=qty, cost=_corrected_cost(before, instrument, qty, price))})
+
+def _corrected_cost(p: Position, instrument: Instrument, qty: Decimal, price: Decimal) -> Decimal:
+    held, left = p.qty.copy_abs(), qty.copy_abs()
+    if not left: return ZERO
+    if not held or p.qty.is_signed() != qty.is_signed(): return instrument.notional(qty, price)
+    if left > held: return EXACT.add(p.cost, instrument.notional(EXACT.subtract(qty, p.qty), price))
+    return to_step(EXACT.divide(EXACT.multiply(p.cost, left), held), _COST_STEP) if left < held else p.cost
 
 # %% ../../nbs/00_domain/07_account.ipynb #724179dd
 def _rate(account: Account, currency: str, rates: Mapping[str, Decimal]) -> Decimal:
