@@ -5,7 +5,7 @@
 # %% ../../nbs/00_domain/05_order.ipynb #da31731b
 from __future__ import annotations
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 from enum import Enum
 from .errors import BadInput
 from .money import EXACT, ZERO, plain
@@ -63,6 +63,7 @@ class Intent:
     venue: str = ''      # the member venue that a routed leg goes to
 
     def __post_init__(self) -> None:
+        if type(self.side) is not Side or type(self.type) is not OrderType or type(self.tif) is not TimeInForce: _word(self)
         if not _positive(self.qty): raise BadInput(f'{self.symbol}: order size', expected='a positive, finite Decimal', found=repr(self.qty))
         needs_limit, needs_stop = _NEEDS[self.type]
         if needs_limit or self.limit is not None: _price(self, 'limit', self.limit, needs_limit)
@@ -76,6 +77,11 @@ class Intent:
 _NEEDS = {OrderType.MARKET: (False, False), OrderType.LIMIT: (True, False), OrderType.STOP: (False, True), OrderType.STOP_LIMIT: (True, True)}
 
 def _positive(x: object) -> bool: return isinstance(x, Decimal) and x.is_finite() and x > ZERO
+
+def _word(i: Intent) -> None:
+    "The text 'buy' equals Side.BUY and is not it, so that a purchase said as text could be taken for a sale."
+    for name, x, kind in (('side', i.side, Side), ('type', i.type, OrderType), ('time in force', i.tif, TimeInForce)):
+        if type(x) is not kind: raise BadInput(f'{i.symbol}: {name} of an order', expected=' '.join(str(k) for k in kind), found=repr(x))
 
 def _price(i: Intent, name: str, p: Decimal | None, needed: bool) -> None:
     if needed and not _positive(p): raise BadInput(f'{i.symbol}: a {i.type.value} order needs a {name} price', expected='a positive, finite Decimal', found=repr(p))
@@ -228,6 +234,7 @@ class Order:
     reason: str = ''
     conflict: str = ''
     unheard: Lost | None = None
+    amended: tuple[Nanos, Nanos, Nanos] = (0, 0, 0)     # when the venue changed size, limit and stop, as far as was heard
 
     @property
     def symbol(self) -> str: return self.intent.symbol
@@ -285,26 +292,47 @@ def _stands(order: Order, state: OrderState, venue_id: str) -> Order:
     "The order in another state, with the doubt about it gone. Written out, because `replace` takes three times as long."
     cancelling = order.cancelling and (order.unheard is None or order.unheard.what == 'submit')
     return Order(order.client_id, order.intent, state, order.filled, order.paid, order.fees, venue_id, order.fill_ids,
-                 cancelling, '' if order.state is _S.UNKNOWN else order.reason, order.conflict, None)
+                 cancelling, '' if order.state is _S.UNKNOWN else order.reason, order.conflict, None, order.amended)
 
 # %% ../../nbs/00_domain/05_order.ipynb #467e6a77
+_TRUE = Context(prec=EXACT.prec, Emin=EXACT.Emin, Emax=EXACT.Emax, traps=[Inexact, InvalidOperation, Overflow])
+
 def _noted(order: Order, conflict: str) -> Order:
     if conflict in order.conflict: return order
     return replace(order, conflict=f'{order.conflict}; {conflict}' if order.conflict else conflict)
 
+def _real(x: Decimal) -> bool: return _positive(x) and -40 < x.adjusted() < 40
+
+def _odd(order: Order, fill: Fill) -> str:
+    "Why no order like this can have traded so, or ''."
+    if fill.side is not order.intent.side or fill.symbol != order.intent.symbol: return f'fill {fill.fill_id} is a {fill.side.value} of {fill.symbol}'
+    if not _real(fill.qty): return f'fill {fill.fill_id} of {fill.qty}'
+    if not (fill.price.is_finite() and fill.fee.is_finite()): return f'fill {fill.fill_id} at {fill.price}, fee {fill.fee}'
+    return ''
+
+# %% ../../nbs/00_domain/05_order.ipynb #149f77ed
+def _sums(order: Order, fill: Fill) -> tuple[Decimal, Decimal, Decimal] | None:
+    "Filled, paid and fees with `fill`; None when they, or what is then left, would have more digits than exact sums have."
+    add = _TRUE.add
+    try:
+        filled = add(order.filled, fill.qty)
+        if filled <= order.intent.qty: _TRUE.subtract(order.intent.qty, filled)
+        return filled, add(order.paid, _TRUE.multiply(fill.qty, fill.price)), add(order.fees, fill.fee)
+    except DecimalException: return None
+
+# %% ../../nbs/00_domain/05_order.ipynb #a0b5cd50
 def _fill(order: Order, fill: Fill) -> Order:
     if fill.fill_id in order.fill_ids: return order
     intent = order.intent
-    if fill.side is not intent.side or fill.symbol != intent.symbol: return _noted(order, f'fill {fill.fill_id} is a {fill.side.value} of {fill.symbol}')
-    if not fill.qty > ZERO: return _noted(order, f'fill {fill.fill_id} of {fill.qty}')
-    filled = EXACT.add(order.filled, fill.qty)
-    if filled > intent.qty: return _noted(order, f'overfill: {filled} of {intent.qty} by fill {fill.fill_id}')
-    last = filled == intent.qty
+    if why := _odd(order, fill): return _noted(order, why)
+    if (sums := _sums(order, fill)) is None: return _noted(order, f'fill {fill.fill_id} of {fill.qty} at {fill.price} cannot be added exactly')
+    if sums[0] > intent.qty: return _noted(order, f'overfill: {sums[0]} of {intent.qty} by fill {fill.fill_id}')
+    last = sums[0] == intent.qty
     state, unheard = _moved(order, 'last fill' if last else 'part fill'), order.unheard
     if unheard is not None and (last or unheard.what == 'submit'): unheard = None
     elif unheard is not None: state = order.state
-    after = Order(order.client_id, intent, state, filled, EXACT.add(order.paid, EXACT.multiply(fill.qty, fill.price)), EXACT.add(order.fees, fill.fee), order.venue_id,
-                  order.fill_ids | {fill.fill_id}, order.cancelling and not last, '' if order.unheard and not unheard else order.reason, order.conflict, unheard)
+    after = Order(order.client_id, intent, state, *sums, order.venue_id, order.fill_ids | {fill.fill_id}, order.cancelling and not last,
+                  '' if order.unheard and not unheard else order.reason, order.conflict, unheard, order.amended)
     return _noted(after, 'filled after a rejection') if order.state is _S.REJECTED else after
 
 # %% ../../nbs/00_domain/05_order.ipynb #e3ecff7f
@@ -323,13 +351,35 @@ def _lost(order: Order, event: Lost) -> Order:
     return replace(order, state=_S.UNKNOWN, unheard=event, cancelling=order.cancelling or event.what != 'submit', reason=f'{event.what} not heard')
 
 # %% ../../nbs/00_domain/05_order.ipynb #d3c5b6f3
+def _changed(order: Order, event: Amended) -> Intent | None:
+    "The intent with what `event` says and no later word has changed again; None when nothing in it is new. BadInput for what no order can become."
+    i, at = order.intent, order.amended
+    qty, limit, stop = (x if x is not None and event.ts >= t else None for x, t in zip((event.qty, event.limit, event.stop), at))
+    if qty is limit is stop is None: return None
+    if not all(x is None or _real(x) for x in (qty, limit, stop)): raise BadInput('an order as no market has it', expected='sizes and prices', found=repr(event))
+    return replace(i, qty=i.qty if qty is None else qty, limit=i.limit if limit is None else limit, stop=i.stop if stop is None else stop)
+
+def _explained(conflict: str) -> str:
+    "What is left of a conflict when the venue has told another size."
+    return '; '.join(x for x in conflict.split('; ') if not x.startswith(('overfill', 'amended to')))
+
+# %% ../../nbs/00_domain/05_order.ipynb #52315fe2
 def _amended(order: Order, event: Amended) -> Order:
-    "The order with what the venue changed. A size below what has traded already contradicts itself; one equal to it ends the order."
-    i = order.intent
-    if event.qty is not None and event.qty < order.filled: return _noted(order, f'amended to {event.qty} after fills of {order.filled}')
-    intent = replace(i, qty=event.qty or i.qty, limit=event.limit or i.limit, stop=event.stop or i.stop)
-    after = order if intent == i else replace(order, intent=intent)
-    return replace(after, state=_S.FILLED, cancelling=False, unheard=None) if after.filled == intent.qty else after
+    "The order with what the venue changed. A size below what has traded contradicts itself; one equal to it ends the order, a larger one goes on."
+    if order.state is _S.REJECTED: return order
+    try:
+        intent = _changed(order, event)
+        if intent is None: return order
+        _TRUE.subtract(intent.qty, order.filled)
+    except (BadInput, DecimalException): return _noted(order, f'amended to what cannot be: {event.qty}, {event.limit}, {event.stop}')
+    if intent.qty < order.filled: return _noted(order, f'amended to {intent.qty} after fills of {order.filled}')
+    at = tuple(max(t, event.ts) if x is not None else t for x, t in zip((event.qty, event.limit, event.stop), order.amended))
+    if intent == order.intent and at == order.amended: return order
+    told = at[0] > order.amended[0] or intent.qty > order.intent.qty
+    after = replace(order, intent=intent, amended=(at[0], at[1], at[2]), conflict=_explained(order.conflict) if told and order.conflict else order.conflict)
+    full = intent.qty == order.filled
+    if full and not order.state.terminal: return replace(after, state=_S.FILLED, cancelling=False, unheard=None)
+    return replace(after, state=_S.PARTLY_FILLED) if order.state is _S.FILLED and not full else after
 
 # %% ../../nbs/00_domain/05_order.ipynb #490d1ab4
 def _rejected(order: Order, event: Rejected) -> Order:
@@ -341,12 +391,13 @@ def _ended(order: Order, word: str, reason: str) -> Order:
 
 # %% ../../nbs/00_domain/05_order.ipynb #95e4b08c
 def apply(order: Order, event: OrderEvent) -> Order:
-    "The order after `event`: pure and total; a duplicate, late or reordered event changes nothing that is already known better. BadInput for another order's event."
-    if event.client_id != order.client_id: raise BadInput('an event of another order', expected=order.client_id, found=event.client_id)
+    "The order after `event`: pure and total; a duplicate, late or reordered event changes nothing that is already known better, and another order's event nothing at all."
+    if event.client_id != order.client_id: return order
     match event:
         case Filled(): return _fill(order, event.fill)
         case Accepted(): return _accepted(order, event)
         case Rejected(): return _rejected(order, event)
+        case Amended(): return _amended(order, event)
         case _ if order.state.terminal: return order
         case Submitted(): return _stands(order, _S.SUBMITTED, order.venue_id) if order.state is _S.INTENT else order
         case CancelRequested(): return order if order.cancelling else replace(order, cancelling=True)
@@ -354,5 +405,4 @@ def apply(order: Order, event: OrderEvent) -> Order:
         case Cancelled(): return _ended(order, 'cancelled', event.reason)
         case Expired(): return _ended(order, 'expired', '')
         case Lost(): return _lost(order, event)
-        case Amended(): return _amended(order, event)
         case AmendRejected(): return replace(order, reason=event.reason)
