@@ -218,10 +218,11 @@ def sandbox_serve(venue: Annotated[str, typer.Argument(help='binanceus, coinbase
                   data: Annotated[Optional[Path], Option(help='Bars to replay: a CSV or Parquet file, or a store.')] = None, faults: Annotated[Optional[Path], Option(help='A plan of faults, JSON.')] = None,
                   tls: Annotated[bool, Option('--tls', help='With certificates made for this server.')] = False, cash: Annotated[str, Option(help='More for the account, as USD=50000,BTC=1.')] = '',
                   rate: Annotated[float, Option(help='Events a second of the synthetic market.')] = 20.0, speed: Annotated[float, Option(help='How fast a replay runs.')] = 1.0,
-                  session: Annotated[str, Option(help='open, or real: the venue keeps its market hours.')] = 'open', json_out: Json = False) -> None:
+                  session: Annotated[str, Option(help='open, or real: the venue keeps its market hours.')] = 'open',
+                  quota_free: Annotated[bool, Option('--quota-free', help='Request quotas ten thousand times as large, for measurements.')] = False, json_out: Json = False) -> None:
     "Serve a venue's sandbox until SIGTERM: REST and streams, an account, faults on request."
     from gekko.cli.sandbox import serve
-    try: serve(venue, host, port, seed, market, symbols, data, faults, tls, cash, rate, speed, session, json_out)
+    try: serve(venue, host, port, seed, market, symbols, data, faults, tls, cash, rate, speed, session, quota_free, json_out)
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
 
 # %% ../../nbs/14_cli/04_main.ipynb #d7711f1d

@@ -76,12 +76,12 @@ def _from_store(path: Path, symbols: Sequence[str]) -> dict[str, Recorded]:
     return {s: recorded(store.frame(s, bar), duration(bar)) for s in symbols}
 
 # %% ../../nbs/14_cli/08_sandbox.ipynb #40658f6a
-def serve(venue: str, host: str, port: int, seed: int, market: str, symbols: str, data: Path | None, faults: Path | None, tls: bool, cash: str, rate: float, speed: float, session: str, json_out: bool) -> None:
+def serve(venue: str, host: str, port: int, seed: int, market: str, symbols: str, data: Path | None, faults: Path | None, tls: bool, cash: str, rate: float, speed: float, session: str, quota_free: bool, json_out: bool) -> None:
     "Serve a venue's sandbox until SIGTERM."
     from gekko.venue.sandbox.faults import read_plan
     from gekko.venue.sandbox.serve import find_protocol, serve_sandbox
     from gekko.venue.sandbox.server import Options
     find_protocol(venue)
     names = read_symbols(symbols)
-    known: dict[str, Any] = {'host': host, 'port': port, 'seed': seed, 'market': 'replay' if data else market, 'symbols': names, 'rate': rate, 'speed': speed, 'tls': tls, 'session': session, 'cash': read_cash(cash)}
+    known: dict[str, Any] = {'host': host, 'port': port, 'seed': seed, 'market': 'replay' if data else market, 'symbols': names, 'rate': rate, 'speed': speed, 'tls': tls, 'session': session, 'quota_free': quota_free, 'cash': read_cash(cash)}
     serve_sandbox(venue, Options(**known, plan=read_plan(faults) if faults else (), data=read_recording(data, names) if data else {}), json_out)

@@ -97,10 +97,11 @@ class BinanceUS:
         self.wallets = SpotWallets()
         self.exchange = Exchange(counter.listings(server.options.symbols), server.clock, self.wallets, Rules(), first_order_id=1_000_001)
         self.known = {venue_symbol(s): s for s in self.exchange.pits}
-        self.meter, self.meters = Meter(server.clock), {'main': Meter(server.clock)}
+        plenty = server.options.plenty
+        self.meter, self.meters = Meter(server.clock, plenty=plenty), {'main': Meter(server.clock, plenty=plenty)}
         self.desk = desk.Desk(self.exchange, self.wallets, self.known, lambda account: self.meters[account])
         self.feeds = Feeds(self.exchange, self.hub, self.candles)
-        self.counter = counter.Counter(self.feeds, lambda symbol: earliest(server.past, symbol))
+        self.counter = counter.Counter(self.feeds, lambda symbol: earliest(server.past, symbol), plenty)
         self.card, self.keys = make_keys('main')
         self.table = {f'{e.method} {e.path.removeprefix("/api/v3/")}': e for e in endpoints(self)}
         for quote in {x.quote for x in self.exchange.listings.values()} & {'USD', 'USDT'}: self.wallets.deposit('main', quote, Decimal(1_000_000))

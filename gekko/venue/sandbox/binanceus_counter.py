@@ -36,7 +36,8 @@ def listed(symbol: str, tick: Decimal, lot: Decimal, price: Decimal) -> Listing:
 # %% ../../../nbs/08_venue/sandbox/28_binanceus_counter.ipynb #87a52be8
 class Counter:
     "What the public questions need: the feeds (with exchange and candles), and since when a symbol has a history."
-    def __init__(self, feeds: Feeds, begin: Callable[[str], Nanos]) -> None:
+    def __init__(self, feeds: Feeds, begin: Callable[[str], Nanos], plenty: int = 1) -> None:
+        self.plenty = plenty
         self.feeds, self.exchange, self.clock, self.candles, self.known, self.begin = feeds, feeds.exchange, feeds.exchange.clock, feeds.candles, feeds.known, begin
 
 def one(v: Counter, p: Params) -> str:
@@ -50,7 +51,7 @@ def info(v: Counter, p: Params) -> dict[str, Any]:
     names, wanted, status = symbols_of(p, v.known), p.text('permissions'), p.text('symbolStatus')
     p.text('showPermissionSets')
     if names is not None and wanted: raise Said('combination')
-    out = exchange_info([v.exchange.listing(s) for s in names or v.exchange.pits], v.clock.now())
+    out = exchange_info([v.exchange.listing(s) for s in names or v.exchange.pits], v.clock.now(), v.plenty)
     if wanted and 'SPOT' not in wanted: out['symbols'] = []
     if status: out['symbols'] = [x for x in out['symbols'] if x['status'] == status]
     return out

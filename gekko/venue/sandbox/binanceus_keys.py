@@ -95,10 +95,10 @@ class Window:
 # %% ../../../nbs/08_venue/sandbox/21_binanceus_keys.ipynb #25628053
 class Meter:
     "The quotas of one caller. `spend` before a request is served, `order` for each order accepted."
-    def __init__(self, clock: Clock, weight: int = WEIGHT, patience: int = 10) -> None:
-        self.clock, self.patience = clock, patience
-        self.weight = Window(MINUTE, weight)
-        self.orders = {name: Window(length, limit) for name, length, limit, _, _ in ORDERS}
+    def __init__(self, clock: Clock, weight: int = WEIGHT, patience: int = 10, plenty: int = 1) -> None:
+        self.clock, self.patience, self.plenty = clock, patience, plenty
+        self.weight = Window(MINUTE, weight * plenty)
+        self.orders = {name: Window(length, limit * plenty) for name, length, limit, _, _ in ORDERS}
         self.ban_until: Nanos = 0
         self.bans = self.over = 0
 
@@ -126,7 +126,7 @@ class Meter:
         "Counts new orders against the account: -1015 and 429, without Retry-After, as the venue documents."
         now = self.clock.now()
         for name, _, limit, unit, n in ORDERS:
-            if self.orders[name].add(0, now) + count > limit: raise Said('orders', limit=limit, per=f'{n} {unit}')
+            if self.orders[name].add(0, now) + count > limit * self.plenty: raise Said('orders', limit=limit * self.plenty, per=f'{n} {unit}')
         for window in self.orders.values(): window.add(count, now)
 
 # %% ../../../nbs/08_venue/sandbox/21_binanceus_keys.ipynb #e5ddfc39
@@ -140,9 +140,9 @@ def ordered(meter: Meter) -> dict[str, str]:
     return {f'X-MBX-ORDER-COUNT-{name}': str(window.add(0, meter.clock.now())) for name, window in meter.orders.items()}
 
 # %% ../../../nbs/08_venue/sandbox/21_binanceus_keys.ipynb #fe4383e4
-def rate_limits(meter: Meter | None = None) -> list[dict[str, object]]:
+def rate_limits(meter: Meter | None = None, plenty: int = 1) -> list[dict[str, object]]:
     "The `rateLimits` of exchangeInfo; with a meter, its order limits and their counts, as rateLimit/order answers."
-    orders: list[dict[str, object]] = [{'rateLimitType': 'ORDERS', 'interval': unit, 'intervalNum': n, 'limit': limit} for _, _, limit, unit, n in ORDERS]
+    orders: list[dict[str, object]] = [{'rateLimitType': 'ORDERS', 'interval': unit, 'intervalNum': n, 'limit': limit * (meter.plenty if meter else plenty)} for _, _, limit, unit, n in ORDERS]
     if meter is not None: return [x | {'count': w.add(0, meter.clock.now())} for x, w in zip(orders, meter.orders.values())]
-    return [{'rateLimitType': 'REQUEST_WEIGHT', 'interval': 'MINUTE', 'intervalNum': 1, 'limit': WEIGHT}, *orders,
-            {'rateLimitType': 'RAW_REQUESTS', 'interval': 'MINUTE', 'intervalNum': 5, 'limit': RAW}]
+    return [{'rateLimitType': 'REQUEST_WEIGHT', 'interval': 'MINUTE', 'intervalNum': 1, 'limit': WEIGHT * plenty}, *orders,
+            {'rateLimitType': 'RAW_REQUESTS', 'interval': 'MINUTE', 'intervalNum': 5, 'limit': RAW * plenty}]

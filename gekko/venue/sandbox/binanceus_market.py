@@ -48,8 +48,8 @@ def symbol_info(x: Listing) -> dict[str, Any]:
             'isSpotTradingAllowed': True, 'isMarginTradingAllowed': False, 'filters': filters(x), 'permissions': ['SPOT'], 'permissionSets': [['SPOT']],
             'defaultSelfTradePreventionMode': 'EXPIRE_MAKER', 'allowedSelfTradePreventionModes': list(STP)}
 
-def exchange_info(listings: Iterable[Listing], now: Nanos) -> dict[str, Any]:
-    return {'timezone': 'UTC', 'serverTime': ms(now), 'rateLimits': rate_limits(), 'exchangeFilters': [], 'symbols': [symbol_info(x) for x in listings]}
+def exchange_info(listings: Iterable[Listing], now: Nanos, plenty: int = 1) -> dict[str, Any]:
+    return {'timezone': 'UTC', 'serverTime': ms(now), 'rateLimits': rate_limits(plenty=plenty), 'exchangeFilters': [], 'symbols': [symbol_info(x) for x in listings]}
 
 # %% ../../../nbs/08_venue/sandbox/22_binanceus_market.ipynb #32cf1628
 def rows(levels: Iterable[Level]) -> list[list[str]]: return [[num(x.price), num(x.qty)] for x in levels]

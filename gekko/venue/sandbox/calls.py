@@ -144,7 +144,7 @@ class Teller(Protocol):
 # %% ../../../nbs/08_venue/sandbox/10_calls.ipynb #73c8c805
 @dataclass(frozen=True, slots=True)
 class Options:
-    "What a sandbox is started with. `rate` is synthetic events a second, `tick_s` how often the market moves; `cash` is added to the account, `data` is what a replay plays; `session` 'real' keeps the venue's market hours."
+    "What a sandbox is started with. `rate` is synthetic events a second, `tick_s` how often the market moves; `cash` is added to the account, `data` is what a replay plays; `session` 'real' keeps the venue's market hours; `quota_free` makes the venue's request quotas ten thousand times as large, for measurements."
     host: str = '127.0.0.1'
     port: int = 0
     seed: int = 0
@@ -158,6 +158,7 @@ class Options:
     data: Mapping[str, Recorded] = field(default_factory=dict)
     speed: float = 1.0
     session: str = 'open'
+    quota_free: bool = False
 
     def __post_init__(self) -> None:
         if self.session not in ('open', 'real'): raise BadInput('session', expected='open or real', found=self.session)
@@ -166,3 +167,8 @@ class Options:
         if not 0 <= self.port < 65_536: raise BadInput('port', expected='0 (any) to 65535', found=self.port)
         if not 0 < self.speed <= 1e6: raise BadInput('speed of a replay', expected='above 0', found=self.speed)
         if not 0 < self.rate <= 1e6 or not 0.001 <= self.tick_s <= 10: raise BadInput('rate of the market', expected='above 0 to 1000000 events a second', found=self.rate)
+
+    @property
+    def plenty(self) -> int:
+        "What the venue's quotas are multiplied by."
+        return 10_000 if self.quota_free else 1

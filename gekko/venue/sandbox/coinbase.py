@@ -94,12 +94,12 @@ OLDER: tuple[tuple[str, bool, Answer], ...] = (
 
 # %% ../../../nbs/08_venue/sandbox/37_coinbase.ipynb #e2164863
 class Door:
-    "Who comes in, and how often. `denied` is why the last one was turned away; it is for us, a client never hears it."
-    def __init__(self, clock: Clock, names: UUID, revoked: Callable[[], bool]) -> None:
+    "Who comes in, and how often; `many`: how many times as often as at the venue. `denied` is why the last one was turned away; it is for us, a client never hears it."
+    def __init__(self, clock: Clock, names: UUID, revoked: Callable[[], bool], many: int = 1) -> None:
         self.clock, self.revoked, self.denied = clock, revoked, ''
         self.key, self.ed_key = (new_key(key_name(str(uuid5(names, 'organization')), str(uuid5(names, kind))), kind) for kind in ('ES256', 'EdDSA'))
         self.keys = {k.name: k.public for k in (self.key, self.ed_key)}
-        self.private, self.public, self.said = Bucket(60, 30), Bucket(30, 10), Window(8, SECOND)
+        self.private, self.public, self.said = Bucket(60 * many, 30 * many), Bucket(30 * many, 10 * many), Window(8 * many, SECOND)
 
     def proves(self, header: str, bound: str = '') -> bool:
         "Whether an Authorization header is our customer's, for this request."
@@ -166,7 +166,7 @@ class Coinbase:
         self.wallets = SpotWallets(fees='quote')
         self.exchange = Exchange(listings(server.options.symbols), server.clock, self.wallets, Rules(unique='ever'))
         for currency in {x.quote for x in self.exchange.listings.values()} & CASH.keys(): self.deposit(currency, CASH[currency])
-        self.door = Door(server.clock, salt, lambda: server.revoked)
+        self.door = Door(server.clock, salt, lambda: server.revoked, server.options.plenty)
         self.house = House(self.exchange, self.wallets, Names(salt, str(uuid5(salt, 'user')), str(uuid5(salt, 'portfolio'))), server.candles, self.owner)
         self.streams = Streams(self.house, server.hub, lambda jwt: self.owner if self.door.proves(f'Bearer {jwt}') else '', _soon)
 

@@ -123,7 +123,7 @@ class Oanda:
         if session not in SESSIONS: raise BadInput('session', expected=' or '.join(SESSIONS), found=session)
         if strange := [s for s in server.options.symbols if s not in NAMES]: raise BadInput('symbols that OANDA does not list here', expected=' '.join(NAMES), found=' '.join(strange))
         some = {n: s for n, s in SPECS.items() if not server.options.symbols or s.symbol in server.options.symbols}
-        self.server, self.hub, self.meter = server, server.hub, Window(120, SECOND)
+        self.server, self.hub, self.meter = server, server.hub, Window(120 * server.options.plenty, SECOND)
         self.exchange = Exchange([listing(s) for s in some.values()], server.clock, Margin(), Rules(trigger='quote', stop_through='trigger'))
         self.street = Street(self.exchange, some, session)
         self.desk = Desk(self.street, self.tell)
