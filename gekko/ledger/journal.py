@@ -7,20 +7,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from html import escape
-from operator import attrgetter, index
+from hashlib import sha256
+from operator import index
 from types import TracebackType
 from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from ..domain.errors import BadInput, Halt
 from ..domain.time import Nanos
-from .database import address, engine, entries, fault, file_of, heads, identity, leases, prepare, reading
-from .events import Entry, body, chained
+from .database import address, entries, fault, file_of, heads, reading
+from .events import Entry, body, canonical, chained
+from .writer import FIELDS, Table, Then, Writer, end_of
 
 _all_ = ['Entry']
 
 # %% auto #0
-__all__ = ['Chain', 'store', 'Table', 'read_entries', 'accounts', 'Journal', 'VerifyReport', 'verify', 'Entry']
+__all__ = ['Chain', 'read_entries', 'in_memory', 'accounts', 'Journal', 'VerifyReport', 'verify', 'Entry']
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #3bd06915
 class Chain:
@@ -28,86 +30,38 @@ class Chain:
 
     def __init__(self, account: str, epoch: int = 1, seq: int = 0, hash: str = '') -> None:
         self.account, self.epoch, self.seq, self.hash = account, epoch, seq, hash
+        self._runs = {'': '""'}     # each run, checked, as JSON
+        self._account = canonical(account).decode()
 
     def link(self, obj: object, ts: Nanos, run: str = '') -> Entry:
         kind, text = body(obj)
-        try: at = index(ts)
-        except TypeError: raise BadInput('not an instant', expected='whole nanoseconds', found=repr(ts)) from None
-        if not (-2**63 <= at < 2**63): raise BadInput('not an instant', expected='nanoseconds in 64 bits', found=at)
-        if len(run) > 64 or not run.isprintable(): raise BadInput('not a run', expected='at most 64 printable characters', found=repr(run))
+        at = ts if type(ts) is int and -2**63 <= ts < 2**63 else _instant(ts)
+        said = self._runs.get(run) or self._run(run)
         seq = self.seq + 1
-        h = chained(self.hash, self.account, seq, at, self.epoch, kind, run, text)
+        h = sha256(f'{self.hash}[{self._account},{seq},{at},{self.epoch},"{kind}",{said},{text}]'.encode()).hexdigest()     # `chained`, without its four encodings
         e = Entry(self.account, seq, at, self.epoch, kind, run, text, self.hash, h)
         self.seq, self.hash = seq, h
         return e
 
-# %% ../../nbs/07_ledger/01_journal.ipynb #c6e211fd
-def _end(c: sa.Connection, account: str) -> tuple[int, str, int]:
-    "Sequence and hash of the account's last entry, and the highest epoch anyone holds. Inside an open transaction."
-    held = c.execute(sa.select(leases.c.epoch).where(leases.c.account == account)).scalar()
-    found = c.execute(sa.select(heads.c.seq, heads.c.hash, heads.c.epoch).where(heads.c.account == account).with_for_update()).first()
-    return (found[0], found[1], max(found[2], held or 0)) if found else (0, '', held or 0)
+    def _run(self, run: str) -> str:
+        if len(run) > 64 or not run.isprintable(): raise BadInput('not a run', expected='at most 64 printable characters', found=repr(run))
+        return self._runs.setdefault(run, canonical(run).decode())
 
-# %% ../../nbs/07_ledger/01_journal.ipynb #2a395634
-_FIELDS = ('account', 'seq', 'ts', 'epoch', 'kind', 'run', 'body', 'prev', 'hash')
-_values = attrgetter(*_FIELDS)
-
-def store(c: sa.Connection, batch: list[Entry], after: tuple[int, str]) -> None:
-    "Write `batch`, which follows the entry `after` = (seq, hash), in one transaction. Halt when another writer was here."
-    account, last = batch[0].account, batch[-1]
-    with c.begin():
-        seq, hash, held = _end(c, account)
-        if held > last.epoch: raise Halt(f'the journal of {account} has a newer writer', expected=f'epoch {last.epoch}', found=f'epoch {held}', reason='fenced', pending=len(batch))
-        where = f'#{seq} {hash[:8]}'
-        done = 0 if (seq, hash) == after else next((i for i, e in enumerate(batch, 1) if (e.seq, e.hash) == (seq, hash)), None)
-        if done is None:
-            raise Halt(f'the journal of {account} is not as it was left', expected=f'an end at #{after[0]} {after[1][:8]}', found=where, reason='forked', pending=len(batch))
-        if done == len(batch): return
-        c.execute(entries.insert(), [dict(zip(_FIELDS, _values(e))) for e in batch[done:]])
-        now = dict(seq=last.seq, hash=last.hash, epoch=last.epoch)
-        c.execute(heads.update().where(heads.c.account == account).values(now) if seq else heads.insert().values(account=account, **now))
-
-# %% ../../nbs/07_ledger/01_journal.ipynb #9db420ac
-class Table:
-    "The writer's connection to the ledger, opened when needed. A fault is a Halt whose `reason` says what to mend."
-
-    def __init__(self, url: str, durable: bool = True, busy_ms: int = 2000) -> None:
-        self.url, self._how, self._file = url, dict(write=True, durable=durable, busy_ms=busy_ms), file_of(url)
-        self._open: sa.Connection | None = None
-        self._inode: tuple[int, int] | None = None
-        self._known = False
-
-    def connection(self) -> sa.Connection:
-        if self._open is None:
-            c = engine(self.url, **self._how, create=not self._known).connect()  # type: ignore[arg-type]
-            try:
-                with c.begin(): prepare(c)
-            except BaseException: c.close(); raise
-            self._open, self._inode, self._known = c, identity(self._file), True
-        return self._open
-
-    def write(self, batch: list[Entry], after: tuple[int, str]) -> None:
-        "Store the batch; on return it is in the file that the path names."
-        try:
-            store(self.connection(), batch, after)
-            why = '' if identity(self._file) == self._inode else 'gone'
-        except SQLAlchemyError as e: why = fault(e)
-        except BadInput: why = 'gone'       # opening again found no directory, or no ledger in it
-        if why not in ('', 'locked', 'full'): self.close()
-        if why: raise Halt(f'the journal of {batch[0].account} cannot be written: the ledger is {why}', reason=why, pending=len(batch))
-
-    def close(self) -> None:
-        c, self._open = self._open, None
-        if c is not None: c.close()
+def _instant(ts: Any) -> int:
+    try: at = index(ts)
+    except TypeError: raise BadInput('not an instant', expected='whole nanoseconds', found=repr(ts)) from None
+    if -2**63 <= at < 2**63: return at
+    raise BadInput('not an instant', expected='nanoseconds in 64 bits', found=at)
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #4d291b1e
 _PAGE = 5_000
 
 def _page(c: sa.Connection, account: str, since: int, kinds: Collection[str], run: str, limit: int) -> list[Entry]:
-    q = sa.select(*(entries.c[f] for f in _FIELDS)).where(entries.c.account == account, entries.c.seq > since)
+    q = sa.select(*(entries.c[f] for f in FIELDS)).where(entries.c.account == account, entries.c.seq > since)
     if kinds: q = q.where(entries.c.kind.in_(sorted(kinds)))
     if run: q = q.where(entries.c.run == run)
-    return [Entry(*row) for row in c.execute(q.order_by(entries.c.seq).limit(limit)).all()]
+    found: Any = c.execute(q.order_by(entries.c.seq).limit(limit)).cursor      # the driver's rows: SQLAlchemy's own take twice as long, and there is nothing to convert
+    return [Entry(*row) for row in found.fetchall()]
 
 def read_entries(url: str, account: str, since: int = 0, kinds: Collection[str] = (), run: str = '') -> Iterator[Entry]:
     "Committed entries with seq > `since`, in order. It never waits for the writer, and the writer never for it."
@@ -116,6 +70,11 @@ def read_entries(url: str, account: str, since: int = 0, kinds: Collection[str] 
         yield from page
         if len(page) < _PAGE: return
         since = page[-1].seq
+
+# %% ../../nbs/07_ledger/01_journal.ipynb #d1373deb
+def in_memory(url: str) -> bool:
+    "Whether the ledger ends with this process."
+    return address(url).get_backend_name() == 'sqlite' and file_of(url) is None
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #1c5f67f7
 def _accounts(c: sa.Connection) -> list[str]: return sorted(str(a) for a in c.execute(sa.union(sa.select(entries.c.account), sa.select(heads.c.account))).scalars())
@@ -128,21 +87,24 @@ def accounts(url: str) -> list[str]:
 _GROUP = 5_000   # a journal that is not durable writes once so many entries wait
 
 class Journal:
-    "An account's journal in the hands of its one writer, on one thread. Made by `Journal.open`."
+    "An account's journal in the hands of its one writer. Made by `Journal.open`; `append`, `flush` and `commit` come from one thread."
 
-    def __init__(self, table: Table, account: str, durable: bool, epoch: int) -> None:
+    def __init__(self, table: Table, account: str, durable: bool, epoch: int, writer: bool = False) -> None:
         self.url, self.account, self.durable, self.epoch, self._table = table.url, account, durable, epoch, table
-        with table.connection().begin(): self._stored = _end(table.connection(), account)[:2]
+        with table.connection().begin(): self._stored = end_of(table.connection(), account)[:2]
         self._chain = Chain(account, epoch, *self._stored)
-        self._buffer: list[Entry] = []      # appended, not yet in the database
+        self._buffer: list[Entry] = []      # appended, and not yet in the database or handed to the writer
         self._asked = 0                     # how many of them a commit has asked for
+        self._threaded = writer and durable and not in_memory(table.url)
+        self._writer: Writer | None = None
 
     @classmethod
-    def open(cls, url: str, account: str, *, durable: bool = True, epoch: int = 1, busy_ms: int = 2000) -> Journal:
-        "Open the account's journal, or begin one. BadInput for a place that can't hold it, Halt for a ledger that is locked or full."
+    def open(cls, url: str, account: str, *, durable: bool = True, epoch: int = 1, busy_ms: int = 2000, writer: bool = False) -> Journal:
+        """Open the account's journal, or begin one. BadInput for a place that can't hold it, Halt for a ledger that is locked or full.
+        `writer`: write on a thread of its own, so that `flush` returns at once; a ledger in memory, or one that isn't durable, needs none."""
         if not (0 < len(account) <= 64 and account.isprintable()): raise BadInput('not an account', expected='1 to 64 printable characters', found=repr(account))
         table = Table(url, durable, busy_ms)
-        try: return cls(table, account, durable, epoch)
+        try: return cls(table, account, durable, epoch, writer)
         except SQLAlchemyError as e: why = fault(e)
         if why in ('locked', 'full'): raise Halt(f'the journal of {account} cannot be opened: the ledger is {why}', reason=why)
         raise BadInput('not a place for a ledger', expected='a file that can be written', found=f'{file_of(url) or address(url)} ({why})')
@@ -150,37 +112,63 @@ class Journal:
     @property
     def head(self) -> tuple[int, str]: return self._chain.seq, self._chain.hash
     @property
-    def pending(self) -> int: return len(self._buffer) - (0 if self.durable else self._asked)
+    def pending(self) -> int:
+        "Entries appended and not yet on disk (when not durable: not yet asked for)."
+        return self._chain.seq - self._stored[0] - (0 if self.durable else self._asked)
 
     def append(self, obj: object, ts: Nanos, run: str = '') -> Entry:
-        "Chain the record to the end; nothing is on disk before `commit`."
+        "Chain the record to the end; nothing is on disk before `commit`, or before `flush` says so."
         e = self._chain.link(obj, ts, run)
         self._buffer.append(e)
         return e
 
+    def flush(self, then: Then) -> None:
+        """Make durable what was appended so far, then call `then(None)`, or `then(halt)` if that can't be done now: the entries stay, and a later flush or commit tries them again.
+        Without a writer here and now; with one it returns at once, and `then` is called on the writer's thread, flushes in order."""
+        if self._threaded: return self._thread().put(self._give(), then)
+        try: self.commit()
+        except Halt as e: return then(e)
+        then(None)
+
     def commit(self) -> None:
-        "All appended entries in one transaction, on disk on return when durable. Halt(reason) keeps them for a later commit."
+        "All appended entries on disk on return when durable, in one transaction. Halt(reason) keeps them for a later commit."
+        if self._threaded and self.pending: self._thread().wait(self._give())
+        if self._threaded: return
         self._asked = len(self._buffer)
         if self.durable or self._asked >= _GROUP: self._write()
 
+    def _thread(self) -> Writer:
+        if self._writer is None: self._writer = Writer(self._store, self.account)
+        return self._writer
+
+    def _give(self) -> list[Entry]:
+        fresh, self._buffer = self._buffer, []
+        return fresh
+
+    def _store(self, batch: list[Entry]) -> None:
+        self._table.write(batch, self._stored)
+        self._stored = batch[-1].seq, batch[-1].hash
+
     def _write(self) -> None:
         if not (batch := self._buffer[:self._asked]): return
-        self._table.write(batch, self._stored)
-        self._stored, self._asked = (batch[-1].seq, batch[-1].hash), 0
+        self._store(batch)
+        self._asked = 0
         del self._buffer[:len(batch)]
 
     def entries(self, since: int = 0, kinds: Collection[str] = (), run: str = '') -> Iterator[Entry]:
         "What was committed after `since`, as `read_entries` gives it; a journal in memory can be read only here."
         if not self.durable: self._write()
-        if file_of(self.url): yield from read_entries(self.url, self.account, since, kinds, run); return
+        if not in_memory(self.url): yield from read_entries(self.url, self.account, since, kinds, run); return
         c = self._table.connection()
         with c.begin(): found = _page(c, self.account, since, kinds, run, self._chain.seq + 1)
         yield from found
 
     def close(self) -> None:
-        "Commit what is pending and let go of the file."
-        self._asked = len(self._buffer)
+        "Commit what is pending and let go of the file. A Halt leaves the journal as it is, to be closed later."
+        self.commit()
         self._write()
+        if self._writer is not None: self._writer.stop()
+        self._writer = None
         self._table.close()
 
     def __enter__(self) -> Journal: return self
@@ -222,7 +210,7 @@ def _walk(c: sa.Connection, account: str, noted: str) -> tuple[int, int | None, 
     "Walk one chain: how many entries are sound, then the first bad sequence and why."
     seq, prev, epoch = 0, '', 0
     if not account.isprintable(): return 0, 0, 'its name is damaged'
-    for row in c.execution_options(yield_per=2_000).execute(sa.select(*(entries.c[f] for f in _FIELDS)).where(entries.c.account == account).order_by(entries.c.seq)):
+    for row in c.execution_options(yield_per=2_000).execute(sa.select(*(entries.c[f] for f in FIELDS)).where(entries.c.account == account).order_by(entries.c.seq)):
         if why := _wrong(row, seq + 1, prev): return seq, seq + 1, why
         seq, prev, epoch, noted = row.seq, row.hash, row.epoch, '' if row.hash == noted else noted
     head = c.execute(sa.select(heads.c.seq, heads.c.hash, heads.c.epoch).where(heads.c.account == account)).first()
