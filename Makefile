@@ -27,6 +27,7 @@ demo: setup
 test: setup
 	@scripts/chromium.sh >/dev/null
 	@scripts/clients.sh >/dev/null   # the venues' public clients, in an environment of their own
+	@scripts/postgres.sh >/dev/null  # the tests of the ledger start one of their own
 	@echo "Notebooks: every example runs"
 	@nbdev_test --n_workers 4
 	@echo "Tests"

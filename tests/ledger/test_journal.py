@@ -11,20 +11,17 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gekko.domain.errors import BadInput, Halt
-from gekko.ledger.database import VERSION
+from gekko.ledger.database import VERSION, engine, entries, heads, reading, schema
 from gekko.ledger.events import Deposited, Entry, Halted, Note
 from gekko.ledger.journal import Journal, accounts, read_entries, verify
 from gekko.ledger.lease import acquire
 from gekko.domain.time import SystemClock
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str: return str(tmp_path / 'ledger.db')
-
-
-def texts(entries: object) -> list[str]: return [e.record.text for e in entries]  # type: ignore[attr-defined]
+def texts(found: object) -> list[str]: return [e.record.text for e in found]  # type: ignore[attr-defined]
 
 
 def test_append_commit_reopen_go_on(url: str) -> None:
@@ -33,7 +30,7 @@ def test_append_commit_reopen_go_on(url: str) -> None:
         assert (j.pending, list(j.entries())) == (1, [])
         j.commit()
         assert (j.pending, list(j.entries()), j.head) == (0, [first], (1, first.hash))
-    with Journal.open(f'sqlite:///{url}', 'paper') as j:
+    with Journal.open(url if '://' in url else f'sqlite:///{url}', 'paper') as j:
         assert j.head == (1, first.hash)
         second = j.append(Note('two'), 4)
         assert second.prev == first.hash and second.seq == 2
@@ -94,13 +91,15 @@ def test_readers_hold_no_lock_and_the_writer_blocks_no_reader(url: str) -> None:
     j.append(Note('first'), 0); j.commit()
     reader = read_entries(url, 'paper')
     assert next(reader).seq == 1                     # a reader that stops half way
-    with sqlite3.connect(f'file:{url}?mode=ro', uri=True) as other:
-        other.execute('BEGIN'); other.execute('SELECT * FROM entries').fetchone()
+    with reading(url) as other:
+        assert len(other.execute(sa.select(entries)).all()) == 1
         j.append(Note('second'), 0); j.commit()      # and one that sits on a snapshot
-        held = Journal.open(url, 'other', busy_ms=1)._table.connection()
-        with held.begin():                           # and a writer inside its transaction
+        assert len(other.execute(sa.select(entries)).all()) == 1
+        with engine(url, write=True, busy_ms=1).begin() as writer:     # and a writer inside its transaction
+            writer.execute(heads.update().values(hash='x'))
             assert texts(read_entries(url, 'paper')) == ['first', 'second']
             assert verify(url, 'paper').ok
+            writer.rollback()
     j.close()
 
 
@@ -130,18 +129,19 @@ def refused(j: Journal) -> str:
 def test_a_lock_halts_and_the_next_commit_resumes(url: str) -> None:
     j = Journal.open(url, 'paper', busy_ms=10)
     j.append(Note('a'), 0); j.commit()
-    other = sqlite3.connect(url, isolation_level=None); other.execute('BEGIN IMMEDIATE')
+    other = engine(url, write=True).connect(); other.execute(sa.select(heads).with_for_update())
     j.append(Note('b'), 1)
     assert refused(j) == 'locked'
     j.append(Note('c'), 2)
     assert refused(j) == 'locked' and j.pending == 2
-    other.execute('ROLLBACK'); other.close()
+    other.close()
     j.commit()
     assert texts(j.entries()) == ['a', 'b', 'c'] and verify(url).ok
     j.close()
 
 
-def test_a_full_disk_halts_and_the_next_commit_resumes(url: str) -> None:
+def test_a_full_disk_halts_and_the_next_commit_resumes(tmp_path: Path) -> None:
+    url = str(tmp_path / 'l.db')
     j = Journal.open(url, 'paper')
     j.append(Note('a'), 0); j.commit()
     raw = j._table.connection().connection.cursor()
@@ -154,7 +154,8 @@ def test_a_full_disk_halts_and_the_next_commit_resumes(url: str) -> None:
     assert len(list(read_entries(url, 'paper'))) == 51 and verify(url).ok
 
 
-def test_a_connection_that_may_not_write_halts_and_resumes(url: str) -> None:
+def test_a_connection_that_may_not_write_halts_and_resumes(tmp_path: Path) -> None:
+    url = str(tmp_path / 'l.db')
     j = Journal.open(url, 'paper')
     j._table.connection().connection.cursor().execute('PRAGMA query_only=1')
     j.append(Note('a'), 0)
@@ -246,8 +247,7 @@ def test_an_older_epoch_is_fenced_by_entries_and_by_a_lease(url: str) -> None:
     assert texts(read_entries(url, 'paper')) == ['new']
 
 
-def test_processes_of_two_accounts_write_one_file_at_once(tmp_path: Path) -> None:
-    url = str(tmp_path / 'l.db')
+def test_processes_of_two_accounts_write_one_ledger_at_once(url: str) -> None:
     code = textwrap.dedent('''
         import sys
         from gekko.ledger.events import Note
@@ -265,7 +265,7 @@ def test_processes_of_two_accounts_write_one_file_at_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize('account', ['', 'x' * 65, 'a\nb', 'a\x00'])
 def test_a_name_that_is_no_account(url: str, account: str) -> None:
     with pytest.raises(BadInput, match='not an account'): Journal.open(url, account)
-    assert not Path(url).exists()
+    with pytest.raises(BadInput, match='no such ledger|not a ledger'): accounts(url)
 
 
 def test_a_place_that_is_no_ledger(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_place_that_is_no_ledger(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_left_alone(url: str) -> None:
     Journal.open(url, 'paper').close()
-    with sqlite3.connect(url) as c: c.execute('update schema set version = ?', (VERSION + 1,))
+    with engine(url, write=True).begin() as c: c.execute(schema.update().values(version=VERSION + 1))
     for f in (lambda: Journal.open(url, 'paper'), lambda: list(read_entries(url, 'paper')), lambda: verify(url)):
         with pytest.raises(BadInput, match='newer gekko'): f()
 

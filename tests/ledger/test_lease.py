@@ -3,22 +3,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from server_stage import Server
 
 from gekko.domain.errors import BadInput, Halt, Reject
 from gekko.domain.time import SECOND, SimClock
 from gekko.ledger.events import Note
 from gekko.ledger.journal import Journal, verify
 from gekko.ledger.lease import Lease, acquire, holdings
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str: return str(tmp_path / 'l.db')
 
 
 def test_of_many_processes_one_gets_it(url: str) -> None:
@@ -64,7 +63,8 @@ def test_an_expired_lease_that_nobody_took_can_be_renewed(url: str) -> None:
     assert lease.alive()
 
 
-def test_a_renewal_that_fails_leaves_the_old_deadline(url: str, tmp_path: Path) -> None:
+def test_a_renewal_that_fails_leaves_the_old_deadline(tmp_path: Path) -> None:
+    url = str(tmp_path / 'l.db')
     clock = SimClock(10**18)
     lease = acquire(url, 'paper', 'desk', 10, clock, margin_s=1)
     (tmp_path / 'l.db').rename(tmp_path / 'away.db')
@@ -114,19 +114,17 @@ def test_an_epoch_is_past_every_entry(url: str) -> None:
 def test_bad_leases_change_nothing(url: str) -> None:
     for account, holder, ttl, margin in (('', 'd', 10, None), ('a', '', 10, None), ('a', 'd', 0, None), ('a', 'd', -1, None), ('a', 'd', 10, 10), ('a', 'd', float('nan'), None)):
         with pytest.raises(BadInput): acquire(url, account, holder, ttl, SimClock(), margin)
-    assert not Path(url).exists()
+    with pytest.raises(BadInput, match='no such ledger|not a ledger'): holdings(url)
     with pytest.raises(BadInput, match='outlive'): acquire(':memory:', 'a', 'd', 10, SimClock())
 
 
 class Desks(RuleBasedStateMachine):
     "Three desks, one account, any order of acquiring, renewing, releasing and waiting."
-    folder: Path
+    fresh: Callable[[], str]
 
     def __init__(self) -> None:
         super().__init__()
-        Desks.count += 1
-        self.url, self.clock, self.leases, self.epochs = str(self.folder / f'{Desks.count}.db'), SimClock(10**18), {}, []
-    count = 0
+        self.url, self.clock, self.leases, self.epochs = Desks.fresh(), SimClock(10**18), {}, []
 
     @rule(who=st.sampled_from('abc'))
     def take(self, who: str) -> None:
@@ -154,8 +152,10 @@ class Desks(RuleBasedStateMachine):
         assert self.epochs == sorted(set(self.epochs))
 
 
-def test_never_two_alive(tmp_path: Path) -> None:
-    Desks.folder, Desks.count = tmp_path, 0
+@pytest.mark.parametrize('where', ['sqlite', 'postgres'])
+def test_never_two_alive(tmp_path: Path, server: Server, where: str) -> None:
+    files = (str(tmp_path / f'{n}.db') for n in count())
+    Desks.fresh = staticmethod(server.url if where == 'postgres' else lambda: next(files))  # type: ignore[assignment]
     from hypothesis.stateful import run_state_machine_as_test
-    run_state_machine_as_test(Desks, settings=settings(max_examples=25, stateful_step_count=12, deadline=None, derandomize=True))  # type: ignore[no-untyped-call]
-    assert isinstance(acquire(str(tmp_path / 'last.db'), 'paper', 'z', 10, SimClock(1)), Lease)
+    run_state_machine_as_test(Desks, settings=settings(max_examples=25 if where == 'sqlite' else 8, stateful_step_count=12, deadline=None, derandomize=True))  # type: ignore[no-untyped-call]
+    assert isinstance(acquire(Desks.fresh(), 'paper', 'z', 10, SimClock(1)), Lease)

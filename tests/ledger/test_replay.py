@@ -67,8 +67,7 @@ def test_replay_equals_settling_as_it_happened(steps: list[tuple[str, Side, Deci
     assert '<table' in book._repr_html_() and 'equity' in repr(book)
 
 
-def test_the_book_of_a_file_is_followed_with_since(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    url = str(tmp_path / 'l.db')
+def test_the_book_of_a_ledger_is_followed_with_since(url: str) -> None:
     j = Journal.open(url, 'paper')
     j.append(AAA, 0); j.append(Deposited(Decimal(100)), 0); j.commit()
     book = replay(read_entries(url, 'paper'))

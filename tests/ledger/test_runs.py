@@ -4,7 +4,6 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from gekko.ledger.runs import STATES, Difference, RunRecord, Runs, diff, new_run
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Runs: return Runs(str(tmp_path / 'l.db'))
+def runs(url: str) -> Runs: return Runs(url)
 
 
 def record(n: int = 0, **changes: object) -> RunRecord:
@@ -83,10 +82,10 @@ def test_finding_by_a_part(runs: Runs) -> None:
     assert runs.list(mode='backtest') == [a] and runs.list(state='done', mode='backtest') == []
 
 
-def test_bad_changes_change_nothing(runs: Runs, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match='no such ledger'): runs.list()
+def test_bad_changes_change_nothing(runs: Runs) -> None:
+    with pytest.raises(BadInput, match='no such ledger|not a ledger'): runs.list()
     with pytest.raises(Halt): runs.update('x', state='done')
-    assert not (tmp_path / 'l.db').exists()
+    with pytest.raises(BadInput, match='no such ledger|not a ledger'): runs.list()
     r = runs.put(record())
     for bad in ({'mood': 'good'}, {'state': 'paused'}, {'params': {'x': object()}}, {'state': 'running', 'metrics': {'x': object()}}):
         with pytest.raises(BadInput): runs.update(r.run_id, **bad)
