@@ -4,10 +4,8 @@
 
 # %% ../../nbs/09_desk/16_events.ipynb #800723be
 from __future__ import annotations
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal
 from .live import LiveRun
 from .protocol import Event, EventsReply, Next, said
 from .run import Run

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/10_session.ipynb #0a76a4b9
 from __future__ import annotations
-import json, os, sys, time
+import json, os, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -17,7 +17,9 @@ from ..data.store import Store
 from .client import Line, Pulse
 from .config import Settings, load_settings
 from .progress import Reporter
-from .protocol import AskStatus, CloseRun, Columns, Decide, OpenRun, OutcomeReply, RowReply, RunOpenedReply, StatusReply
+from .events import respond
+from .protocol import AskStatus, CloseRun, Columns, Decide, EventsReply, Next, OpenRun, OutcomeReply, RowReply, RunOpenedReply, StatusReply
+from .react import Conversation, reacts
 from .result import Result, decode_result, encode_result
 from .run import Market, Run, lay_out
 from .serve import find_desks, start_desk
@@ -28,8 +30,8 @@ from ..ledger.journal import Journal
 from ..ledger.runs import new_run_id
 
 # %% auto #0
-__all__ = ['T', 'Strategy', 'LOOK', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell', 'Session',
-           'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
+__all__ = ['T', 'Strategy', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell', 'Session', 'Identity',
+           'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
 
 # %% ../../nbs/09_desk/10_session.ipynb #03b6d5d8
 T = TypeVar('T')
@@ -93,7 +95,7 @@ class Session(Protocol):
     mode: str
     def __iter__(self) -> Iterator[Bars]: ...
     def target(self, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None) -> None: ...
-    def trade(self, strategy: Strategy) -> Result: ...
+    def trade(self, strategy: Strategy | object) -> Result: ...
     def finish(self, reason: str = 'finished') -> Result: ...
 
 # %% ../../nbs/09_desk/10_session.ipynb #a4d6afc1
@@ -121,6 +123,7 @@ class Backtest:
         self._report = Reporter(who.folder, market.total, who.strategy)
         self._result: Result | None = None
         self._torn = False
+        self._talk = Conversation(who.run_id, self._journal.epoch, self._ask, current_cell)
 
     def __iter__(self) -> Iterator[Bars]:
         while self._whole(self.run.advance):
@@ -131,13 +134,21 @@ class Backtest:
     def target(self, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None) -> None:
         self._whole(lambda: self.run.answer(self.run.row, weights, units, current_cell()))
 
-    def trade(self, strategy: Strategy) -> Result:
-        "One call of the strategy on the whole history, then every row's decision in turn."
+    def trade(self, strategy: Strategy | object) -> Result:
+        "One call of the strategy on the whole history, then every row's decision in turn; or event by event, when it answers to events."
+        if reacts(strategy):
+            self._talk.follow(strategy, lambda reply: self._report(reply.rows, reply.ts, reply.equity))
+            return self.finish()
+        assert callable(strategy)
         w = weights_of(strategy, self.market.bars)
         check_window(strategy, self.market.bars, w, self.market.first, self.spec.window)
         cell = current_cell()
         for _ in self: self._whole(lambda: self.run.answer(self.run.row, targets_of(w[self.run.row], self.spec.symbols), None, cell))
         return self.finish()
+
+    def _ask(self, question: Next) -> EventsReply:
+        while (reply := self._whole(lambda: respond(self.run, question))) is None: pass
+        return reply
 
     def _whole(self, act: Callable[[], T]) -> T:
         "Do a step of the run. One that an interrupt tore in two leaves the book and the venue apart, so nothing follows it."
@@ -173,7 +184,6 @@ def rows_of(c: Columns, symbols: tuple[str, ...]) -> Bars:
 
 # %% ../../nbs/09_desk/10_session.ipynb #90e967c9
 _unfinished: list[DeskRun] = []
-LOOK = 0.05      # seconds between two looks for a live bar
 
 class DeskRun:
     "A run on a desk, seen from the notebook."
@@ -195,15 +205,14 @@ class DeskRun:
         for old in _unfinished: old.leave()      # a kernel has one run; the desk ends a left one by its policy
         _unfinished[:] = [self]
         self.equity, self.halted = spec.cash, ''
+        self._talk = Conversation(who.run_id, opened.epoch, self._ask, current_cell)
 
     def __iter__(self) -> Iterator[Bars]:
         while True:
             reply = self._line.ask(self._answer)
             assert isinstance(reply, RowReply)
             self.equity, self.halted = reply.equity, reply.halted
-            if reply.waiting:      # a live bar closes when it closes
-                time.sleep(LOOK)
-                continue
+            if reply.waiting: continue      # a live bar closes when it closes; the desk has kept the question for a while before it said so
             if reply.done or reply.bars is None: return
             self._row, self._answer = reply.row, Decide(self.run_id, reply.row)
             self._window.extend(rows_of(reply.bars, self.spec.symbols))
@@ -215,10 +224,23 @@ class DeskRun:
         "What is wanted after the bars just seen; it is sent when the next ones are asked for."
         self._answer = Decide(self.run_id, self._row, dict(weights or {}), dict(units or {}), current_cell())
 
-    def trade(self, strategy: Strategy) -> Result:
-        "The strategy at every bar, on the window that ends there."
+    def trade(self, strategy: Strategy | object) -> Result:
+        "The strategy at every bar, on the window that ends there; or at every event, when it answers to events."
+        if reacts(strategy):
+            self._talk.follow(strategy, self._tell)
+            return self.finish()
+        assert callable(strategy)
         for window in self: self.target(targets_of(weights_of(strategy, window)[-1], self.spec.symbols))
         return self.finish()
+
+    def _ask(self, question: Next) -> EventsReply:
+        reply = self._line.ask(question)
+        assert isinstance(reply, EventsReply)
+        return reply
+
+    def _tell(self, reply: EventsReply) -> None:
+        self.equity, self.halted = reply.equity, reply.halted
+        self._report(reply.rows, reply.ts, reply.equity)
 
     def leave(self) -> None:
         "Stop the pulse: as if the notebook had died."
@@ -295,6 +317,7 @@ def _some_desk(who: Identity) -> tuple[str, str]:
     return started.address, started.key
 
 # %% ../../nbs/09_desk/10_session.ipynb #6dd39de7
-def trade(run: Session, strategy: Strategy) -> Result:
-    "Trade `strategy` to the end of the run: all at once in a backtest, bar by bar on a desk; the same fills either way."
+def trade(run: Session, strategy: Strategy | object) -> Result:
+    """Trade `strategy` to the end of the run; the same fills in every mode. A function of bars is called on all of history in a backtest, and bar by bar on a desk.
+    An object with `on_quote`, `on_trade`, `on_bar`, `on_fill` or `on_order` is shown each event with the book, and returns a list of `Intent` and `Cancel`, or None."""
     return run.trade(strategy)
