@@ -73,7 +73,7 @@ class ListenKeys:
 def check_room(desk: Desk, account: str, t: Ticket) -> None:
     "Refuses more open orders on a symbol than the venue allows, stops counted on their own too."
     mine = desk.exchange.open(account, t.symbol)
-    if len(mine) >= MAX_ORDERS: raise Said('filter', filter='MAX_NUM_ORDERS')
+    if len(mine) >= MAX_ORDERS * desk.meter(account).plenty: raise Said('filter', filter='MAX_NUM_ORDERS')
     if t.stop is not None and sum(w.ticket.stop is not None for w in mine) >= MAX_ALGO: raise Said('filter', filter='MAX_NUM_ALGO_ORDERS')
 
 def step_aside(desk: Desk, account: str, t: Ticket, qty: Decimal) -> None:

@@ -28,7 +28,7 @@ STP = ('EXPIRE_MAKER', 'NONE')
 MAX_ORDERS, MAX_ALGO = 200, 5
 _STATUS = {'trading': 'TRADING', 'halted': 'HALT', 'closed': 'BREAK', 'delisted': 'BREAK'}
 
-def filters(x: Listing) -> list[dict[str, Any]]:
+def filters(x: Listing, plenty: int = 1) -> list[dict[str, Any]]:
     "What an order of this symbol must satisfy."
     low, high = x.band or (ZERO, Decimal(1_000_000))
     size = {'minQty': num(x.min_qty), 'maxQty': num(x.max_qty)}
@@ -37,19 +37,19 @@ def filters(x: Listing) -> list[dict[str, Any]]:
             {'filterType': 'MARKET_LOT_SIZE', **size, 'stepSize': num(x.lot)},
             {'filterType': 'PERCENT_PRICE', 'multiplierUp': f'{high:f}', 'multiplierDown': f'{low:f}', 'avgPriceMins': 0},
             {'filterType': 'NOTIONAL', 'minNotional': num(x.min_notional), 'applyMinToMarket': True, 'maxNotional': num(Decimal(9_000_000)), 'applyMaxToMarket': False, 'avgPriceMins': 0},
-            {'filterType': 'MAX_NUM_ORDERS', 'maxNumOrders': MAX_ORDERS}, {'filterType': 'MAX_NUM_ALGO_ORDERS', 'maxNumAlgoOrders': MAX_ALGO}]
+            {'filterType': 'MAX_NUM_ORDERS', 'maxNumOrders': MAX_ORDERS * plenty}, {'filterType': 'MAX_NUM_ALGO_ORDERS', 'maxNumAlgoOrders': MAX_ALGO}]
 
 # %% ../../../nbs/08_venue/sandbox/22_binanceus_market.ipynb #7ed23243
-def symbol_info(x: Listing) -> dict[str, Any]:
+def symbol_info(x: Listing, plenty: int = 1) -> dict[str, Any]:
     "A symbol's row of exchangeInfo. What this venue does not offer is said here: no iceberg, no OCO, no trailing stop."
     precision = dict.fromkeys(('baseAssetPrecision', 'quotePrecision', 'quoteAssetPrecision', 'baseCommissionPrecision', 'quoteCommissionPrecision'), 8)
     return {'symbol': venue_symbol(x.symbol), 'status': _STATUS[x.status], 'baseAsset': x.base, 'quoteAsset': x.quote, **precision, 'orderTypes': list(TYPES), 'icebergAllowed': False,
             'ocoAllowed': False, 'otoAllowed': False, 'quoteOrderQtyMarketAllowed': True, 'allowTrailingStop': False, 'cancelReplaceAllowed': True, 'amendAllowed': False,
-            'isSpotTradingAllowed': True, 'isMarginTradingAllowed': False, 'filters': filters(x), 'permissions': ['SPOT'], 'permissionSets': [['SPOT']],
+            'isSpotTradingAllowed': True, 'isMarginTradingAllowed': False, 'filters': filters(x, plenty), 'permissions': ['SPOT'], 'permissionSets': [['SPOT']],
             'defaultSelfTradePreventionMode': 'EXPIRE_MAKER', 'allowedSelfTradePreventionModes': list(STP)}
 
 def exchange_info(listings: Iterable[Listing], now: Nanos, plenty: int = 1) -> dict[str, Any]:
-    return {'timezone': 'UTC', 'serverTime': ms(now), 'rateLimits': rate_limits(plenty=plenty), 'exchangeFilters': [], 'symbols': [symbol_info(x) for x in listings]}
+    return {'timezone': 'UTC', 'serverTime': ms(now), 'rateLimits': rate_limits(plenty=plenty), 'exchangeFilters': [], 'symbols': [symbol_info(x, plenty) for x in listings]}
 
 # %% ../../../nbs/08_venue/sandbox/22_binanceus_market.ipynb #32cf1628
 def rows(levels: Iterable[Level]) -> list[list[str]]: return [[num(x.price), num(x.qty)] for x in levels]
