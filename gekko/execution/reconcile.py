@@ -10,7 +10,7 @@ from decimal import Decimal
 from ..domain.account import Account
 from ..domain.errors import Retry
 from ..domain.money import ZERO
-from ..domain.order import Accepted, Cancelled, Expired, Fill, Filled, Order, OrderEvent, OrderState, Rejected
+from ..domain.order import Accepted, Amended, Cancelled, Expired, Fill, Filled, Order, OrderEvent, OrderState, Rejected
 from ..domain.time import Nanos
 from .broker import Broker
 from .tracker import Tracker
@@ -29,14 +29,26 @@ class Statement:
     asked: Mapping[str, Order | None] = field(default_factory=dict)
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #1a89f10b
-def statement(broker: Broker, names: Iterable[str] = (), cursor: str = '', tries: int = 3) -> Statement:
-    "Ask the venue everything, `names` one by one. If a fill arrives meanwhile the answers do not belong together: ask again, then Retry."
+def _booked(tracker: Tracker, fill: Fill) -> bool:
+    return fill.client_id in tracker and fill.fill_id in tracker.get(fill.client_id).fill_ids
+
+# %% ../../nbs/06_execution/03_reconcile.ipynb #23f53910
+def statement(broker: Broker, names: Iterable[str] = (), cursor: str = '', tries: int = 3, tracker: Tracker | None = None) -> Statement:
+    """Ask the venue everything, `names` one by one; with a `tracker` also the orders of whose fills it lacks some.
+    If a fill arrives meanwhile the answers do not belong together: ask again, then Retry."""
     wanted = tuple(names)
     for _ in range(tries):
         fills = broker.fills_since(cursor)
-        said = Statement(broker.cash(), broker.positions(), tuple(broker.open_orders()), tuple(fills), {n: broker.order(n) for n in wanted})
-        if [f.fill_id for f in broker.fills_since(cursor)] == [f.fill_id for f in fills]: return said
+        lacking = [f.client_id for f in fills if tracker is not None and f.client_id in tracker and not _booked(tracker, f)]
+        cash, positions, working = broker.cash(), broker.positions(), broker.open_orders()
+        asked = {n: broker.order(n) for n in dict.fromkeys((*wanted, *lacking))}
+        if [f.fill_id for f in broker.fills_since(cursor)] == [f.fill_id for f in fills]: return Statement(cash, positions, _working(working, asked), tuple(fills), asked)
     raise Retry('the venue went on trading while it was asked', after_s=1.0, tries=tries)
+
+def _working(listed: Iterable[Order], asked: Mapping[str, Order | None]) -> tuple[Order, ...]:
+    "The open orders: as listed, but for what was asked later and has come to be open, or is over, since."
+    known = {o.client_id: o for o in listed} | {n: o for n, o in asked.items() if o is not None}
+    return tuple(o for o in known.values() if not o.state.terminal)
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #af9a1f70
 @dataclass(frozen=True, slots=True)
@@ -72,9 +84,6 @@ def _orders(ours: Mapping[str, Order], theirs: Mapping[str, Order], known: Track
     return out
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #f5eb297c
-def _booked(tracker: Tracker, fill: Fill) -> bool:
-    return fill.client_id in tracker and fill.fill_id in tracker.get(fill.client_id).fill_ids
-
 def differences(account: Account, tracker: Tracker, theirs: Statement) -> list[Difference]:
     "Every point on which our books and a venue's statement disagree. Empty means: trade on."
     held = {s: p.qty for s, p in account.positions.items()}
@@ -99,11 +108,23 @@ def _standing(ours: Order, theirs: Order, ts: Nanos) -> list[OrderEvent]:
         case _: return []
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #17d7c65a
+def _changed(ours: Order, theirs: Order, ts: Nanos) -> list[OrderEvent]:
+    "The amendment that we missed, when the venue has our order with another size or price."
+    a, b = ours.intent, theirs.intent
+    if (a.symbol, a.side, a.type) != (b.symbol, b.side, b.type): return []
+    qty, limit, stop = (y if x != y else None for x, y in ((a.qty, b.qty), (a.limit, b.limit), (a.stop, b.stop)))
+    return [] if qty is limit is stop is None else [Amended(ours.client_id, qty, limit, stop, ts)]
+
+# %% ../../nbs/06_execution/03_reconcile.ipynb #820c2b86
 def evidence(tracker: Tracker, theirs: Statement, ts: Nanos) -> list[OrderEvent]:
-    "The events that we missed, as far as the statement proves them: fills first, then where each order asked about stands."
+    "The events that we missed, as far as the statement proves them: sizes first, so that every fill fits, then fills, then where each order asked about stands."
+    known = {o.client_id: o for o in theirs.open} | {n: o for n, o in theirs.asked.items() if o is not None}
+    ours = [tracker.get(n) for n in known if n in tracker]
+    sizes = {o.client_id: e for o in ours if o.state is not OrderState.REJECTED and (e := _changed(o, known[o.client_id], ts))}
     fills: list[OrderEvent] = [Filled(f.client_id, f, f.ts) for f in theirs.fills if f.client_id in tracker and not _booked(tracker, f)]
-    stands = [e for o in tracker.open() if (there := theirs.asked.get(o.client_id)) is not None for e in _standing(o, there, ts)]
-    return fills + stands
+    unsure = [o for o in tracker.all() if o.client_id in theirs.asked and (not o.state.terminal or o.client_id in sizes)] if sizes else tracker.open()
+    stands = [e for o in unsure if (there := theirs.asked.get(o.client_id)) is not None for e in _standing(o, there, ts)]
+    return [e for told in sizes.values() for e in told] + fills + stands
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #ed8559ed
 def silent(tracker: Tracker, theirs: Statement) -> list[Order]:

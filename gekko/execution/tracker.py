@@ -7,23 +7,15 @@ from __future__ import annotations
 from decimal import Decimal
 from ..domain.errors import BadInput
 from ..domain.money import EXACT
-from ..domain.order import Order, OrderEvent, OrderState, OrderType, Side, apply
-from ..risk.gate import Reserved
+from ..domain.order import Order, OrderEvent, OrderState, apply
+from ..risk.gate import Reserved, reserve
 
 # %% auto #0
-__all__ = ['reserve', 'Tracker']
+__all__ = ['Tracker']
 
 # %% ../../nbs/06_execution/02_tracker.ipynb #00dc2774
 _NONE = Reserved()
 
-def reserve(order: Order) -> Reserved:
-    "What one order may still do, as the gate counts it: market orders will trade, the others and the Unknown may."
-    if not (qty := order.open_qty): return _NONE
-    sure, buys = order.intent.type is OrderType.MARKET and order.state is not OrderState.UNKNOWN, order.side is Side.BUY
-    if sure: return Reserved(market_buys=qty) if buys else Reserved(market_sells=qty)
-    return Reserved(buys=qty) if buys else Reserved(sells=qty)
-
-# %% ../../nbs/06_execution/02_tracker.ipynb #a768e20a
 def _moved(total: Reserved, was: Reserved, now: Reserved) -> Reserved:
     "`total` with one order's part exchanged."
     return Reserved(*(EXACT.add(EXACT.subtract(t, w), n) for t, w, n in zip(total, was, now)))

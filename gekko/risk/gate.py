@@ -19,10 +19,10 @@ from .limits import Limits, percent, plain, shown, tighten
 _all_ = ['Limits']     # a gate is made from them
 
 # %% auto #0
-__all__ = ['Rule', 'RULES', 'REDUCING', 'Breach', 'Approved', 'Reserved', 'span', 'worst', 'RiskView', 'Case', 'on_grid',
-           'really_reduces', 'near_mark', 'not_halted', 'not_losing', 'not_drawn_down', 'valued', 'fresh', 'notional',
-           'enough', 'order_size', 'position_size', 'position_count', 'gross_exposure', 'net_exposure', 'Gate',
-           'Limits']
+__all__ = ['Rule', 'RULES', 'REDUCING', 'Breach', 'Approved', 'Reserved', 'reserve', 'span', 'worst', 'RiskView', 'Case',
+           'on_grid', 'really_reduces', 'near_mark', 'not_halted', 'not_losing', 'not_drawn_down', 'valued', 'fresh',
+           'notional', 'enough', 'order_size', 'position_size', 'position_count', 'gross_exposure', 'net_exposure',
+           'Terms', 'Gate', 'Limits']
 
 # %% ../../nbs/05_risk/01_gate.ipynb #1000e0cd
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,16 @@ class Reserved(NamedTuple):
     buys: Decimal = ZERO
     sells: Decimal = ZERO
 
+_NONE = Reserved()
+
+def reserve(order: Order) -> Reserved:
+    "What one order may still trade: a market order whose fate is known will, the others and the Unknown may. Nothing once it is over."
+    if not (qty := order.open_qty): return _NONE
+    sure, buys = order.intent.type is OrderType.MARKET and order.state is not OrderState.UNKNOWN, order.side is Side.BUY
+    if sure: return Reserved(qty) if buys else Reserved(ZERO, qty)
+    return Reserved(ZERO, ZERO, qty) if buys else Reserved(ZERO, ZERO, ZERO, qty)
+
+# %% ../../nbs/05_risk/01_gate.ipynb #96dcc93c
 def span(qty: Decimal, r: Reserved) -> tuple[Decimal, Decimal]:
     "The lowest and the highest position that `qty` can become by the open orders."
     done = EXACT.add(qty, EXACT.subtract(r.market_buys, r.market_sells))
@@ -317,6 +327,81 @@ def _known(order: Order, instruments: Mapping[str, Instrument], ts: Nanos) -> In
     if order.state is OrderState.INTENT: return i
     return Breach('state', 'intent', order.state.value, symbol, order.client_id, ts, f'the order is {order.state.value} already, and only a new one is checked')
 
+# %% ../../nbs/05_risk/01_gate.ipynb #ccc145d8
+class Terms:
+    "What one symbol's instrument and limits say, ready for comparing."
+    __slots__ = ('instrument', 'limits', 'up', 'down', 'stale')
+
+    def __init__(self, instrument: Instrument, limits: Limits) -> None:
+        bps, stale = limits.collar_bps, limits.stale_after_s
+        self.instrument, self.limits = instrument, limits
+        self.up = None if bps is None else EXACT.add(_WHOLE, bps).scaleb(-4, EXACT)
+        self.down = None if bps is None else EXACT.subtract(_WHOLE, bps).scaleb(-4, EXACT)
+        self.stale = None if stale is None else int(stale.scaleb(9, EXACT))     # nanoseconds, cut: ages are whole ones
+
+# %% ../../nbs/05_risk/01_gate.ipynb #8bcb95af
+def _well_formed(i: Intent, t: Terms, mark: Decimal) -> bool:
+    "As `on_grid` and `near_mark`."
+    rest, limit = EXACT.remainder, i.limit
+    if rest(i.qty, t.instrument.lot) or (i.stop is not None and rest(i.stop, t.instrument.tick)): return False
+    if limit is None: return True
+    if rest(limit, t.instrument.tick): return False
+    if t.up is None or t.down is None: return True
+    return limit <= EXACT.multiply(mark, t.up) if i.side is Side.BUY else limit >= EXACT.multiply(mark, t.down)
+
+def _no_loss(limits: Limits, view: RiskView, equity: Decimal) -> bool:
+    "As `not_losing` and `not_drawn_down`."
+    for share, start in ((limits.max_daily_loss, view.day_start_equity), (limits.max_drawdown, view.peak_equity)):
+        if share is not None and equity < start and EXACT.subtract(start, equity) >= EXACT.multiply(start, share): return False
+    return True
+
+# %% ../../nbs/05_risk/01_gate.ipynb #98f8d59d
+def _sized(i: Intent, t: Terms, mark: Decimal, rate: Decimal) -> bool:
+    "As `enough` and `order_size`."
+    limits, least, by = t.limits, t.instrument.min_notional, EXACT.multiply
+    if limits.max_order_qty is not None and i.qty > limits.max_order_qty: return False
+    most = limits.max_order_notional
+    if most is None and not least: return True
+    asked = i.limit if i.limit is not None else i.stop
+    price = mark if asked is None else asked if i.limit is not None and i.side is Side.BUY else max(asked, mark)
+    worth = by(by(i.qty, price), t.instrument.multiplier)
+    return not (least and worth < least) and (most is None or (worth if rate is _ONE else by(worth, rate)) <= most)
+
+# %% ../../nbs/05_risk/01_gate.ipynb #941cb4de
+def _ends(i: Intent, qty: Decimal, r: Reserved) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+    "The span before and after the order, as `_case` finds it."
+    low, high = span(qty, r) if r[0] or r[1] else (EXACT.subtract(qty, r[3]) if r[3] else qty, EXACT.add(qty, r[2]) if r[2] else qty)
+    market = i.type is OrderType.MARKET
+    if i.side is Side.BUY: return low, high, EXACT.add(low, i.qty) if market else low, EXACT.add(high, i.qty)
+    return low, high, EXACT.subtract(low, i.qty), EXACT.subtract(high, i.qty) if market else high
+
+def _room(i: Intent, t: Terms, view: RiskView, qty: Decimal, unit: Decimal, equity: Decimal) -> bool:
+    "As `position_size`, `position_count`, `gross_exposure` and `net_exposure`."
+    limits, r, by, add = t.limits, view.reserved(t.instrument.symbol), EXACT.multiply, EXACT.add
+    low, high, least, most = _ends(i, qty, r)
+    if limits.max_positions is not None and not (qty or any(r)) and view.active >= limits.max_positions: return False
+    then = max(least.copy_abs(), most.copy_abs())
+    if (grows := EXACT.subtract(then, max(low.copy_abs(), high.copy_abs()))) > 0:
+        if limits.max_position_notional is not None and by(then, unit) > limits.max_position_notional: return False
+        if limits.max_gross is not None and add(view.gross, by(grows, unit)) > by(limits.max_gross, equity): return False
+    if limits.max_net is None: return True
+    if most > high: net = add(view.net_high, by(EXACT.subtract(most, high), unit))
+    else: net = EXACT.subtract(by(EXACT.subtract(low, least), unit), view.net_low)
+    return net <= by(limits.max_net, equity)
+
+# %% ../../nbs/05_risk/01_gate.ipynb #34018da6
+def _keeps(i: Intent, t: Terms, view: RiskView, ts: Nanos) -> bool:
+    "Whether an order that may add risk surely keeps every rule but the halt."
+    symbol, account = t.instrument.symbol, view.account
+    mark, rate = view.marks.get(symbol), _ONE if t.instrument.quote == account.currency else view.rates.get(t.instrument.quote)
+    if mark is None or rate is None: return False
+    if t.stale is not None and ((at := view.mark_ts.get(symbol)) is None or abs(ts - at) > t.stale): return False
+    equity, unit = view.equity, EXACT.multiply(mark, t.instrument.multiplier)
+    if rate is not _ONE: unit = EXACT.multiply(unit, rate)
+    try: return (_well_formed(i, t, mark) and _no_loss(t.limits, view, equity) and _sized(i, t, mark, rate)
+                 and _room(i, t, view, account.qty(symbol), unit, equity))
+    except DecimalException: return False    # more digits than any market has: the rules say which
+
 # %% ../../nbs/05_risk/01_gate.ipynb #923e27bb
 class Gate:
     "Checks orders against `limits`. `kill` says why nothing may add risk, '' when it may. Its only memory is when it let orders through, for the rate."
@@ -326,13 +411,18 @@ class Gate:
         self._sent: tuple[deque[Nanos], deque[Nanos]] = (deque(), deque())    # opening and reducing, monotonic times
         self._use(limits)
 
-    def _use(self, limits: Limits) -> None: self.limits, self._of = limits, {s: limits.of(s) for s in limits.symbols}
+    def _use(self, limits: Limits) -> None:
+        self.limits, self._of = limits, {s: limits.of(s) for s in limits.symbols}
+        self._ready: dict[str, Terms] = {}
     def tighten(self, limits: Limits) -> None:
         "Apply `limits` on top of those in force; nothing gets looser."
         self._use(tighten(self.limits, limits))
 
     def check(self, order: Order, view: RiskView) -> Approved | Breach:
         "The order as one that a venue may have, or why not."
+        i, t, ts = order.intent, self._terms(order.intent.symbol), self.clock.now()
+        if t is not None and order.state is OrderState.INTENT and not i.reduce_only and _keeps(i, t, view, ts) and not (view.halted or self.kill()):
+            if _counted(self.limits.max_orders_per_minute, self._sent[0], self.clock.monotonic()): return Approved(order, ts, _SEAL)
         c = self._case(order, view)
         if isinstance(c, Breach): return c
         return _broken(c) or self._late(c) or Approved(order, c.ts, _SEAL)
@@ -343,6 +433,12 @@ class Gate:
         if isinstance(c, Breach): return (c,)
         return tuple(b for rule in (REDUCING if order.intent.reduce_only else RULES) if (b := rule(c)))
 
+    def _terms(self, symbol: str) -> Terms | None:
+        i, known = self.instruments.get(symbol), self._ready.get(symbol)
+        if i is None or not i.tradable: return None
+        if known is not None and known.instrument is i: return known
+        made = self._ready[symbol] = Terms(i, self._of.get(i.symbol, self.limits))
+        return made
     def _case(self, order: Order, view: RiskView) -> Case | Breach:
         ts = self.clock.now()
         i = _known(order, self.instruments, ts)
@@ -351,12 +447,18 @@ class Gate:
     def _late(self, c: Case) -> Breach | None: return _rate(c, self.limits.max_orders_per_minute, self._sent[c.intent.reduce_only], self.clock.monotonic())
 
 # %% ../../nbs/05_risk/01_gate.ipynb #38dac42a
+_MINUTE = 60 * SECOND
+
+def _counted(most: Decimal | None, sent: deque[Nanos], now: Nanos) -> bool:
+    "Count an order among those of the last 60 s, if there is room for it. `now` is monotonic."
+    if most is None: return True
+    while sent and now - sent[0] >= _MINUTE: sent.popleft()
+    if len(sent) >= most: return False
+    sent.append(now)
+    return True
+
 def _rate(c: Case, most: Decimal | None, sent: deque[Nanos], now: Nanos) -> Breach | None:
-    "Count the order among those of the last 60 s, or refuse it. `now` is monotonic."
-    if most is None: return None
-    while sent and now - sent[0] >= 60 * SECOND: sent.popleft()
-    if len(sent) < most:
-        sent.append(now)
-        return None
+    "None when the order was counted, or why it was not."
+    if most is None or _counted(most, sent, now): return None
     n, wait = len(sent) + 1, Decimal(sent[0] + 60 * SECOND - now).scaleb(-9, EXACT)
     return _breach(c, 'max_orders_per_minute', plain(most), str(n), f'order {n} within 60 s is over max_orders_per_minute {shown(most)}; the next may leave in {shown(wait)} s')

@@ -13,27 +13,22 @@ from ..domain.account import Account, deposit, settle
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.money import EXACT, ZERO
-from ..domain.order import Fill, Order, OrderState, OrderType, Side
+from ..domain.order import Fill, Order
 from ..domain.time import Nanos
 from .drawdown import LossMeter, flow, observe
-from .gate import Reserved, span, worst
+from .gate import Reserved, reserve, span, worst
 from .limits import shown
 
+_all_ = ['reserve']     # the gate's, as every book counts
+
 # %% auto #0
-__all__ = ['reserve', 'Exposure', 'exposure', 'BookView']
+__all__ = ['Exposure', 'exposure', 'BookView', 'reserve']
 
 # %% ../../nbs/05_risk/04_view.ipynb #ae49acbf
 _SUM = Context(prec=200, traps=[Inexact, InvalidOperation, Overflow, Clamped])
 _ONE = Decimal(1)
 
 # %% ../../nbs/05_risk/04_view.ipynb #ef7e3edc
-def reserve(order: Order) -> Reserved:
-    "What `order` may still trade."
-    left, buys = order.open_qty, order.side is Side.BUY
-    if order.intent.type is OrderType.MARKET and order.state is not OrderState.UNKNOWN:
-        return Reserved(market_buys=left) if buys else Reserved(market_sells=left)
-    return Reserved(buys=left) if buys else Reserved(sells=left)
-
 def _plus(a: Reserved, b: Reserved, sign: int = 1) -> Reserved:
     op = _SUM.add if sign > 0 else _SUM.subtract
     return Reserved(op(a[0], b[0]), op(a[1], b[1]), op(a[2], b[2]), op(a[3], b[3]))
