@@ -32,7 +32,7 @@ def to_plain(s: Statement, fills: bool = False) -> dict[str, Any]:
     "The statement as JSON values, amounts as text. Its fills only when asked for: the journal has them already."
     out = {'account': s.account, 'day': s.day, 'ends': str(s.ends), 'start': s.start, 'end': s.end, 'currency': s.currency, 'opening': _amounts(s.opening), 'closing': _amounts(s.closing),
            'bridges': [_bridge(b) for b in s.bridges], 'total': _bridge(s.total) if s.total else None, 'missing': list(s.missing), 'positions': [_row(h, _HELD) for h in s.positions],
-           'traded': [_row(t, _TRADED) for t in s.traded], 'fundings': len(s.fundings), 'marks': _amounts(s.marks), 'rates': _amounts(s.rates)}
+           'traded': [_row(t, _TRADED) for t in s.traded], 'fundings': len(s.fundings), 'realised': _amounts(s.realised), 'marks': _amounts(s.marks), 'rates': _amounts(s.rates)}
     return {**out, 'fills': [fill_row(f) for f in s.fills]} if fills else {**out, 'fills': len(s.fills)}
 
 def fill_row(f: Any) -> dict[str, Any]: return {'time': iso(f.ts), 'fill_id': f.fill_id, 'client_id': f.client_id, 'symbol': f.symbol, 'side': f.side.value, 'qty': str(f.qty), 'price': str(f.price), 'fee': str(f.fee), 'fee_currency': f.fee_currency}

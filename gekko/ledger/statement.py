@@ -14,15 +14,16 @@ from ..domain.instrument import Instrument
 from ..domain.money import EXACT, ZERO, total
 from ..domain.order import Fill, Filled, Side
 from ..domain.position import Position
-from ..domain.time import Nanos, iso
+from ..domain.time import SECOND, Nanos, iso
 from .days import MONEY, UTC_DAY, DayEnd, happened
 from .events import AccountOpened, Adopted, Corrected, DayClosed, Deposited, Entry, Marked
 
 # %% auto #0
-__all__ = ['Tally', 'take', 'Bridge', 'bridge', 'joined', 'Held', 'Traded', 'Statement', 'day_statement', 'statement_of',
-           'realised_before']
+__all__ = ['BACK', 'Tally', 'take', 'Bridge', 'bridge', 'joined', 'Held', 'Traded', 'Statement', 'day_statement', 'statement_of',
+           'Began', 'began']
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #7f099dc8
+BACK: Nanos = 600 * SECOND
 _SUM = Context(prec=200, traps=[Inexact, InvalidOperation, Overflow, Clamped])
 
 def _add(sums: dict[str, Decimal], currency: str, amount: Decimal) -> None: sums[currency] = _SUM.add(sums.get(currency, ZERO), amount)
@@ -41,15 +42,18 @@ class Tally:
     fills: list[Fill] = field(default_factory=list)
     fundings: list[Funding] = field(default_factory=list)
     settled: set[tuple[str, str]] = field(default_factory=set)
+    marked: set[str] = field(default_factory=set)              # whose price is a mark and not merely the last fill's
     since: dict[str, Nanos] = field(default_factory=dict)      # when the books took up each symbol; '' is the account itself
     cursor: str = ''
     told: str = ''                                             # the last funding before
 
     def turn(self) -> Tally:
         "The same account at the beginning of another period."
-        cursor = self.fills[-1].fill_id if self.fills else self.cursor
-        told = self.fundings[-1].funding_id if self.fundings else self.told
-        return Tally(self.account, {**self.instruments}, {**self.marks}, {**self.rates}, settled=self.settled, since={**self.since}, cursor=cursor, told=told)
+        return Tally(self.account, {**self.instruments}, {**self.marks}, {**self.rates}, settled=self.settled, marked={*self.marked}, since={**self.since}, cursor=self.cursor, told=self.told)
+    def before(self, ts: Nanos) -> tuple[str, str]:
+        "A fill and a funding from before `ts` with room to spare, since both can be told out of their order: where to begin to read the venue's lists."
+        fills, told = [f for f in self.fills if f.ts < ts - BACK], [f for f in self.fundings if f.ts < ts - BACK]
+        return max(fills, key=lambda f: f.ts).fill_id if fills else self.cursor, told[-1].funding_id if told else self.told
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #a6ae7094
 def take(t: Tally, record: object, at: Nanos = 0) -> None:
@@ -69,6 +73,7 @@ def take(t: Tally, record: object, at: Nanos = 0) -> None:
         case Marked():
             t.marks.update(record.prices)
             t.rates.update(record.rates)
+            t.marked.update(record.prices)
         case AccountOpened():
             t.cursor, t.told = record.cursor, record.funding or t.told
             t.since[''] = at
@@ -87,7 +92,7 @@ def _filled(t: Tally, f: Fill) -> None:
         if fee := EXACT.subtract(t.account.paid.get(c, ZERO), before.paid.get(c, ZERO)): _add(t.fees, c, fee)
     t.settled.add(key)
     t.fills.append(f)
-    t.marks.setdefault(f.symbol, f.price)
+    if f.symbol not in t.marked: t.marks[f.symbol] = f.price
 
 def _adopted(t: Tally, r: Adopted) -> None:
     if (i := t.instruments.get(r.symbol)) is None or t.account.qty(r.symbol): return      # replay counts it as a fault
@@ -200,7 +205,7 @@ class Traded:
 # %% ../../nbs/07_ledger/07_statement.ipynb #b59d8938
 @dataclass(frozen=True, slots=True, repr=False)
 class Statement:
-    "An account's day (start, end]. `total` is None where a currency of `missing` has no rate. `cursor` and `told` are the last fill and funding before the day, `since` when each symbol was taken up."
+    "An account's day (start, end]. `total` is None where a currency of `missing` has no rate. `cursor` and `told`: a fill and a funding from before the day; `since`: when each symbol was taken up; `realised`: so far, by symbol."
     account: str
     day: str
     ends: DayEnd
@@ -220,6 +225,7 @@ class Statement:
     rates: Mapping[str, Decimal] = field(default_factory=dict)
     instruments: Mapping[str, Instrument] = field(default_factory=dict)
     since: Mapping[str, Nanos] = field(default_factory=dict)
+    realised: Mapping[str, Decimal] = field(default_factory=dict)
     cursor: str = ''
     told: str = ''
 
@@ -308,8 +314,9 @@ def day_statement(entries: Iterable[Entry], day: str, *, ends: DayEnd = UTC_DAY,
     whole, missing = joined(bridges, z.currency, opening.rates, closing.rates)
     for b in (*bridges, *((whole,) if whole else ())):
         if b.gap: raise Halt(f'{z.name}: {day} does not add up in {b.currency}', expected=str(b.closing), found=str(_SUM.subtract(b.closing, b.gap)))
-    return Statement(z.name, day, ends, start, end, z.currency, dict(opening.account.cash), dict(z.cash), bridges, whole, missing, _held(opening, closing), _traded(closing), tuple(closing.fills),
-                     tuple(closing.fundings), dict(closing.marks), dict(closing.rates), dict(closing.instruments), dict(closing.since), opening.turn().cursor, opening.turn().told)
+    (cursor, told), realised = opening.before(start), {s: p.realised for s, p in z.positions.items()}
+    return Statement(z.name, day, ends, start, end, z.currency, dict(opening.account.cash), dict(z.cash), bridges, whole, missing, _held(opening, closing), _traded(closing), tuple(closing.fills), tuple(closing.fundings),
+                     closing.marks, closing.rates, closing.instruments, closing.since, realised, cursor or closing.cursor, told or closing.told)
 
 def _currencies_used(c: str, *tallies: Tally) -> bool:
     return any(t.account.cash.get(c) or _in(t.account, c) or any(c in x for x in (t.deposits, t.fees, t.funding, t.corrections)) for t in tallies)
@@ -320,10 +327,26 @@ def statement_of(url: str, account: str, day: str, *, ends: DayEnd = UTC_DAY, ma
     from gekko.ledger.journal import read_entries
     return day_statement(read_entries(url, account, kinds=MONEY), day, ends=ends, marks=marks, rates=rates)
 
-def realised_before(entries: Iterable[Entry], ts: Nanos) -> dict[str, Decimal]:
-    "Realised P&L by symbol of all that happened up to `ts`: what a day's own begins from. Empty for no entries."
-    t: Tally | None = None
-    for e in entries:
-        t, r = t or Tally(Account(e.account)), e.record
-        if happened(e, r) <= ts: take(t, r, e.ts)
-    return {s: p.realised for s, p in t.account.positions.items()} if t else {}
+# %% ../../nbs/07_ledger/07_statement.ipynb #461af22c
+@dataclass(frozen=True, slots=True)
+class Began:
+    "What a day that starts at `start` has to be measured from: worth then plus what was paid in or corrected since (None where a rate was missing), and realised P&L by symbol."
+    start: Nanos
+    worth: Decimal | None
+    realised: Mapping[str, Decimal]
+
+def _from_closed(plain: Mapping[str, Any], since: Iterable[Entry]) -> Began | None:
+    "By the record of the day before; None when something was paid in or corrected since, which has to be reckoned in full."
+    if plain.get('total') is None or 'realised' not in plain or any(True for _ in since): return None
+    return Began(plain['end'], Decimal(plain['total']['closing']), _prices(plain, 'realised'))
+
+def began(url: str, account: str, day: str, *, ends: DayEnd = UTC_DAY) -> Began:
+    "What the account's day began with, from the ledger at `url`. It may run on any thread; BadInput before the books began."
+    from gekko.ledger.journal import read_entries
+    start, end = ends.window(day)
+    closings = [e for e in read_entries(url, account, kinds=('day_closed',)) if e.record.statement.get('end') == start]
+    if closings and (b := _from_closed(closings[-1].record.statement, read_entries(url, account, closings[-1].seq, ('deposit', 'adopted', 'corrected')))): return b
+    s = statement_of(url, account, day, ends=ends)
+    day_of = {h.symbol: h.realised_day for h in s.positions}
+    worth = _all(s.total.opening, s.total.deposits, s.total.corrections) if s.total else None
+    return Began(start, worth, {k: EXACT.subtract(x, day_of.get(k, ZERO)) for k, x in s.realised.items()})

@@ -156,9 +156,10 @@ class BinanceUS:
     # --- the account
 
     def account(self) -> dict[str, Any]:
-        "Balances by asset, commission rates as the venue writes them, and whether it may trade."
+        "Balances by asset, what of them is free and what open orders hold, commission rates as the venue writes them, and whether it may trade."
         wallet = self._run(asked.wallet(self._ask))
-        return {'account': self._access.credentials.account, 'can_trade': wallet.canTrade, 'commission': wallet.commissionRates, 'balances': {a: x for a, x in said.held(wallet).items() if x}}
+        return {'account': self._access.credentials.account, 'can_trade': wallet.canTrade, 'commission': wallet.commissionRates, 'balances': {a: x for a, x in said.held(wallet).items() if x},
+                'free': {b.asset: b.free for b in wallet.balances if b.free}, 'locked': {b.asset: b.locked for b in wallet.balances if b.locked}}
     def positions(self) -> dict[str, Decimal]:
         "Balances as positions: see `answers.homes` for the rule."
         return said.positions(said.held(self._run(asked.wallet(self._ask))), self._ask.instruments())
