@@ -4,24 +4,25 @@
 
 # %% ../../nbs/09_desk/11_account.ipynb #4aaa13e4
 from __future__ import annotations
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from .funding import hear_fundings, last_funding
-from .trader import Trader, hear
+from .strangers import ask, strangers, take_in
+from .trader import Trader, cancel, hear
 from ..domain.account import adopt
 from ..domain.errors import Halt
 from ..domain.money import ZERO
+from ..domain.order import Filled, Lost, OrderEvent, OrderState
 from ..execution.broker import Broker
 from ..domain.time import SECOND, Nanos
-from ..execution.reconcile import Difference, Statement, differences, evidence, silent, statement, unarrived
-from ..ledger.events import AccountOpened, Adopted, Deposited, Resumed
-from ..ledger.replay import Book
+from ..execution.reconcile import Difference, Statement, differences, evidence, silent, unarrived
+from ..ledger.events import AccountOpened, Adopted, Deposited, Differed, Note, Resumed, RunClosed
+from ..ledger.replay import Book, RunState
 from ..risk.drawdown import flow
 
 # %% auto #0
-__all__ = ['BACK', 'begin', 'bring_in', 'take_up', 'cursor', 'settle_up', 'open_account']
+__all__ = ['BACK', 'begin', 'bring_in', 'take_up', 'cursor', 'ours', 'settle_up', 'judge', 'open_account', 'unfinished']
 
 # %% ../../nbs/09_desk/11_account.ipynb #30e305e0
 def _money(broker: Broker, currencies: Iterable[str]) -> dict[str, Decimal]:
@@ -72,40 +73,85 @@ def cursor(book: Book) -> str:
     return known[-1].fill_id if known else book.cursor
 
 # %% ../../nbs/09_desk/11_account.ipynb #ecd7720e
-def _ours(t: Trader, said: Statement) -> Statement:
+def ours(t: Trader, said: Statement) -> Statement:
     "The venue's statement, less what these books never dealt in: other currencies, dust of other symbols."
     account = t.view.account
     cash = {c: x for c, x in said.cash.items() if c in account.cash or c == t.spec.currency}
     return replace(said, cash=cash, positions={s: q for s, q in said.positions.items() if s in t.instruments or s in account.positions})
 
-def settle_up(t: Trader, after: str, *, arrives_s: float = 0.0, fresh: Collection[str] = (), pause: Callable[[float], None] = time.sleep) -> list[Difference]:
+def settle_up(t: Trader, after: str, *, arrives_s: float = 0.0, fresh: Collection[str] = ()) -> list[Difference]:
     """Ask the venue about every order that is not over and every fill later than `after`, take in what it proves, and name what still differs.
-    An order that it never heard of is waited for as long as a request can be on its way, `arrives_s`. Fills of `fresh` symbols are from before the books."""
-    while True:
-        hear(t)
-        hear_fundings(t)
-        said = _ours(t, statement(t.venue, [o.client_id for o in t.tracker.open()], after))
-        said, now = replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), t.clock.now()
-        hear(t, evidence(t.tracker, said, now))
-        hear(t, unarrived(t.tracker, said, now - round(arrives_s * SECOND), now))
-        if not silent(t.tracker, said): return differences(t.view.account, t.tracker, said)
-        pause(1.0)
+    Fills of `fresh` symbols are from before the books."""
+    hear(t)
+    hear_fundings(t)
+    said = ours(t, ask(t.venue, t.tracker, [o.client_id for o in t.tracker.open()], after))
+    return judge(t, replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), arrives_s)
+
+def judge(t: Trader, said: Statement, arrives_s: float, grace_s: float = 0.0) -> list[Difference]:
+    """Take in what the statement proves: orders of others by the run's policy, fills, where each order stands. An order of which the venue never heard becomes Unknown, and ends only once
+    nothing that was sent can still arrive, `arrives_s` after it was meant to leave; younger than `grace_s` it is left alone. What still differs, less what is Unknown: that is counted as
+    if it would trade, so nobody has to wait for it."""
+    now = t.clock.now()
+    taken = take_in(t, strangers(t.tracker, said, t.instruments), t.spec.external)
+    said = replace(said, asked={**{o.client_id: o for o in said.open if o.client_id in t.tracker}, **said.asked})
+    proved = evidence(t.tracker, said, now)
+    if proved or taken: t.record(Differed(tuple(_view(t, e) for e in proved), 'taken in', f'the venue\'s statement: {len(said.fills)} fills, {len(said.open)} open orders, {len(said.asked)} asked about'))
+    hear(t, proved)
+    hear(t, unarrived(t.tracker, said, now - round(arrives_s * SECOND), now))
+    hear(t, [Lost(o.client_id, 'submit', now) for o in silent(t.tracker, said) if o.state is not OrderState.UNKNOWN and o.intent.ts <= now - round(grace_s * SECOND)])
+    unsure = {o.client_id for o in t.tracker.unknown()}
+    return [d for d in differences(t.view.account, t.tracker, said) if not (d.what == 'order' and d.key in unsure)]
+
+def _view(t: Trader, e: OrderEvent) -> dict[str, str]:
+    "One piece of evidence beside what the books say of that order."
+    o = t.tracker.get(e.client_id)
+    return {'order': e.client_id, 'ours': f'{o.state.value}, {o.filled} of {o.intent.qty} filled', 'theirs': str(e.fill) if isinstance(e, Filled) else type(e).__name__.lower()}
 
 # %% ../../nbs/09_desk/11_account.ipynb #a9b0935a
-def open_account(t: Trader, number: str, book: Book | None, arrives_s: float = 0.0) -> None:
-    "Begin or take up the books, and compare them with the venue's. Halt, with every difference, when they do not agree."
+def open_account(t: Trader, number: str, book: Book | None, arrives_s: float = 0.0) -> str:
+    """Begin or take up the books, and compare them with the venue's. Halt, with every difference, when they do not agree. Runs that were under way when a desk died are ended here, their
+    orders cancelled; the one that is being taken up again goes on. Gives the fill from which on the venue is to be asked."""
     for i in t.instruments.values():
         if book is None or book.instruments.get(i.symbol) != i: t.record(i)
-    wrong = settle_up(t, begin(t, number)) if book is None else _again(t, number, book, arrives_s)
+    after = begin(t, number) if book is None else _take_up_again(t, number, book)
+    wrong = settle_up(t, after, arrives_s=arrives_s, fresh=t.instruments.keys() - book.instruments.keys() if book else ())
+    if book is not None and _brought(t, book) and not wrong: after = _begin_again(t, number)
+    if wrong: t.record(Differed(tuple({'what': d.what, 'key': d.key, 'ours': d.ours, 'theirs': d.theirs} for d in wrong), 'halted'))
     t.journal.commit()
     if wrong: raise Halt(f'{t.view.account.name}: the books and the venue differ', expected='agreement before trading', found='; '.join(map(str, wrong[:8])), differences=len(wrong))
-    if book is not None and book.halted: t.record(Resumed('a new run', f'the books agree; it was halted: {book.halted}'))
+    if book is None: return after
+    if t.run_id in unfinished(book): _go_on(t, book); return after
+    for run in unfinished(book).values(): _bury(t, run)
+    if book.halted: t.record(Resumed('a new run', f'the books agree; it was halted: {book.halted}'))
+    return after
 
-def _again(t: Trader, number: str, book: Book, arrives_s: float) -> list[Difference]:
-    "The books taken up and compared; what was held all along in symbols that they never dealt in is brought in first."
+def _take_up_again(t: Trader, number: str, book: Book) -> str:
+    "The books taken up; what was held all along in symbols that they never dealt in is brought in. The fill from which on the venue is to be asked."
     take_up(t, book)
-    fresh = {s: qty for s, qty in t.venue.positions().items() if s in t.instruments and s not in book.instruments}
-    bring_in(t, fresh)
-    wrong = settle_up(t, cursor(book), arrives_s=arrives_s, fresh=t.instruments.keys() - book.instruments.keys())
-    if fresh and not wrong: t.record(AccountOpened(t.spec.venue, number, _last(t.venue)))
-    return wrong
+    bring_in(t, {s: qty for s, qty in t.venue.positions().items() if s in t.instruments and s not in book.instruments})
+    return cursor(book)
+
+def _brought(t: Trader, book: Book) -> bool: return any(s not in book.instruments and p.qty for s, p in t.view.account.positions.items())
+
+def _begin_again(t: Trader, number: str) -> str:
+    "What was traded in the new symbols before is behind the books from here on."
+    last = _last(t.venue)
+    t.record(AccountOpened(t.spec.venue, number, last))
+    return last
+
+# %% ../../nbs/09_desk/11_account.ipynb #df620903
+def unfinished(book: Book) -> dict[str, RunState]:
+    "The runs that were opened and never closed, by id: their desk died."
+    return {name: r for name, r in book.runs.items() if r.closed is None}
+
+def _bury(t: Trader, run: RunState) -> None:
+    "End a run whose desk died: its working orders are cancelled, its positions are the new run's to look after."
+    n = cancel(t, [o.client_id for o in t.tracker.open() if o.intent.run == run.opened.lineage])
+    t.record(RunClosed(run.opened.run, f'its desk died; {t.run_id} took over, {n} orders cancelled'))
+
+def _go_on(t: Trader, book: Book) -> None:
+    "The run itself is taken up again: its numbering, its fills, and a halt that stood."
+    t.seq = book.seqs.get(t.lineage, 0)
+    t.fills += [f for f in book.fills if f.client_id in t.tracker and t.tracker.get(f.client_id).intent.run == t.lineage]
+    if book.halted: t.view.halted = book.halted
+    t.record(Note('taken up again after the desk had died', {'run': t.run_id, 'orders': t.seq, 'open': len(t.tracker.open())}))

@@ -4,6 +4,7 @@
 
 # %% ../../nbs/09_desk/15_funding.ipynb #37d722d8
 from __future__ import annotations
+from collections.abc import Iterable
 from .trader import Trader
 from ..domain.account import Funding, fund
 from ..execution.broker import Broker, Capability
@@ -24,9 +25,9 @@ def last_funding(broker: Broker) -> str:
     return told[-1].funding_id if told else ''
 
 # %% ../../nbs/09_desk/15_funding.ipynb #20b7ff5f
-def hear_fundings(t: Trader) -> int:
-    "Take into book and journal what the venue has booked since the last time; how many there were."
-    told = fundings(t.venue, t.funding)
+def hear_fundings(t: Trader, told: Iterable[Funding] | None = None) -> int:
+    "Take into book and journal what the venue has booked since the last time (or `told`, the answer to that question); how many there were."
+    told = fundings(t.venue, t.funding) if told is None else list(told)
     for f in told:
         t.record(f)
         t.view.adopt(fund(t.view.account, f))

@@ -14,8 +14,9 @@ from ..data.bars import FIELDS, Bars, row_of
 from ..data.feed import Feed, Step
 from .result import Result
 from .funding import hear_fundings
+from .watch import Watch
 from .trader import Trader, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
-from ..domain.errors import BadInput, Reject, Retry
+from ..domain.errors import BadInput, Halt, Reject, Retry
 from ..domain.market import Bar
 from ..domain.money import ZERO
 from ..domain.time import SECOND, Nanos, iso
@@ -42,10 +43,11 @@ QUIET: Nanos = 10 * SECOND
 class LiveRun:
     "A run under way on a venue. `pump` takes in what has arrived; `advance` says whether a row waits (None: not yet); `finish` and `abandon` end it."
 
-    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, watch: Watch | None = None, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None, again: bool = False) -> None:
         self.trader, self.feed, self.spec, self._look, self._close = trader, feed, trader.spec, look, close
         self.history, self.first, self.total = history.rows(0, max(len(history) - 1, 0)), max(len(history) - 1, 0), trader.spec.bars
-        self.version = ''
+        self.version, self.watch = '', watch
+        self.again = again      # taken up after a crash: the notebook's own count of rows holds
         self.row, self.due, self.decided = self.first - 1, False, 0
         self.last = history.rows(0, 0)
         self._waiting: list[Bars] = [history.rows(self.first, len(history))] if len(history) else []
@@ -63,9 +65,13 @@ class LiveRun:
         while n < most and (step := self.feed.poll()) is not None:
             self._live(step)
             n += 1
-        hear(self.trader)
+        n += hear(self.trader)
         self._look()
+        if self.watch is not None: self.watch.look()
         self._listen(n)
+        out = self.trader.outgoing
+        out.flush(self.trader.clock.monotonic())
+        if out.shut_out: raise Halt(out.shut_out, reason='fenced')
         return n
 
     def _listen(self, n: int) -> None:
@@ -115,6 +121,11 @@ class LiveRun:
             self.due = True
             raise
         self.decided += 1
+
+    def count_from(self, row: int) -> None:
+        "Take the notebook's own count: it had seen `row` when the desk before this one died, and may decide it once more. What it wants is a position, so that does no harm."
+        self.again = False
+        if row >= 0: self.row, self.due = row, True
 
     def _allowed(self, wanted: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "What the venue can hold: where nothing can be sold short, a short is no position."
@@ -168,6 +179,7 @@ class LiveRun:
         "Let go of the market and the venue."
         if self._shut: return
         self._shut = True
+        if self.watch is not None: self.watch.close()
         self.feed.close()
         self._close()
 

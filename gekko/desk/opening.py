@@ -14,11 +14,12 @@ from ..data.dialect import Dialect
 from ..data.live import LiveFeed
 from ..data.store import unknown_symbol
 from ..data.stream import Stream
-from .account import open_account
+from .account import open_account, unfinished
 from .guard import Guard, usual_pace
 from .live import LiveRun, joined
 from .spec import RunSpec
 from .trader import Trader, open_run
+from .watch import Watch
 from ..domain.errors import BadInput, Retry
 from ..domain.instrument import Instrument
 from ..domain.time import SECOND, Clock, Nanos, duration
@@ -93,9 +94,9 @@ def _stale(spec: RunSpec) -> RunSpec:
     "Live, a mark that is half a minute old opens no new risk unless the run says otherwise."
     return spec if 'stale_after_s' in spec.limits else replace(spec, limits={**spec.limits, 'stale_after_s': 30})
 
-def connected(access: Access, clock: Clock, symbols: Sequence[str] = ()) -> Venue:
-    "The venue, connected; `symbols` is what the account deals in."
-    venue = open_venue(access, clock, symbols=symbols)
+def connected(access: Access, clock: Clock, symbols: Sequence[str] = (), may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None) -> Venue:
+    "The venue, connected; `symbols` is what the account deals in, `may_send` is asked before any order's bytes leave, `wake` rung when it has something to say."
+    venue = open_venue(access, clock, symbols=symbols, may_send=may_send, wake=wake)
     try: venue.connect()
     except BadInput:
         listed = venue.instruments()
@@ -118,14 +119,15 @@ def hang_up(venue: Venue, dialect: Dialect, stream: Stream, running: Future[None
 
 # %% ../../nbs/09_desk/13_opening.ipynb #82a20792
 def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: Book | None, clock: Clock, *, run_id: str, strategy: str, lineage: str,
-              may_send: Callable[[], bool], kill: Callable[[], str]) -> LiveRun:
-    "A run on a connected venue whose account's journal is `journal`, so far told by `book`. Halt when the books and the venue differ."
+              may_send: Callable[[], bool], kill: Callable[[], str], wake: Callable[[], None] = lambda: None) -> LiveRun:
+    """A run on a connected venue whose account's journal is `journal`, so far told by `book`. One way for start and restart: a run that the journal has open goes on under its number.
+    Halt when the books and the venue differ."""
     spec, clock = _stale(replace(spec, bar=spec.bar or '1d')), time_at(venue, clock)
     held = {*venue.positions(), *(dealt(book) if book else ())}
     instruments = chosen(venue.instruments(), spec, held)
     history = window_of(venue, spec, clock.now())
     dialect = venue.dialect()
-    stream = Stream(dialect, clock)
+    stream = Stream(dialect, clock, wake=wake)
     kept = spec.bar in venue.bars()      # a bar that the venue does not keep is not waited for
     feed = LiveFeed(spec.symbols, duration(spec.bar), stream, clock, lambda s, lo, hi: venue.history(s, spec.bar, lo, hi) if kept else [], patience=(10 if kept else 0) * SECOND)
     running = venue.loop.spawn(stream.run())
@@ -134,13 +136,17 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
         hang_up(venue, dialect, stream, running)
         venue.close()
     try:
-        trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode='live', account=journal.account, instruments=instruments, venue=venue, journal=journal, clock=clock, may_send=may_send, kill=lambda: kill() or guard.verdict())
+        trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode='live', account=journal.account, instruments=instruments, venue=venue, journal=journal, clock=clock, may_send=may_send,
+                         kill=lambda: kill() or guard.verdict(), wake=wake)
         guard = Guard(trader.view, trader.gate.limits, usual_pace(history), clock, breakers=lambda: venue.health().get('breakers', {}))
         wait_for_marks(trader, feed, set(instruments), venue)
-        open_account(trader, number, book, ARRIVES_S.get(spec.venue, 60.0))
+        again = book is not None and run_id in unfinished(book)
+        after = open_account(trader, number, book, ARRIVES_S.get(spec.venue, 60.0))
         trader.spec = replace(spec, cash=trader.view.equity)
-        open_run(trader)
-        return LiveRun(trader, feed, history, look=guard.look, close=let_go)
+        if not again: open_run(trader)
+        watch = Watch(trader, after, ARRIVES_S.get(spec.venue, 60.0), spec.reconcile_s, wake)
+        watch.account = venue.account()
+        return LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again)
     except BaseException:
         let_go()
         raise

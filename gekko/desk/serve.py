@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/08_serve.ipynb #fbb57d2b
 from __future__ import annotations
-import hashlib, json, os, shutil, signal, subprocess, sys, time
+import gc, hashlib, json, os, shutil, signal, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from zmq.auth.thread import ThreadAuthenticator
 from .client import key_pair
 from .live import LiveRun
 from .config import Settings, load_settings
-from .protocol import MAX_FRAME, pack, refusal, socket_folder, unpack_request
-from .server import Desk, handle, look_after, stop
+from .protocol import MAX_FRAME, Request, RowReply, pack, refusal, socket_folder, unpack_request
+from .server import PATIENCE, Deferred, Desk, handle, look_after, stop
 from ..domain.errors import BadInput, GekkoError, Retry
-from ..domain.time import SystemClock
+from ..domain.time import Nanos, SystemClock
 
 # %% auto #0
-__all__ = ['local_address', 'listen', 'answer_all', 'serve', 'find_desks', 'DeskProcess', 'start_desk', 'serve_named', 'main']
+__all__ = ['local_address', 'listen', 'answer_all', 'answer_deferred', 'serve', 'find_desks', 'DeskProcess', 'start_desk',
+           'serve_named', 'main']
 
 # %% ../../nbs/09_desk/08_serve.ipynb #0c276f18
 def local_address(home: Path, name: str) -> str:
@@ -56,17 +57,31 @@ def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], T
 
 # %% ../../nbs/09_desk/08_serve.ipynb #624f5c6f
 def answer_all(desk: Desk, s: zmq.Socket[bytes], wait_ms: int) -> int:
-    "Answer what waits, waiting up to `wait_ms` for the first; how many were answered. A malformed frame is answered with what is wrong."
-    n = 0
-    while s.poll(wait_ms if n == 0 else 0):
-        parts = s.recv_multipart()
+    "Answer what waits, waiting up to `wait_ms` for the first question or for the bell; how many were answered. A malformed frame is answered with what is wrong."
+    n, poll = 0, zmq.Poller()
+    poll.register(s, zmq.POLLIN)
+    poll.register(desk.wake.fileno(), zmq.POLLIN)
+    while rung := dict(poll.poll(wait_ms if n == 0 else 0)):
+        desk.wake.clear()
+        if s not in rung: break
+        who, number, frame = (s.recv_multipart() + [b'', b''])[:3]
         n += 1
-        who, number, frame = (parts + [b'', b''])[:3]
-        try: reply = handle(desk, unpack_request(frame))
-        except GekkoError as e: reply = refusal(e)
-        s.send_multipart([who, number, pack(reply)])
+        try: _answer(desk, s, who, number, unpack_request(frame))
+        except GekkoError as e: s.send_multipart([who, number, pack(refusal(e))])
         if n >= 256: break
     return n
+
+def _answer(desk: Desk, s: zmq.Socket[bytes], who: bytes, number: bytes, request: Request, until: Nanos = 0) -> None:
+    "Send the answer, or keep the question until there is one."
+    reply, now = handle(desk, request), desk.clock.monotonic()
+    until = until or now + PATIENCE
+    if reply is None or (isinstance(reply, RowReply) and reply.waiting and now < until): desk.deferred.append(Deferred(who, number, request, until))
+    else: s.send_multipart([who, number, pack(reply)])
+
+def answer_deferred(desk: Desk, s: zmq.Socket[bytes]) -> None:
+    "Look again at the questions that wait."
+    waiting, desk.deferred = desk.deferred, []
+    for d in waiting: _answer(desk, s, d.who, d.number, d.request, d.until)
 
 # %% ../../nbs/09_desk/08_serve.ipynb #244e79a5
 def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool = False, leave_when_done: bool = False, linger_s: float = 30.0) -> None:
@@ -80,13 +95,18 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     sys.stdout.write((json.dumps(card) if json_out else f'desk {desk.name} listens at {address}') + '\n')
     sys.stdout.flush()
     wait = max(5, min(50, round(1000 * desk.settings.heartbeat_s / 4)))
-    quiet = turned = time.monotonic()
+    quiet = turned = swept = time.monotonic()
+    sys.setswitchinterval(0.0005)      # the trading thread waits for the interpreter no longer than that
     try:
         while not told:
             if time.monotonic() - turned > desk.settings.heartbeat_s: desk.beat = desk.asked = desk.clock.monotonic()   # we stood still, not the notebook
             turned = time.monotonic()
-            if answer_all(desk, s, min(wait, 5) if isinstance(desk.run, LiveRun) else wait): quiet = time.monotonic()
+            if busy := answer_all(desk, s, wait): quiet = time.monotonic()
             look_after(desk)
+            answer_deferred(desk, s)
+            if not busy and not gc.isenabled() and turned - swept > 1:
+                swept = turned
+                gc.collect(1)
             if leave_when_done and desk.state != 'trading' and time.monotonic() - quiet > linger_s: break
         stop(desk, told[0] if told else 'nobody needs it any more')
         answer_all(desk, s, 50)

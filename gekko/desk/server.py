@@ -6,18 +6,22 @@
 from __future__ import annotations
 import gc, os, time, traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
 from .config import Settings
-from .protocol import (AskFlatten, AskHalt, AskResume, AskStatus, Beat, BeatReply, CloseRun, Columns, Decide, OpenRun, OutcomeReply, Reply, Request,
+from .events import respond
+from .protocol import (AskFlatten, AskHalt, AskPositions, AskResume, AskStatus, Beat, BeatReply, CloseRun, Columns, Decide, Next, OpenRun, OutcomeReply, Reply, Request,
                                  RowReply, RunOpenedReply, StatusReply, refusal)
 from .result import Result, encode_result
 from .live import LiveRun
 from .run import Run, lay_out
 from .spec import RunSpec, from_json
-from .trader import halt, resume
+from .wake import Wake
+from .trader import halt, outcome, resume
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.money import ZERO
 from ..domain.time import SECOND, Clock, Nanos
@@ -29,10 +33,20 @@ from ..risk.kill import KillSwitch
 from ..risk.limits import Limits
 
 # %% auto #0
-__all__ = ['FLUSH', 'Desk', 'columns', 'claim', 'status', 'stop_risk', 'handle', 'end_run', 'tick', 'look_after', 'stop']
+__all__ = ['FLUSH', 'PATIENCE', 'Deferred', 'Desk', 'columns', 'claim', 'status', 'stop_risk', 'handle', 'end_run', 'tick',
+           'look_after', 'shut_out', 'stop']
 
 # %% ../../nbs/09_desk/06_server.ipynb #8fd75289
 FLUSH: Nanos = SECOND // 5
+PATIENCE: Nanos = SECOND
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    "A question that waits for something to happen: who asked, its number, and when it is answered in any case."
+    who: bytes
+    number: bytes
+    request: Request
+    until: Nanos
 
 class Desk:
     "A desk. One run at a time: a replay on an account of its own, because it starts from nothing; a live run on the account it has at the venue."
@@ -47,7 +61,16 @@ class Desk:
         self.started, self.beat, self.asked, self.flushed, self.renewed, self.later = clock.now(), 0, 0, 0, 0, 0
         self.ending: tuple[str, str] | None = None      # why and by which policy the run is being ended, until that is done
         self.leaving = False
+        self.wake = Wake()      # rung by a venue's threads and the journal's writer
+        self.deferred: list[Deferred] = []
+        self.renewal: Future[None] | None = None
+        self._aside: ThreadPoolExecutor | None = None
 
+    @property
+    def aside(self) -> ThreadPoolExecutor:
+        "One thread for what would make the trading thread wait for the disk."
+        self._aside = self._aside or ThreadPoolExecutor(1, 'gekko-aside')
+        return self._aside
     @property
     def state(self) -> str:
         "idle: no run yet. trading: a run is under way. ended: the last run is over, `reason` says how."
@@ -96,11 +119,11 @@ def claim(desk: Desk, account: str, pause: Callable[[float], None] = time.sleep)
 
 # %% ../../nbs/09_desk/06_server.ipynb #daba858c
 @contextmanager
-def _books(desk: Desk, account: str, lineage: str) -> Iterator[tuple[Lease, Journal]]:
+def _books(desk: Desk, account: str, lineage: str, writer: bool = False) -> Iterator[tuple[Lease, Journal]]:
     "The account's lease and journal, with the lease's line in it; both let go again when the opening fails."
     lease = claim(desk, account)
     try:
-        journal = Journal.open(desk.settings.ledger, account, epoch=lease.epoch)
+        journal = Journal.open(desk.settings.ledger, account, epoch=lease.epoch, writer=writer)
         try: yield lease, journal
         except BaseException:
             journal.close()
@@ -123,17 +146,18 @@ def _open_live(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
     from gekko.desk.opening import account_of, connected, open_live, told
     from gekko.venue.wire.secret import load_access
     access = load_access(desk.settings.home, spec.venue)
-    with _books(desk, account_of(access), q.lineage) as (lease, journal):
+    with _books(desk, account_of(access), q.lineage, writer=True) as (lease, journal):
         book = told(journal)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
-        venue = connected(access, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}))
-        try: run = open_live(venue, access.credentials.account, spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: _may_send(desk), kill=desk.kill.reason)
+        venue = connected(access, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}), lambda: _may_send(desk), desk.wake.ring)
+        try: run = open_live(venue, access.credentials.account, spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: _may_send(desk), kill=desk.kill.reason, wake=desk.wake.ring)
         except BaseException:
             venue.close()
             raise
         if not lease.alive(): lease.renew()      # a slow venue may have used it up
         gc.collect()
         gc.freeze()      # what is loaded by now stays; without this a full collection stops the stream for a quarter of a second
+        gc.disable()     # and what the run leaves behind is collected when nothing is happening
         return run, lease
 
 # %% ../../nbs/09_desk/06_server.ipynb #83e6c0a0
@@ -145,9 +169,10 @@ def _running(desk: Desk, run_id: str) -> Run | LiveRun:
 
 def _on_decide(desk: Desk, q: Decide) -> Reply:
     run = _running(desk, q.run_id)
-    desk.beat = desk.clock.monotonic()
+    if desk.told is None or desk.told[0] != q: desk.beat = desk.clock.monotonic()
     if desk.told is not None and desk.told[0] == q and not desk.told[1].waiting: return desk.told[1]      # asked again after an interrupt or a lost answer
     taken = desk.told is not None and desk.told[0] == q      # and this is somebody who waits
+    if isinstance(run, LiveRun) and run.again: run.count_from(q.row)
     if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
     if not taken and (run.row >= run.first or q.row >= 0): _take(desk, run, q)
     more = run.advance()
@@ -164,6 +189,14 @@ def _take(desk: Desk, run: Run | LiveRun, q: Decide) -> None:
     except Halt as e: desk.halted = desk.halted or e.message
 
 # %% ../../nbs/09_desk/06_server.ipynb #a5ce7e3d
+def _on_next(desk: Desk, q: Next) -> Reply | None:
+    "An event-driven strategy's orders, and what has happened since it asked last."
+    run = _running(desk, q.run_id)
+    if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
+    desk.asked = desk.clock.monotonic()
+    return respond(run, q)
+
+# %% ../../nbs/09_desk/06_server.ipynb #7b793111
 def _on_beat(desk: Desk, q: Beat) -> Reply:
     if desk.run is not None and desk.run_id == q.run_id: desk.beat = desk.clock.monotonic()
     return BeatReply(desk.state if desk.run_id == q.run_id else 'unknown run')
@@ -177,8 +210,16 @@ def _on_close(desk: Desk, q: CloseRun) -> Reply:
 def _ended(desk: Desk, result: Result, reason: str) -> None:
     assert desk.run is not None
     desk.run.trader.journal.close()
+    _let_go(desk)
     if desk.lease is not None: desk.lease.release()
     desk.run, desk.lease, desk.last, desk.reason, desk.ending = None, None, result, reason, None
+
+def _let_go(desk: Desk) -> None:
+    "After a live run: no renewal on its way, and collections as usual."
+    if desk.renewal is not None: wait([desk.renewal], 5.0)
+    desk.renewal = None
+    gc.enable()
+    gc.unfreeze()
 
 # %% ../../nbs/09_desk/06_server.ipynb #d94fa620
 def status(desk: Desk) -> StatusReply:
@@ -217,12 +258,13 @@ def _on_flatten(desk: Desk, reason: str, who: str) -> Reply:
     return status(desk)
 
 # %% ../../nbs/09_desk/06_server.ipynb #1da0a404
-def handle(desk: Desk, request: Request) -> Reply:
-    "The answer to one request; a refusal is an answer too, and has changed nothing."
+def handle(desk: Desk, request: Request) -> Reply | None:
+    "The answer to one request; a refusal is an answer too, and has changed nothing. None: not yet, the same request is to be put again in a moment."
     try:
         match request:
             case Beat(): return _on_beat(desk, request)
             case Decide(): return _on_decide(desk, request)
+            case Next(): return _on_next(desk, request)
             case OpenRun(): return _on_open(desk, request)
             case CloseRun(): return _on_close(desk, request)
             case AskHalt():
@@ -231,6 +273,7 @@ def handle(desk: Desk, request: Request) -> Reply:
             case AskResume(): return _on_resume(desk, request.who)
             case AskFlatten(): return _on_flatten(desk, request.reason, request.who)
             case AskStatus(): return status(desk)
+            case AskPositions(): raise Reject('positions')
     except GekkoError as e: return refusal(e)
     except Exception as e: return refusal(_fault(desk, e))
 
@@ -246,6 +289,15 @@ def _renew(desk: Desk, now: Nanos) -> None:
     assert desk.lease is not None
     desk.lease.renew()
     desk.renewed = now
+
+def _renew_aside(desk: Desk, now: Nanos) -> None:
+    "The lease of a live run is renewed beside the trading thread, which would otherwise wait for the disk while quotes arrive. Halt when it could not be."
+    assert desk.lease is not None
+    if desk.renewal is not None and desk.renewal.done():
+        done, desk.renewal = desk.renewal, None
+        done.result()
+    if desk.renewal is None and now - desk.renewed > desk.lease.ttl // 3:
+        desk.renewed, desk.renewal = now, desk.aside.submit(desk.lease.renew)
 
 def end_run(desk: Desk, reason: str, policy: str = '') -> None:
     "End the run without its notebook: by its policy, or the one given. Once begun it is not called off; Halt when the ledger makes it wait."
@@ -269,7 +321,10 @@ def tick(desk: Desk) -> None:
     spec, silent, waited = desk.run.spec, (now - desk.beat)/SECOND, (now - desk.asked)/SECOND
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
     if desk.run.due and 0 < spec.decision_timeout_s < waited: return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
-    if isinstance(desk.run, LiveRun): desk.run.pump()
+    if isinstance(desk.run, LiveRun):
+        _renew_aside(desk, now)
+        desk.run.pump()
+        return
     if desk.lease is not None and now - desk.renewed > desk.lease.ttl // 3:
         _renew(desk, now)
     if desk.run.trader.journal.pending and now - desk.flushed > FLUSH:
@@ -281,9 +336,22 @@ def look_after(desk: Desk) -> None:
     "`tick`, of which a fault halts the desk and never ends it. A ledger that would not be written is tried again in a second, questions answered meanwhile."
     try: tick(desk)
     except Halt as e:
+        if e.values.get('reason') in ('fenced', 'forked') and isinstance(desk.run, LiveRun): return shut_out(desk, e.message)
         desk.halted, desk.later = desk.halted or e.message, desk.clock.monotonic() + SECOND
         if desk.run is not None: halt(desk.run.trader, e.message, 'desk')
     except Exception as e: _fault(desk, e)
+
+# %% ../../nbs/09_desk/06_server.ipynb #074f63f8
+def shut_out(desk: Desk, why: str) -> None:
+    "Another desk has the account: this one lets go of the venue and of the journal without another word to either. The run is the other's to look after."
+    assert isinstance(desk.run, LiveRun)
+    t, run_id = desk.run.trader, desk.run_id
+    t.closed = reason = f'shut out: {why}'
+    desk.run.shut()
+    with suppress(Halt): t.journal.close()
+    _let_go(desk)
+    desk.last, desk.run, desk.lease, desk.reason, desk.ending = outcome(t), None, None, reason, None
+    with suppress(GekkoError): Runs(desk.settings.ledger).update(run_id, state='killed', exit_reason=reason, ended=desk.clock.now())
 
 # %% ../../nbs/09_desk/06_server.ipynb #18548402
 def stop(desk: Desk, why: str) -> None:

@@ -16,12 +16,13 @@ from ..domain.money import dec
 from ..domain.time import Nanos, duration, utc
 
 # %% auto #0
-__all__ = ['MODES', 'POLICIES', 'PACE', 'setting', 'RunSpec', 'make_spec', 'to_json', 'from_json', 'lineage', 'RunContext',
-           'run_context']
+__all__ = ['MODES', 'POLICIES', 'EXTERNAL', 'PACE', 'setting', 'RunSpec', 'make_spec', 'to_json', 'from_json', 'lineage',
+           'RunContext', 'run_context']
 
 # %% ../../nbs/09_desk/01_spec.ipynb #cb8f4715
 MODES = ('backtest', 'paper', 'live')
 POLICIES = ('hold', 'reduce', 'flatten')
+EXTERNAL = ('quarantine', 'claim', 'halt')
 
 # %% ../../nbs/09_desk/01_spec.ipynb #50780e03
 def setting(name: str, x: object, low: str | None = None, high: str | None = None) -> Decimal:
@@ -36,7 +37,7 @@ def setting(name: str, x: object, low: str | None = None, high: str | None = Non
 # %% ../../nbs/09_desk/01_spec.ipynb #10bf945a
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself)."
+    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself); what to do about orders made elsewhere (`external`); how often the books are compared with the venue's; and the algorithm that works each difference `over` a time, instead of one order at once."
     symbols: tuple[str, ...]
     bar: str = ''
     start: str = ''
@@ -57,6 +58,11 @@ class RunSpec:
     heartbeat_s: float = 1.0
     decision_timeout_s: float = 0.0
     limits: dict[str, Any] = field(default_factory=dict)
+    external: str = 'quarantine'
+    reconcile_s: float = 30.0
+    algo: str = ''
+    over: str = ''
+    algo_params: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.symbols: raise BadInput('symbols', expected='at least one symbol', found='none')
@@ -67,6 +73,9 @@ class RunSpec:
         if self.bars < 0: raise BadInput('bars', expected='zero (no end) or more', found=self.bars)
         if self.window < 1: raise BadInput('window', expected='at least 1 bar', found=self.window)
         if self.policy not in POLICIES: raise BadInput('policy', expected=' '.join(POLICIES), found=self.policy)
+        if self.external not in EXTERNAL: raise BadInput('external', expected=' '.join(EXTERNAL), found=self.external)
+        if self.algo and not self.over: raise BadInput('an algorithm without a time', expected='over, as 5m', found='none')
+        if self.over: duration(self.over)
         if self.decision_timeout_s < 0: raise BadInput('decision_timeout_s', expected='zero (none) or more', found=self.decision_timeout_s)
 
     @property
@@ -78,7 +87,8 @@ class RunSpec:
 _RANGES: dict[str, tuple[str | None, str | None]] = {'cash': ('0.01', '1e18'), 'fee_bps': ('0', '1000'), 'slippage_bps': ('0', '1000'), 'participation': ('0.000001', '1'),
                                                      'band': ('0', '1'), 'reduce_to': ('0', '1')}
 _WHOLE = ('window', 'seed', 'bars')
-_SECONDS: dict[str, tuple[str, str]] = {'heartbeat_s': ('0.02', '60'), 'decision_timeout_s': ('0', '86400'), 'reject_rate': ('0', '1')}
+_MAPPINGS = {'limits': 'limit names', 'algo_params': 'parameter names'}
+_SECONDS: dict[str, tuple[str, str]] = {'heartbeat_s': ('0.02', '60'), 'decision_timeout_s': ('0', '86400'), 'reconcile_s': ('0.2', '86400'), 'reject_rate': ('0', '1')}
 
 def make_spec(symbols: str | Iterable[str], **given: Any) -> RunSpec:
     "A `RunSpec` from what a notebook writes; unknown names, wrong types and values out of range raise BadInput."
@@ -90,9 +100,9 @@ def make_spec(symbols: str | Iterable[str], **given: Any) -> RunSpec:
         if name in _RANGES: x = None if x is None and name == 'participation' else setting(name, x, *_RANGES[name])
         elif name in _SECONDS: x = float(setting(name, x, *_SECONDS[name]))
         elif name in _WHOLE: x = _whole(name, x)
-        elif name == 'limits' and not isinstance(x, Mapping): raise BadInput('limits', expected='a mapping of limit names to values', found=repr(x))
-        elif name != 'limits' and not isinstance(x, str): raise BadInput(name, expected='text', found=repr(x))
-        values[name] = dict(x) if name == 'limits' else x
+        elif name in _MAPPINGS and not isinstance(x, Mapping): raise BadInput(name, expected=f'a mapping of {_MAPPINGS[name]} to values', found=repr(x))
+        elif name not in _MAPPINGS and not isinstance(x, str): raise BadInput(name, expected='text', found=repr(x))
+        values[name] = dict(x) if name in _MAPPINGS else x
     return RunSpec(**values)
 
 def _symbols(given: object) -> tuple[str, ...]:
@@ -116,7 +126,7 @@ def from_json(data: Mapping[str, Any]) -> RunSpec:
     return make_spec(data.get('symbols', ()), **{k: v for k, v in data.items() if k != 'symbols'})
 
 # %% ../../nbs/09_desk/01_spec.ipynb #a322f6b6
-PACE = ('heartbeat_s', 'decision_timeout_s')
+PACE = ('heartbeat_s', 'decision_timeout_s', 'reconcile_s')
 "Settings of the conversation, which decide nothing about a run's outcome."
 
 def lineage(spec: RunSpec, strategy: str, notebook_hash: str = '', params: Mapping[str, Any] | None = None, data_version: str = '') -> str:

@@ -4,11 +4,12 @@
 
 # %% ../../nbs/09_desk/03_trader.ipynb #da2b49a4
 from __future__ import annotations
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 import numpy as np
 from ..data.feed import Opened, Step
+from .outgoing import Outgoing
 from .result import Refusal, Result
 from .spec import PACE, RunSpec, to_json
 from ..domain.errors import Halt
@@ -30,17 +31,19 @@ from ..execution.broker import Broker
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide', 'halt', 'resume', 'cancel_working',
-           'carry_out', 'close_run', 'outcome']
+__all__ = ['LEDGER', 'ELSEWHERE', 'Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide', 'halt', 'resume',
+           'cancel', 'cancel_working', 'carry_out', 'close_run', 'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 class Trader:
-    "One account trading one run. `may_send` is asked before every batch of orders leaves: a desk without a valid lease must not send. `kill` gives the kill switch's reason, '' while it is off."
+    """One account trading one run. `may_send` is asked before every batch of orders leaves: a desk without a valid lease must not send. `kill` gives the kill switch's reason,
+    '' while it is off. `wake` is called, from any thread, when something waits here. `tap`, when set, hears every market and order event as it is taken in."""
 
     def __init__(self, spec: RunSpec, *, run_id: str, strategy: str, lineage: str, mode: str, account: str, instruments: Mapping[str, Instrument],
-                 venue: Broker, journal: Journal, clock: Clock, may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '') -> None:
+                 venue: Broker, journal: Journal, clock: Clock, may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '', wake: Callable[[], None] = lambda: None) -> None:
         self.spec, self.run_id, self.strategy, self.lineage, self.mode = spec, run_id, strategy, lineage, mode
-        self.instruments, self.venue, self.journal, self.clock, self.may_send = instruments, venue, journal, clock, may_send
+        self.instruments, self.venue, self.journal, self.clock = instruments, venue, journal, clock
+        self.outgoing = Outgoing(journal, venue, may_send, clock, mode == 'live', wake)
         self.gate = Gate(Limits.from_dict(spec.limits), instruments, clock, kill)
         self.view = BookView(account, spec.currency, instruments)
         if mode != 'live': self.view.deposit(spec.cash)      # live, the venue says what there is
@@ -50,8 +53,9 @@ class Trader:
         self.closes: list[list[float]] = []
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
-        self.seq = 0
-        self.policy = self.closed = self.funding = ''
+        self.seq = self.quoted = 0      # orders named so far; when the newest quote was heard
+        self.tap: Callable[[object], None] | None = None
+        self.policy = self.closed = self.funding = self.who = ''      # who: whoever halted it
 
     def record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
 
@@ -68,28 +72,52 @@ def open_run(t: Trader) -> None:
 # %% ../../nbs/09_desk/03_trader.ipynb #9442df85
 def hear(t: Trader, told: Sequence[OrderEvent] | None = None) -> int:
     "Take what the venue has said (or `told`, what was found by asking) into the book and the journal; the number of new fills."
-    new = 0
-    for event in t.venue.drain() if told is None else told:
-        before = t.tracker.get(event.client_id) if event.client_id in t.tracker else None
-        after = t.tracker.on(event)
-        t.record(event)
-        if after is None or after is before: continue
-        if isinstance(event, Filled) and after.filled != (before.filled if before else ZERO):
-            t.view.fill(event.fill)
-            t.fills.append(event.fill)
-            new += 1
-        t.view.track(after)
-        if after.conflict: halt(t, f'{after.client_id}: {after.conflict}', 'desk')
+    if told is None:
+        _see_out(t)
+        told = t.venue.drain()
+    return sum(_heard(t, event) for event in told)
+
+def _heard(t: Trader, event: OrderEvent) -> int:
+    "Take in one event; 1 for a new fill."
+    before = t.tracker.get(event.client_id) if event.client_id in t.tracker else None
+    after, new = t.tracker.on(event), 0
+    t.record(event)
+    if after is None or after is before: return 0
+    if isinstance(event, Filled) and after.filled != (before.filled if before else ZERO):
+        t.view.fill(event.fill)
+        t.fills.append(event.fill)
+        new = 1
+    t.view.track(after)
+    if after.state.terminal: t.outgoing.forget(after.client_id)
+    if after.conflict: halt(t, f'{after.client_id}: {after.conflict}', 'desk')
+    if t.tap is not None: t.tap(event)
     return new
 
 # %% ../../nbs/09_desk/03_trader.ipynb #894216b9
+LEDGER = 'ledger'
+"Who halts a run whose journal can't be written, and lets it go on once it can."
+
+def _see_out(t: Trader) -> None:
+    "What became of orders on their way out: those that never left end here, those that were acknowledged have their stages written."
+    for leaving, why in t.outgoing.unsent():
+        for a in leaving: _said(t, Rejected(a.order.client_id, f'not sent: {why}', t.clock.now()))
+        halt(t, why, LEDGER if t.outgoing.trouble else 'desk')
+    for e in t.outgoing.broken(): _heard(t, e)
+    for stages in t.outgoing.stages(): t.record(stages)
+    if t.outgoing.trouble: halt(t, t.outgoing.trouble, LEDGER)
+    elif t.who == LEDGER: resume(t, LEDGER)
+
+# %% ../../nbs/09_desk/03_trader.ipynb #db6d2b9c
 def on_step(t: Trader, step: Step) -> int:
     "Live through one step of the market; the number of new fills."
     if isinstance(t.clock, SimClock): t.clock.set(step.ts)
     for event in step.events:
         if isinstance(t.venue, PaperVenue): t.venue.on(event)
         if isinstance(event, Opened): t.view.mark(event.symbol, event.price, event.ts)
-        elif isinstance(event, Quote) and not event.crossed: t.view.mark(event.symbol, event.mid, event.received or event.ts)
+        elif isinstance(event, Quote) and not event.crossed:
+            t.quoted = event.received or event.ts
+            t.view.mark(event.symbol, event.mid, t.quoted)
+        if t.tap is not None: t.tap(event)
     new = hear(t)
     if step.row < 0: return new
     bars = [e for e in step.events if isinstance(e, Bar)]
@@ -118,32 +146,27 @@ def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
         else:
             t.tracker.add(order)
             _said(t, Submitted(order.client_id, ts))
+            t.outgoing.passing(order.client_id, t.quoted, ts, t.clock.now())
             leaving.append(verdict)
     if not leaving: return []
-    _write_ahead(t, leaving)
-    for approved in leaving: t.venue.submit(approved)
+    t.outgoing.post(leaving)
     hear(t)
-    return [t.tracker.get(a.order.client_id) for a in leaving]
+    left = [t.tracker.get(a.order.client_id) for a in leaving]
+    if lost := [o for o in left if o.reason.startswith('not sent: ')]: raise Halt(f'nothing was sent: {lost[0].reason.removeprefix("not sent: ")}', pending=len(lost))
+    return left
 
 # %% ../../nbs/09_desk/03_trader.ipynb #d7a12288
 def _said(t: Trader, event: OrderEvent) -> None:
     order = t.tracker.on(event)
     t.record(event)
     if order is not None: t.view.track(order)
+    if t.tap is not None: t.tap(event)
 
 def _refused(t: Trader, b: Breach, order: Order) -> None:
-    t.record(BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent))
+    refused = BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent)
+    t.record(refused)
     t.refusals.append(Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
-
-def _write_ahead(t: Trader, leaving: Sequence[Approved]) -> None:
-    why = ''
-    try: t.journal.commit()
-    except Halt as e: why = e.message
-    if not why and not t.may_send(): why = 'the account\'s lease has run out'
-    if not why: return
-    for a in leaving: _said(t, Rejected(a.order.client_id, f'not sent: {why}', t.clock.now()))
-    halt(t, why, 'desk')
-    raise Halt(f'nothing was sent: {why}', pending=len(leaving))
+    if t.tap is not None: t.tap(refused)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #88f2a316
 def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '', band: Decimal | None = None) -> list[Order]:
@@ -162,24 +185,33 @@ def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping
 def halt(t: Trader, reason: str, who: str) -> None:
     "No new risk from now on; recorded once."
     if t.view.halted: return
-    t.view.halted = reason
+    t.view.halted, t.who = reason, who
     t.record(Halted(reason, who))
 
 def resume(t: Trader, who: str) -> None:
     "The reason of the halt is gone, says `who`."
     if not t.view.halted: return
-    t.view.halted = ''
+    t.view.halted = t.who = ''
     t.record(Resumed(who))
 
 # %% ../../nbs/09_desk/03_trader.ipynb #23f2588d
+ELSEWHERE = 'quarantined'
+"The reason in the intent of an order that was made elsewhere and is left alone: it counts, and nothing here ends it."
+
+def cancel(t: Trader, names: Iterable[str]) -> int:
+    "Ask the venue to end these orders, as far as they are open; how many were asked."
+    n = 0
+    for name in names:
+        if name not in t.tracker or t.tracker.get(name).state.terminal: continue
+        _said(t, CancelRequested(name, t.clock.now()))
+        t.outgoing.end(name)
+        n += 1
+    if n: hear(t)
+    return n
+
 def cancel_working(t: Trader) -> int:
-    "Ask the venue to end every working order; how many were asked."
-    working = t.tracker.open()
-    for order in working:
-        _said(t, CancelRequested(order.client_id, t.clock.now()))
-        t.venue.cancel(order.client_id)
-    hear(t)
-    return len(working)
+    "Ask the venue to end every order of ours that works; how many were asked."
+    return cancel(t, [o.client_id for o in t.tracker.open() if o.intent.reason != ELSEWHERE])
 
 def carry_out(t: Trader, policy: str, reason: str) -> dict[str, Decimal]:
     "Do what the run declared: cancel, then `hold`, `reduce` to its stated part, or `flatten`; the positions that this asks for."
