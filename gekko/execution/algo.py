@@ -5,16 +5,14 @@
 # %% ../../nbs/06_execution/09_algo.ipynb #9fa2ecfc
 from __future__ import annotations
 from collections.abc import Callable, Sequence
-from decimal import Decimal, ROUND_CEILING
 from ..domain.instrument import Instrument
-from ..domain.money import EXACT, steps
 from ..domain.order import Order
 from ..domain.parent import Parent
 from ..domain.time import SECOND
-from .child import Aim, Look, Plan, Standing, Tally, leave, stand, tally, work
+from .child import Aim, Look, Plan, Standing, Tally, leave, stand, tally, up, work
 from .reactive import adaptive, iceberg, pov
 from .schedule import scheduled
-from .setup import ALGOS, check_params
+from .setup import ALGOS, bounds, check_params
 from .slippage import Slippage, report
 
 _all_ = ['ALGOS', 'check_params', 'Look', 'Plan', 'Tally', 'tally', 'Slippage', 'report']    # what a desk needs, from one place
@@ -30,8 +28,7 @@ AIMS: dict[str, Aims] = {'twap': scheduled, 'vwap': scheduled, 'pov': pov, 'iceb
 # %% ../../nbs/06_execution/09_algo.ipynb #e0a2cd08
 def finish(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
     "All of it, by crossing, in portions: what the algorithm's own bound is, or a twentieth."
-    portion = max(steps(st.setup.max_slice, ins.lot, ROUND_CEILING), -(-st.total // 20))
-    if st.setup.times: portion = int(EXACT.multiply(st.setup.catchup, Decimal(-(-st.total // len(st.setup.times)))).to_integral_value(ROUND_CEILING))
+    portion = min(bounds(parent, ins.lot)) if st.setup.times else max(up(st.setup.max_slice, ins.lot), -(-st.total // 20))
     part = max(st.setup.grace // 20, 1)
     return Aim(st.total, st.total, portion, st.now + part - (st.now - parent.end) % part)
 

@@ -4,12 +4,12 @@
 
 # %% ../../nbs/06_execution/07_reactive.ipynb #4d40f67e
 from __future__ import annotations
-from decimal import Decimal, ROUND_FLOOR
+from decimal import Decimal
 from ..domain.instrument import Instrument
-from ..domain.money import EXACT, ZERO, steps
+from ..domain.money import EXACT, ZERO
 from ..domain.order import Side
 from ..domain.parent import Parent
-from .child import Aim, Look, Standing, touch
+from .child import Aim, Look, Standing, down
 from .setup import chance
 
 # %% auto #0
@@ -26,12 +26,12 @@ def owed(parent: Parent, st: Standing, volume: Decimal) -> Decimal:
 # %% ../../nbs/06_execution/07_reactive.ipynb #09090334
 def pov(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
     "What is owed may be out; what lags by more than one slice must be done."
-    cap = steps(owed(parent, st, look.volume), ins.lot, ROUND_FLOOR)
+    cap = down(owed(parent, st, look.volume), ins.lot)
     step, worth = _lots(st.setup.max_slice, ins), _lots(st.setup.min_slice, ins)
     must = max(cap - step, 0) if st.setup.style == 'limit' else cap
     return Aim(cap, must, step, _next(parent, st), worth)
 
-def _lots(size: Decimal, ins: Instrument) -> int: return max(steps(size, ins.lot, ROUND_FLOOR), 1)
+def _lots(size: Decimal, ins: Instrument) -> int: return max(down(size, ins.lot), 1)
 
 def _next(parent: Parent, st: Standing) -> int:
     return st.now + st.setup.every - (st.now - parent.start) % st.setup.every
@@ -48,7 +48,6 @@ def iceberg(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
     "The next display once nothing is open; nothing while a child works, is being cancelled or is in doubt."
     cap = st.used if st.live else st.used + shown(parent, st, ins)
     if st.total - cap < st.least: cap = st.total if not st.live else cap
-    near, _ = touch(parent, look, ins)
     price = parent.limit if parent.limit is not None and st.setup.more['peg'] == 'limit' else None
     return Aim(cap, 0, st.total, parent.end, 1, None if price is None else ins.price(price, 'ROUND_FLOOR' if parent.side is Side.BUY else 'ROUND_CEILING'))
 

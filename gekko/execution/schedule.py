@@ -5,37 +5,21 @@
 # %% ../../nbs/06_execution/06_schedule.ipynb #d212560b
 from __future__ import annotations
 from bisect import bisect_right
-from decimal import Decimal, ROUND_CEILING
 from ..domain.instrument import Instrument
-from ..domain.money import EXACT
 from ..domain.parent import Parent
 from .child import Aim, Look, Standing
-from .setup import ladder, setup
+from .setup import bounds, ladder
 
 # %% auto #0
-__all__ = ['due', 'scheduled']
-
-# %% ../../nbs/06_execution/06_schedule.ipynb #26dd4ce7
-def due(parent: Parent, lot: Decimal, ts: int) -> int:
-    "Lots of the slices whose time has come by `ts`: 0 before the first, all of them from the last on."
-    rungs = ladder(parent, lot)
-    k = bisect_right(setup(parent).times, ts)
-    return rungs[k - 1] if k else 0
+__all__ = ['scheduled']
 
 # %% ../../nbs/06_execution/06_schedule.ipynb #4ad72edb
-def _step(parent: Parent, lot: Decimal, k: int) -> int:
-    "Most lots for the period of slice number `k`: so many times the slice, or the average one, whichever is more."
-    rungs = ladder(parent, lot)
-    own = rungs[k] - rungs[k - 1] if k else rungs[0]
-    return int(EXACT.multiply(setup(parent).catchup, Decimal(max(own, -(-rungs[-1] // len(rungs))))).to_integral_value(ROUND_CEILING))
-
-# %% ../../nbs/06_execution/06_schedule.ipynb #82530879
 def scheduled(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
-    "TWAP and VWAP: what is due may be out, what has been due for longer than the patience must be done."
+    "TWAP and VWAP: the slices that are due may be out; those that have been due for longer than the patience must be done."
     s, now, times = st.setup, st.now, st.setup.times
-    k, cap = bisect_right(times, now), due(parent, ins.lot, now)
-    rests = s.style == 'limit' and now < parent.end - s.every // 10
-    must = due(parent, ins.lot, now - s.patience) if rests else cap
+    rungs, most = ladder(parent, ins.lot), bounds(parent, ins.lot)
+    k = bisect_right(times, now)
+    cap, wake, step = rungs[k - 1] if k else 0, times[k] if k < len(times) else parent.end, most[k - 1 if k else 0]
+    if s.style != 'limit' or now >= parent.end - s.every // 10: return Aim(cap, cap, step, wake)
     j = bisect_right(times, now - s.patience)
-    nexts = ([times[k]] if k < len(times) else []) + ([times[j] + s.patience] if rests and j < len(times) else [])
-    return Aim(cap, must, _step(parent, ins.lot, max(k - 1, 0)), min((*nexts, parent.end)))
+    return Aim(cap, rungs[j - 1] if j else 0, step, min(wake, times[j] + s.patience) if j < len(times) else wake)

@@ -19,7 +19,8 @@ from ..domain.parent import Parent
 from ..domain.time import SECOND, Nanos
 
 # %% auto #0
-__all__ = ['RULES', 'ALGOS', 'Rule', 'read_params', 'check_params', 'chance', 'spread', 'Setup', 'setup', 'ladder', 'period']
+__all__ = ['RULES', 'ALGOS', 'Rule', 'read_params', 'check_params', 'chance', 'spread', 'Setup', 'setup', 'ladder', 'bounds',
+           'period']
 
 # %% ../../nbs/06_execution/04_setup.ipynb #56434e4a
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,15 @@ def ladder(parent: Parent, lot: Decimal) -> tuple[int, ...]:
     weights, total = setup(parent).weights, steps(parent.qty, lot, 'ROUND_FLOOR')
     whole = sum(weights)
     return tuple(total * w // whole for w in accumulate(weights))
+
+# %% ../../nbs/06_execution/04_setup.ipynb #1084aef1
+@lru_cache(maxsize=1024)
+def bounds(parent: Parent, lot: Decimal) -> tuple[int, ...]:
+    "Most lots for the time of each slice: `max_catchup` times the slice, or the average one, whichever is more."
+    rungs = ladder(parent, lot)
+    most = setup(parent).catchup
+    own = (b - a for a, b in zip((0, *rungs), rungs))
+    return tuple(int(EXACT.multiply(most, Decimal(max(x, -(-rungs[-1] // len(rungs))))).to_integral_value('ROUND_CEILING')) for x in own)
 
 # %% ../../nbs/06_execution/04_setup.ipynb #a85b6d70
 def period(parent: Parent, s: Setup, ts: Nanos) -> Nanos:
