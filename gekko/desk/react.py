@@ -110,7 +110,7 @@ class Conversation:
         self.book, self.number = BookLine(), 0
 
     def follow(self, strategy: object, tell: Callable[[EventsReply], None] = lambda reply: None) -> None:
-        "Trade until the run is over. `tell` hears every answer before the strategy does."
+        "Trade until the run is over, or the strategy raises StopIteration. `tell` hears every answer before the strategy does."
         orders, cancels, kinds, cell = list[Intent](), list[str](), hears(strategy), self.cell()
         while True:
             asked = Next(self.run_id, self.number, tuple(orders), tuple(cancels), cell, kinds, self.epoch)
@@ -118,5 +118,6 @@ class Conversation:
             self.number += 1
             hear(self.book, reply)
             tell(reply)
-            orders, cancels = react(strategy, self.book, [*refusals(strategy, asked, reply), *(x.said for x in reply.events)])
+            try: orders, cancels = react(strategy, self.book, [*refusals(strategy, asked, reply), *(x.said for x in reply.events)])
+            except StopIteration: return
             if reply.done: return
