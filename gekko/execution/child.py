@@ -192,13 +192,14 @@ def fit(wanted: int, room: int, bound: int, least: int, worth: int) -> int:
 # %% ../../nbs/06_execution/05_child.ipynb #60411054
 @dataclass(frozen=True, slots=True)
 class Aim:
-    "What an algorithm wants by now, in lots since the start: `cap` may be filled or open, `must` be filled; `step` bounds a period, `worth` is the least worth a child. `price`: where to rest, the touch when None."
+    "What an algorithm wants by now, in lots since the start: `cap` may be filled or open, `must` be filled; `step` bounds a period, `worth` is the least worth a child, `most` the largest that crosses (0: no bound). `price`: where to rest, the touch when None."
     cap: int
     must: int
     step: int
     wake: Nanos
     worth: int = 1
     price: Decimal | None = None
+    most: int = 0
 
 # %% ../../nbs/06_execution/05_child.ipynb #7b799a28
 _AGAIN = 2 * SECOND
@@ -255,13 +256,14 @@ def work(parent: Parent, aim: Aim, st: Standing, look: Look, ins: Instrument) ->
     cap = min(aim.cap, st.total)
     short = min(aim.must, cap) - st.done - _crossing(st, far, ins.lot)
     free, bound = cap - st.used, max(aim.step, max(aim.worth, st.least) + st.least) - st.spent
-    held = st.now < st.hold
-    n = 0 if held else fit(min(short, free) if short > 0 else free, st.room, bound, st.least, aim.worth)
+    held, cross = st.now < st.hold, short > 0
+    if cross and aim.most: bound = min(bound, max(aim.most, st.least))
+    n = 0 if held else fit(min(short, free) if cross else free, st.room, bound, st.least, min(aim.worth, bound) if cross else aim.worth)
     cancel = stale(st, 0 if held else min(short, bound) - n, near if aim.price is None else aim.price, far, ins.lot) if st.live else ()
     wake = _wake(parent, aim, st)
     if not n: return Plan((), cancel, wake, why=_waits(st) if held else '')
-    price = far if short > 0 else near if aim.price is None else aim.price
-    return Plan((send(parent, st, n, short > 0, price, ins),), cancel, wake)
+    price = far if cross else near if aim.price is None else aim.price
+    return Plan((send(parent, st, n, cross, price, ins),), cancel, wake)
 
 # %% ../../nbs/06_execution/05_child.ipynb #d1ed72d6
 def leave(parent: Parent, st: Standing, reason: str) -> Plan:

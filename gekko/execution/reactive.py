@@ -25,10 +25,10 @@ def owed(parent: Parent, st: Standing, volume: Decimal) -> Decimal:
 
 # %% ../../nbs/06_execution/07_reactive.ipynb #09090334
 def pov(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
-    "What is owed may be out; what lags by more than one slice must be done."
+    "What is owed may be out; what lags by more than one of the smallest slices must be done."
     cap = down(owed(parent, st, look.volume), ins.lot)
     step, worth = _lots(st.setup.max_slice, ins), _lots(st.setup.min_slice, ins)
-    must = max(cap - step, 0) if st.setup.style == 'limit' else cap
+    must = max(cap - worth, 0) if st.setup.style == 'limit' else cap
     return Aim(cap, must, step, _next(parent, st), worth)
 
 def _lots(size: Decimal, ins: Instrument) -> int: return max(down(size, ins.lot), 1)
@@ -74,10 +74,10 @@ def _behind(parent: Parent, st: Standing, line: int) -> int:
     return line - int(EXACT.divide(slack, Decimal(length)))
 
 # %% ../../nbs/06_execution/07_reactive.ipynb #d4a81dec
-def _takes_part(look: Look, st: Standing, side: Side, ins: Instrument, step: int) -> int:
-    "The period's bound, and within it no more than its part of what stands at the far touch, where that is known."
-    there = look.ask_size if side is Side.BUY else look.bid_size
-    return step if not there else min(step, st.spent + max(_lots(EXACT.multiply(there, st.setup.more['take']), ins), st.least))
+def _there(look: Look, st: Standing, side: Side, ins: Instrument) -> int:
+    "Lots that one child may take: its part of what stands at the far touch; 0, no bound, where that is not known."
+    size = look.ask_size if side is Side.BUY else look.bid_size
+    return _lots(EXACT.multiply(size, st.setup.more['take']), ins) if size else 0
 
 # %% ../../nbs/06_execution/07_reactive.ipynb #87154a08
 def adaptive(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
@@ -88,6 +88,4 @@ def adaptive(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
     tight = EXACT.subtract(look.ask, look.bid) <= EXACT.multiply(ins.tick, Decimal(s.more['tight_ticks']))
     must = cap if ran_away(parent, st, look) else line if tight else _behind(parent, st, line)
     if st.now >= parent.end - lead // 2: must = cap
-    step = _lots(s.max_slice, ins)
-    if must > st.done: step = _takes_part(look, st, parent.side, ins, step)
-    return Aim(cap, must, step, _next(parent, st), _lots(s.min_slice, ins))
+    return Aim(cap, must, _lots(s.max_slice, ins), _next(parent, st), _lots(s.min_slice, ins), most=_there(look, st, parent.side, ins))
