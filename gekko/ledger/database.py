@@ -22,7 +22,7 @@ from .server import connect, masked, server_fault
 
 # %% auto #0
 __all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'snapshots', 'STARTS', 'address', 'file_of',
-           'shown', 'engine', 'version', 'prepare', 'check_version', 'fault', 'reading', 'writing', 'identity']
+           'shown', 'engine', 'alone', 'version', 'prepare', 'check_version', 'fault', 'reading', 'writing', 'identity']
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f060e09f
 VERSION = 2
@@ -70,7 +70,7 @@ def shown(url: str) -> str:
     return masked(at) if (at := address(url)).get_backend_name() == 'postgresql' else at.database or url
 
 # %% ../../nbs/07_ledger/01_database.ipynb #ba5d31b2
-_CODEC: dict[str, Any] = dict(json_serializer=lambda x: str(canonical(x), 'utf-8'), json_deserializer=msgspec.json.decode, poolclass=NullPool)
+_CODEC: dict[str, Any] = dict(json_serializer=lambda x: str(canonical(x), 'utf-8'), json_deserializer=msgspec.json.decode, poolclass=NullPool, pool_reset_on_return=None)
 
 STARTS = {'sqlite': 'BEGIN IMMEDIATE', 'postgresql': ''}
 "What begins a writer's transaction, where the driver does not do it by itself."
@@ -104,6 +104,11 @@ def engine(url: str, *, write: bool = False, durable: bool = True, busy_ms: int 
     """An engine for readers, or for a writer. `durable`: a commit that returned survives a power cut. `busy_ms`: how long to wait for another writer.
     `create`: make a missing ledger. `raw`: let text through that is not UTF-8."""
     return (_sqlite if address(url).get_backend_name() == 'sqlite' else _postgres)(url, write, durable, busy_ms, create, raw)
+
+# %% ../../nbs/07_ledger/01_database.ipynb #bd8c2aa4
+def alone(c: sa.Connection, name: str) -> None:
+    "Nobody else is inside this until the transaction ends: migrations, or the first lease of an account."
+    if c.dialect.name == 'postgresql': c.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f'gekko {name}', 0))))
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f4b3dd67
 def version(c: sa.Connection) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from ..domain.errors import BadInput, Halt, Reject
 from ..domain.time import SECOND, Clock, Nanos, iso
-from .database import heads, leases, reading, writing
+from .database import alone, heads, leases, reading, writing
 
 # %% auto #0
 __all__ = ['Lease', 'acquire', 'Holding', 'holdings']
@@ -60,10 +60,11 @@ def acquire(url: str, account: str, holder: str, ttl_s: float, clock: Clock, mar
 
 def _take(c: sa.Connection, lease: Lease, now: Nanos) -> int:
     "Write the lease if nobody has it at `now`, and say its epoch."
+    alone(c, f'lease {lease.account}')
     held = c.execute(sa.select(leases.c.holder, leases.c.epoch, leases.c.expires).where(leases.c.account == lease.account).with_for_update()).first()
     if held and held[0] and held[2] > now:
         raise Reject(f'{lease.account} is held by {held[0]}', expected='a free account', found=f'held until {iso(held[2])}', holder=held[0], epoch=held[1], expires=held[2])
-    written = c.execute(sa.select(heads.c.epoch).where(heads.c.account == lease.account)).scalar() or 0
+    written = c.execute(sa.select(heads.c.epoch).where(heads.c.account == lease.account).with_for_update()).scalar() or 0
     new = dict(holder=lease.holder, epoch=max(written, held[1] if held else 0) + 1, taken=now, expires=lease._expires)
     c.execute(leases.update().where(leases.c.account == lease.account).values(new) if held else leases.insert().values(account=lease.account, **new))
     return int(new['epoch'])

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 import gekko.ledger
 from ..domain.errors import BadInput
+from .database import alone, schema, version
 if TYPE_CHECKING: from alembic.script import ScriptDirectory
 
 # %% auto #0
-__all__ = ['VERSIONS', 'steps', 'alone', 'upgrade']
+__all__ = ['VERSIONS', 'steps', 'upgrade']
 
 # %% ../../nbs/07_ledger/01_migrations.ipynb #fa837086
 VERSIONS = Path(gekko.ledger.__file__).parent / 'versions'
@@ -28,12 +29,7 @@ def _script(folder: Path) -> ScriptDirectory:
     return ScriptDirectory(str(folder), version_locations=[str(folder)])
 
 # %% ../../nbs/07_ledger/01_migrations.ipynb #41b6e467
-def alone(c: sa.Connection, name: str) -> None:
-    "Nobody else is inside this until the transaction ends. A row that isn't there yet can't be locked; SQLite has but one writer anyway."
-    if c.dialect.name == 'postgresql': c.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f'gekko {name}', 0))))
-
 _ONE = Lock()      # a step speaks through `alembic.op`, of which a process has one
-_schema = sa.table('schema', sa.column('version', sa.Integer))
 
 def upgrade(c: sa.Connection, to: int, folder: Path = VERSIONS) -> int:
     """Carry out every step up to `to`, inside the open transaction: what fails leaves the ledger as it was. Gives the schema it found, 0 for none.
@@ -44,13 +40,13 @@ def upgrade(c: sa.Connection, to: int, folder: Path = VERSIONS) -> int:
     alone(c, 'migrations')
     script = _script(folder)
     context = MigrationContext.configure(c, opts={'fn': lambda here, _: script._upgrade_revs(f'{to:04}', here)})
-    found = int(c.execute(sa.select(sa.func.max(_schema.c.version))).scalar() or 0) if sa.inspect(c).has_table('schema') else 0
+    found = version(c) or 0
     try:
         if found and not context.get_current_heads(): context.stamp(script, f'{found:04}')      # from before Alembic
         if found and context.get_current_heads() != (f'{found:04}',): raise BadInput('a ledger of no known schema', expected=f'step {found:04}', found=', '.join(context.get_current_heads()))
         with _ONE, Operations.context(context): context.run_migrations()
     except CommandError as e: raise BadInput('a ledger of no known schema', expected=f'a step up to {to:04}', found=str(e)) from None
     if found != to:
-        c.execute(_schema.delete())
-        c.execute(_schema.insert().values(version=to))
+        c.execute(schema.delete())
+        c.execute(schema.insert().values(version=to))
     return found

@@ -77,7 +77,7 @@ def _checked(changes: dict[str, Any], before: RunRecord | None) -> dict[str, Any
     if (state := changes.get('state', 'starting')) not in STATES: raise BadInput('not a state of a run', expected=', '.join(STATES), found=state)
     if before and state != before.state and 'state' in changes and state not in STATES[before.state]:
         raise BadInput(f'{before.run_id} is {before.state}', expected=' or '.join(STATES[before.state]) or 'no further state', found=state)
-    try: return dict(msgspec.json.decode(canonical(changes)))
+    try: return {k: v.replace('\0', '␀') if isinstance(v, str) else v for k, v in msgspec.json.decode(canonical(changes)).items()}      # PostgreSQL takes no NUL
     except (TypeError, ValueError) as e: raise BadInput('a run record that cannot be written', expected='JSON values', found=str(e)) from None
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #221cdbf4
@@ -106,7 +106,7 @@ class Runs:
     def get(self, run_id: str) -> RunRecord:
         "The record of an id, or of a part of one that only one run has, as its last four digits. BadInput names what would fit."
         with reading(self.url) as c:
-            found = c.execute(sa.select(runs).where(runs.c.run_id.contains(run_id, autoescape=True)).order_by(runs.c.run_id.desc()).limit(6)).mappings().all()
+            found = c.execute(sa.select(runs).where(runs.c.run_id.icontains(run_id, autoescape=True)).order_by(runs.c.run_id.desc()).limit(6)).mappings().all()
         exact = [r for r in found if r['run_id'] == run_id] or found
         if len(exact) == 1: return RunRecord(**exact[0])
         raise BadInput('more than one run fits' if found else 'no such run', expected='the id of a run', found=', '.join(r['run_id'] for r in found) or run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import atexit
 import os
 import pwd
+import resource
 import shutil
 import signal
 import subprocess
@@ -56,11 +57,13 @@ class Server:
 
     def _env(self) -> dict[str, str]: return {'PATH': os.environ['PATH'], 'LC_ALL': 'C', 'TZ': 'UTC'}
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def start(self, largest: int = 0) -> None:
+        """Start it and wait until it answers. `largest`: no file of its may grow beyond so many bytes."""
+        def limit() -> None: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
         words = [w for k, v in {**self.settings, 'unix_socket_directories': str(self.folder)}.items() for w in ('-c', f'{k}={v}')]
         with self.log.open('ab') as log:
-            self.process = subprocess.Popen([str(programs() / 'postgres'), '-D', str(self.data), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=self._env(), start_new_session=True, **self.who)
+            self.process = subprocess.Popen([str(programs() / 'postgres'), '-D', str(self.data), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=self._env(), start_new_session=True,
+                                            preexec_fn=limit if largest else None, **self.who)
         deadline = time.monotonic() + 60
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline: raise RuntimeError(self.log.read_text()[-2000:])
