@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from ..domain.errors import BadInput, Halt
 from ..domain.time import Nanos
-from .database import address, entries, fault, file_of, heads, reading
+from .database import address, entries, fault, file_of, heads, reading, shown
 from .events import Entry, body, canonical, chained
-from .writer import FIELDS, Table, Then, Writer, end_of
+from .writer import FIELDS, Table, Then, Writer, bare, end_of
 
 _all_ = ['Entry']
 
@@ -60,8 +60,7 @@ def _page(c: sa.Connection, account: str, since: int, kinds: Collection[str], ru
     q = sa.select(*(entries.c[f] for f in FIELDS)).where(entries.c.account == account, entries.c.seq > since)
     if kinds: q = q.where(entries.c.kind.in_(sorted(kinds)))
     if run: q = q.where(entries.c.run == run)
-    found: Any = c.execute(q.order_by(entries.c.seq).limit(limit)).cursor      # the driver's rows: SQLAlchemy's own take twice as long, and there is nothing to convert
-    return [Entry(*row) for row in found.fetchall()]
+    return [Entry(*row) for row in bare(c.execute(q.order_by(entries.c.seq).limit(limit)))]
 
 def read_entries(url: str, account: str, since: int = 0, kinds: Collection[str] = (), run: str = '') -> Iterator[Entry]:
     "Committed entries with seq > `since`, in order. It never waits for the writer, and the writer never for it."
@@ -107,7 +106,7 @@ class Journal:
         try: return cls(table, account, durable, epoch, writer)
         except SQLAlchemyError as e: why = fault(e)
         if why in ('locked', 'full'): raise Halt(f'the journal of {account} cannot be opened: the ledger is {why}', reason=why)
-        raise BadInput('not a place for a ledger', expected='a file that can be written', found=f'{file_of(url) or address(url)} ({why})')
+        raise BadInput('not a place for a ledger', expected='a file or a server that can be written', found=f'{shown(url)} ({why})')
 
     @property
     def head(self) -> tuple[int, str]: return self._chain.seq, self._chain.hash
@@ -176,13 +175,16 @@ class Journal:
     def __repr__(self) -> str: return f'Journal({self.account}, #{self.head[0]} {self.head[1][:8] or "empty"}, {self.pending} pending)'
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #e78b5461
-def _wrong(row: Any, seq: int, prev: str) -> str:
+def _wrong(row: tuple[Any, ...], seq: int, prev: str) -> str:
     "What is wrong with the row that should be `seq` after `prev`; '' when nothing is."
-    if not all(isinstance(x, t) for x, t in zip(row, (str, int, int, int, str, str, str, str, str))): return 'a value of the wrong type'
-    if row.seq != seq: return f'entry #{seq} is missing' if row.seq > seq else 'out of sequence'
-    if row.prev != prev: return 'it does not follow the entry before it'
-    try: return '' if chained(*(row.prev, *row[:7])) == row.hash else 'its contents do not match its hash'
+    account, n, ts, epoch, kind, run, text, before, hash = row
+    if [*map(type, row)] != _TYPES: return 'a value of the wrong type'
+    if n != seq: return f'entry #{seq} is missing' if n > seq else 'out of sequence'
+    if before != prev: return 'it does not follow the entry before it'
+    try: return '' if chained(prev, account, n, ts, epoch, kind, run, text) == hash else 'its contents do not match its hash'
     except UnicodeError: return 'its text is damaged'
+
+_TYPES = [str, int, int, int, str, str, str, str, str]
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #8ab5df89
 @dataclass(frozen=True, slots=True, repr=False)
@@ -206,13 +208,22 @@ class VerifyReport:
 def _safe(text: object) -> str: return ascii(str(text))[1:-1]     # damaged text must not damage the terminal
 
 # %% ../../nbs/07_ledger/01_journal.ipynb #d97a68f6
+def _rows(c: sa.Connection, account: str) -> Iterator[tuple[Any, ...]]:
+    "All the account's rows by sequence, whatever that is; in pages, because not every driver streams."
+    q = sa.select(*(entries.c[f] for f in FIELDS)).where(entries.c.account == account).order_by(entries.c.seq).limit(_PAGE)
+    page = list(bare(c.execute(q)))
+    while page:
+        yield from page
+        page = list(bare(c.execute(q.where(entries.c.seq > page[-1][1])))) if len(page) == _PAGE else []
+
 def _walk(c: sa.Connection, account: str, noted: str) -> tuple[int, int | None, str]:
     "Walk one chain: how many entries are sound, then the first bad sequence and why."
     seq, prev, epoch = 0, '', 0
     if not account.isprintable(): return 0, 0, 'its name is damaged'
-    for row in c.execution_options(yield_per=2_000).execute(sa.select(*(entries.c[f] for f in FIELDS)).where(entries.c.account == account).order_by(entries.c.seq)):
+    for row in _rows(c, account):
         if why := _wrong(row, seq + 1, prev): return seq, seq + 1, why
-        seq, prev, epoch, noted = row.seq, row.hash, row.epoch, '' if row.hash == noted else noted
+        seq, prev, epoch = seq + 1, row[8], row[3]
+        if prev == noted: noted = ''
     head = c.execute(sa.select(heads.c.seq, heads.c.hash, heads.c.epoch).where(heads.c.account == account)).first()
     if head is None: return seq, seq, 'the account has no head'
     if tuple(head) == (seq, prev, epoch): return (seq, None, '') if not noted else (seq, seq, f'a head noted elsewhere, {noted[:8]}, is not in the chain')

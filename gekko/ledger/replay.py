@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from html import escape
 from typing import Any
-from ..domain.account import Account, Funding, adopt, deposit, equity, fund, settle
+from ..domain.account import Account, Funding, adopt, correct, correct_position, deposit, equity, fund, settle
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
-from ..domain.money import to_minor, to_step
+from ..domain.money import ZERO, to_minor, to_step
 from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Lost, Order, OrderEvent, OrderState, Rejected, Submitted, apply
+from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
-from .events import AccountOpened, Adopted, BreachRecorded, Deposited, Entry, Halted, IntentRecorded, LeaseTaken, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
+from .events import AccountOpened, Adopted, BreachRecorded, Corrected, DayClosed, Deposited, Entry, External, Halted, IntentRecorded, LeaseTaken, Marked, ParentClosed, ParentOpened, PolicyTaken, Resumed, RunClosed, RunOpened, decode
 
 # %% auto #0
 __all__ = ['Fault', 'RunState', 'Book', 'replay']
@@ -66,6 +67,15 @@ class Book:
     cursor: str = ''      # the venue's last fill before these books began, or took in what else was held there
     since: Nanos = 0      # and when that was
     funding: str = ''     # the last funding that the books know of, or the last before they began
+    parents: dict[str, Parent] = field(default_factory=dict)          # those under way
+    externals: dict[str, External] = field(default_factory=dict)      # orders of the account that this desk did not make, by client id, or the venue's id where they have none
+    days: dict[str, dict[str, Any]] = field(default_factory=dict)     # statements of the days that were closed
+    seqs: dict[str, int] = field(default_factory=dict)                # how many intents each run has recorded
+    counts: dict[str, int] = field(default_factory=dict)              # entries by kind
+    paid: dict[str, Decimal] = field(default_factory=dict)            # the last fill's price, by symbol
+    ended: dict[str, Nanos] = field(default_factory=dict)             # orders that are over, and when the journal last spoke of them, oldest first
+    latest: Nanos = 0     # the highest time of any entry: a clock that was set back moves `last_ts`, not this
+    forgotten: Nanos = 0  # what ended up to here is known to the journal and no longer to this book (`gekko.ledger.snapshot`)
 
     @property
     def equity(self) -> Decimal:
@@ -80,9 +90,11 @@ class Book:
         "Take in the next entry. `record`: the entry's record, when the caller still has it and spares the decoding."
         if entry.seq != self.last_seq + 1 or entry.prev != self.head or entry.account != self.account.name:
             raise BadInput('an entry that does not follow', expected=f'{self.account.name} #{self.last_seq + 1} after {self.head[:8]}', found=f'{entry.account} #{entry.seq} after {entry.prev[:8]}')
-        r = entry.record if record is None else record
+        r, kind = decode(entry.kind, entry.body) if record is None else record, entry.kind
         if rule := _RULES.get(type(r)): rule(self, r, entry)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
         self.last_seq, self.last_ts, self.head, self.epoch = entry.seq, entry.ts, entry.hash, entry.epoch
+        if entry.ts > self.latest: self.latest = entry.ts
 
     def fault(self, entry: Entry, what: str, expected: object, found: object) -> None: self.faults.append(Fault(entry.seq, what, str(expected), str(found)))
     def __repr__(self) -> str: return '\n'.join('  '.join(f'{c:>{w}}' for c, w in zip(row, _WIDTHS)) for row in _rows(self))
@@ -105,14 +117,22 @@ def _adopted(book: Book, r: Adopted, e: Entry) -> None:
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #1b902486
 def _intent(book: Book, r: IntentRecorded, e: Entry) -> None:
+    book.seqs[r.intent.run] = book.seqs.get(r.intent.run, 0) + 1
     if r.client_id in book.orders: return book.fault(e, 'client id used twice', 'a new id', r.client_id)
     book.orders[r.client_id] = Order(r.client_id, r.intent)
 
 def _order_event(book: Book, r: OrderEvent, e: Entry) -> None:
     before = book.orders.get(r.client_id)
-    if before is None: return book.fault(e, f'{e.kind} of an order never recorded', 'its intent before it', r.client_id)
-    after = book.orders[r.client_id] = apply(before, r)
+    if before is None: return None if r.client_id in book.externals else book.fault(e, f'{e.kind} of an order never recorded', 'its intent before it', r.client_id)
+    after = apply(before, r)
+    if after is not before: book.orders[r.client_id] = after
+    if after.state.terminal: _over(book, after, e)
     if after.conflict != before.conflict: book.fault(e, f'conflict on {r.client_id}', 'what the order allows', after.conflict)
+
+def _over(book: Book, o: Order, e: Entry) -> None:
+    "The order has ended, or was spoken of once more after its end: the last to be forgotten."
+    book.ended.pop(o.client_id, None)
+    book.ended[o.client_id] = e.ts
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #85bfeb7f
 def _filled(book: Book, r: Filled, e: Entry) -> None:
@@ -122,6 +142,7 @@ def _filled(book: Book, r: Filled, e: Entry) -> None:
     if (i := book.instruments.get(f.symbol)) is None: return book.fault(e, 'fill of an instrument never recorded', 'its instrument before it', f.symbol)
     book.account = settle(book.account, f, i)
     book.settled.add(key)
+    book.paid[f.symbol] = f.price
     book.fills.append(f)
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #b97abff1
@@ -132,6 +153,24 @@ def _marked(book: Book, r: Marked, e: Entry) -> None:
     except BadInput as x: return book.fault(e, f'equity: {x.message}', x.expected, x.found)
     book.equity_curve.append((e.ts, worth))
     if worth != r.equity: book.fault(e, 'equity', worth, r.equity)
+
+# %% ../../nbs/07_ledger/02_replay.ipynb #6413448b
+def _corrected(book: Book, r: Corrected, e: Entry) -> None:
+    cash = r.what == 'cash'
+    if not cash and (r.what != 'position' or r.key not in book.instruments):
+        return book.fault(e, 'a correction of nothing known', 'cash, or a position in an instrument recorded before', f'{r.what} {r.key}')
+    ours = book.account.cash.get(r.key, ZERO) if cash else book.account.qty(r.key)
+    if ours != r.ours: book.fault(e, f'{r.what} {r.key} before its correction', ours, r.ours)
+    if cash: book.account = correct(book.account, r.theirs, r.key)
+    elif (price := _price(book, r.key)) is None: book.fault(e, f'{r.key} corrected without a price', 'a mark, a fill or a position before it', 'none')
+    else:
+        book.account = correct_position(book.account, book.instruments[r.key], r.theirs, price)
+        book.marks.setdefault(r.key, price)
+
+def _price(book: Book, symbol: str) -> Decimal | None:
+    "The price a found position is taken in at: the mark, else the last fill's, else what the rest of it cost."
+    if (p := book.marks.get(symbol, book.paid.get(symbol))) is not None: return p
+    return held.avg_price if (held := book.account.positions.get(symbol)) else None
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #4a774b7d
 def _run_opened(book: Book, r: RunOpened, e: Entry) -> None: book.runs[r.run] = RunState(r, e.ts)
@@ -146,12 +185,22 @@ def _resumed(book: Book, r: Resumed, e: Entry) -> None: book.halted = ''
 def _leased(book: Book, r: LeaseTaken, e: Entry) -> None: book.holder = r.holder
 def _breach(book: Book, r: BreachRecorded, e: Entry) -> None:
     book.breaches.append(r)
-    if o := book.orders.get(r.client_id): book.orders[r.client_id] = apply(o, Rejected(r.client_id, f'{r.limit}: {r.message}' if r.message else r.limit, r.ts))
+    if o := book.orders.get(r.client_id):
+        book.orders[r.client_id] = after = apply(o, Rejected(r.client_id, f'{r.limit}: {r.message}' if r.message else r.limit, r.ts))
+        if after.state.terminal: _over(book, after, e)
 def _targets(book: Book, r: Targets, e: Entry) -> None: book.targets = r
+
+# %% ../../nbs/07_ledger/02_replay.ipynb #ac8283bd
+def _parent_opened(book: Book, r: ParentOpened, e: Entry) -> None: book.parents[r.parent.parent_id] = r.parent
+def _parent_closed(book: Book, r: ParentClosed, e: Entry) -> None:
+    if book.parents.pop(r.parent_id, None) is None: book.fault(e, 'end of a parent never opened', 'its opening before it', r.parent_id)
+def _external(book: Book, r: External, e: Entry) -> None: book.externals[r.client_id or r.venue_id] = r
+def _day_closed(book: Book, r: DayClosed, e: Entry) -> None: book.days[r.day] = r.statement
 
 _ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost, Amended, AmendRejected)
 _RULES: dict[type, Callable[[Book, Any, Entry], None]] = {
     Deposited: _deposited, Funding: _funded, AccountOpened: _account_opened, Adopted: _adopted, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
+    Corrected: _corrected, ParentOpened: _parent_opened, ParentClosed: _parent_closed, External: _external, DayClosed: _day_closed,
     RunOpened: _run_opened, RunClosed: _run_closed, PolicyTaken: _policy, Halted: _halted, Resumed: _resumed, LeaseTaken: _leased,
     **dict.fromkeys(_ORDER_EVENTS, _order_event)}
 

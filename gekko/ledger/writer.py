@@ -4,7 +4,7 @@
 
 # %% ../../nbs/07_ledger/05_writer.ipynb #da8014ce
 from __future__ import annotations
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from operator import attrgetter
@@ -12,20 +12,34 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
 from typing import Any
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ..domain.errors import BadInput, Halt
-from .database import STARTS, engine, entries, fault, file_of, heads, identity, leases, prepare
+from .database import STARTS, alone, engine, entries, fault, file_of, heads, identity, leases, prepare
 from .events import Entry
 
 # %% auto #0
-__all__ = ['FIELDS', 'values', 'Then', 'end_of', 'store', 'store_quick', 'Table', 'Writer']
+__all__ = ['FIELDS', 'values', 'Then', 'end_of', 'bare', 'store', 'store_quick', 'Table', 'Writer']
 
 # %% ../../nbs/07_ledger/05_writer.ipynb #9952e4f4
 def end_of(c: sa.Connection, account: str) -> tuple[int, str, int]:
     "Sequence and hash of the account's last entry, and the highest epoch anyone holds. Inside an open transaction."
-    held = c.execute(sa.select(leases.c.epoch).where(leases.c.account == account)).scalar()
-    found = c.execute(sa.select(heads.c.seq, heads.c.hash, heads.c.epoch).where(heads.c.account == account).with_for_update()).first()
+    head = sa.select(heads.c.seq, heads.c.hash, heads.c.epoch).where(heads.c.account == account).with_for_update()
+    if (found := c.execute(head).first()) is None:
+        alone(c, f'journal {account}')      # no row to lock yet, and two may be about to write the first entry
+        found = c.execute(head).first()
+    held = c.execute(sa.select(leases.c.epoch).where(leases.c.account == account)).scalar()      # asked last: a lease is taken under the head's lock
     return (found[0], found[1], max(found[2], held or 0)) if found else (0, '', held or 0)
+
+# %% ../../nbs/07_ledger/05_writer.ipynb #0babad40
+def bare(found: sa.CursorResult[Any], size: int = 5_000) -> Iterator[tuple[Any, ...]]:
+    "The rows of a query as the driver gives them."
+    cursor: Any = found.cursor
+    driver: Any = found.dialect.dbapi
+    while True:
+        try: rows = cursor.fetchmany(size)
+        except (driver.Error, UnicodeError) as e: raise DBAPIError('fetch', None, e) from e      # damaged text
+        yield from rows
+        if len(rows) < size: return
 
 # %% ../../nbs/07_ledger/05_writer.ipynb #5c4497b2
 FIELDS = ('account', 'seq', 'ts', 'epoch', 'kind', 'run', 'body', 'prev', 'hash')
