@@ -88,7 +88,7 @@ class Roll:
 
     def open(self) -> list[Known]:
         "Orders that are not over, oldest first; those too whose submit was not heard."
-        return [k for k in self.known.values() if not k.ended]
+        return [k for k in list(self.known.values()) if not k.ended]      # asked from other threads too, while this one adds
 
     def owner(self, symbol: str, venue_id: str) -> str | None:
         "The client id of the venue's order number, where it is known."
