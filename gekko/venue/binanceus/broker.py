@@ -30,13 +30,16 @@ from ..wire.secret import Access, Address
 from ..wire.throttle import Throttle
 
 # %% auto #0
-__all__ = ['T', 'OnMetric', 'HEARTBEAT_S', 'RULES', 'open_wire', 'BinanceUS']
+__all__ = ['T', 'OnMetric', 'HEARTBEAT_S', 'WARM', 'RULES', 'open_wire', 'BinanceUS']
 
 # %% ../../../nbs/08_venue/binanceus/08_broker.ipynb #3c544d11
 T = TypeVar('T')
 OnMetric = Callable[[str, float], None]
 HEARTBEAT_S = 10.0
 "A ping so often, on both streams: a socket that is dead at the other end is noticed within 15 s."
+
+WARM = 4
+"Connections held ready for orders."
 
 RULES = BreakerRules(failure_threshold=8, recovery_timeout_s=3.0)
 "Look-ups of unheard orders come quickly one after another; eight of them may fail before the others are spared, and the next is let through after three seconds."
@@ -47,7 +50,7 @@ def _ping(address: Address) -> Ask: return Ask('public', 'GET', '/api/v3/ping', 
 def open_wire(access: Access, clock: Clock, timeout_s: float, on_metric: OnMetric, may_send: Callable[[], bool] = lambda: True) -> Http:
     "The wire to Binance.US, with its quotas."
     throttle = Throttle(QUOTAS, clock, READERS, on_metric)
-    return Http(access, clock, throttle=throttle, rules=RULES, timeout_s=timeout_s, probe=_ping, on_metric=on_metric, may_send=may_send)
+    return Http(access, clock, throttle=throttle, rules=RULES, timeout_s=timeout_s, probe=_ping, on_metric=on_metric, may_send=may_send, warm=WARM)
 
 # %% ../../../nbs/08_venue/binanceus/08_broker.ipynb #b4765d92
 class BinanceUS:
@@ -71,7 +74,7 @@ class BinanceUS:
         self._wires = [self._http]      # its own, and one for each dialect given out
         self._errors: list[str] = []
 
-    def _start(self, coro: Coroutine[Any, Any, None]) -> None: self.loop.spawn(coro)
+    def _start(self, coro: Coroutine[Any, Any, None]) -> None: self.loop.start(coro)
     def _broke(self, error: BaseException) -> None:
         self._errors = [*self._errors[-9:], f'{type(error).__name__}: {error}']
         self._on_metric('binanceus.broke', 1.0)
@@ -88,6 +91,7 @@ class BinanceUS:
         await self._talk.measure()
         await self._list()
         wallet = await asked.wallet(self._ask)
+        self._http.warm()
         if not wallet.canTrade: raise Halt(f'{VENUE}: this account may not trade')
         if self._own is None:
             for r in await asked.open_reports(self._ask): await self._remember(r)

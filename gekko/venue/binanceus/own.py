@@ -40,7 +40,6 @@ class Socket(Protocol):
     async def receive(self) -> bytes | str: ...
     async def close(self) -> None: ...
 
-async def _next(socket: Socket) -> bytes | str: return await socket.receive()
 
 Dial = Callable[[str], Awaitable[Socket]]
 RENEW_S, WATCH_S = 1800.0, 2.0
@@ -86,29 +85,25 @@ class OwnStream:
             await self._repair()
             self.up, self.why, self.failures, self.connects = True, '', 0, self.connects + 1
             if not self.first.done(): self.first.set_result(None)
-            while True: await self._listen(socket, helpers)
+            helpers.append(asyncio.create_task(self._listen(socket)))
+            done, _ = await asyncio.wait(helpers, return_when=asyncio.FIRST_COMPLETED)
+            for h in done: h.result()
         finally:
             self.up = False
             for h in helpers: h.cancel()
             with contextlib.suppress(GekkoError): await socket.close()
 
-    async def _listen(self, socket: Socket, helpers: list[asyncio.Task[Any]]) -> None:
-        "One frame; or the end of a helper, which is an end of the connection."
-        receiving: asyncio.Task[Any] = asyncio.create_task(_next(socket))
-        try: await asyncio.wait([receiving, *helpers], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not receiving.done(): receiving.cancel()
-        for h in helpers:
-            if h.done(): h.result()
-        if not receiving.done(): return
-        frame = receiving.result()
-        self.heard_at = self._talk.clock.monotonic()
-        try: r = reported(frame, self._talk)
-        except BadInput:
-            self._talk.on_metric('binanceus.own.not_understood', 1.0)
-            await self._repair()         # whatever it said, REST says it too
-            return
-        if r is not None: self._heard(r)
+    async def _listen(self, socket: Socket) -> None:
+        "Frame after frame, until the socket ends."
+        while True:
+            frame = await socket.receive()
+            self.heard_at = self._talk.clock.monotonic()
+            try: r = reported(frame, self._talk)
+            except BadInput:
+                self._talk.on_metric('binanceus.own.not_understood', 1.0)
+                await self._repair()         # whatever it said, REST says it too
+            else:
+                if r is not None: self._heard(r)
 
     async def _renew(self) -> None:
         "Keep the key alive; when the venue doesn't know it any more the connection is worthless and ends."

@@ -4,8 +4,10 @@
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #19f26b77
 from __future__ import annotations
+import base64, hmac, re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 from ...domain.errors import BadInput
 from ...domain.order import Intent, OrderType
 from ...domain.time import Nanos
@@ -13,41 +15,55 @@ from .answers import text
 from .table import RECV_WINDOW_MS, weight
 from ..wire.message import Ask
 from ..wire.secret import Address, Credentials
+if TYPE_CHECKING: from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 # %% auto #0
-__all__ = ['Make', 'private_key', 'Signer', 'order_type', 'order_params', 'Asks', 'replace_params', 'amend', 'listen_key']
+__all__ = ['Sign', 'Make', 'signing', 'private_key', 'spelled', 'Signer', 'order_type', 'order_params', 'Asks', 'replace_params',
+           'amend', 'listen_key']
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #8444d73b
-def private_key(secret: str) -> str:
-    "The secret as the signer takes it. A PEM must be an Ed25519 key; anything that isn't a PEM is an HMAC secret."
-    if '-----BEGIN' not in secret: return secret
+Sign = Callable[[bytes], str]
+"Signs a text; the signature as it stands in a query."
+
+def signing(secret: str) -> Sign:
+    "How this secret signs: a PEM must be an Ed25519 key; anything that isn't a PEM is an HMAC secret."
+    key = secret.encode()
+    if '-----BEGIN' not in secret: return lambda text: hmac.digest(key, text, 'sha256').hex()
+    pair = private_key(secret)
+    return lambda text: quote(base64.b64encode(pair.sign(text)), safe='')
+
+def private_key(pem: str) -> Ed25519PrivateKey:
+    "The Ed25519 key in a PEM. BadInput for any other."
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-    try: key: object = load_pem_private_key('\n'.join(secret.split('\r\n')).encode(), None)
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    try: key: object = load_pem_private_key('\n'.join(pem.split('\r\n')).encode(), None)
     except (ValueError, TypeError): key = None
     if not isinstance(key, Ed25519PrivateKey): raise BadInput('this secret is no signing key', expected='an unencrypted Ed25519 key as PEM, or an HMAC secret', found='another PEM')
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().strip()
+    return key
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #7c2f33e0
 _NAMED = ('userDataStream', 'historicalTrades')     # not signed, but under the key's name
+_SAFE = re.compile(r'[A-Za-z0-9_.~-]*')
+
+def spelled(params: Mapping[str, object]) -> str:
+    "Parameters as a query; what needs it is percent-encoded."
+    return '&'.join([f'{k}={text if _SAFE.fullmatch(text := str(v)) else quote(text, safe="")}' for k, v in params.items()])
 
 class Signer:
     "Makes signed and plain requests. The key is inside it and is not shown."
     def __init__(self, credentials: Credentials, window_ms: int = RECV_WINDOW_MS) -> None:
-        from ccxt.binanceus import binanceus
-        self.window_ms = window_ms
-        self._venue: Any = binanceus({'apiKey': credentials.key.reveal(), 'secret': private_key(credentials.secret.reveal())})
-        self._venue.urls = {'api': {'public': '/api/v3', 'private': '/api/v3'}}
+        self.window_ms, self._sign, name = window_ms, signing(credentials.secret.reveal()), credentials.key.reveal()
+        self._key, self._form = {'X-MBX-APIKEY': name} if name else {}, {'X-MBX-APIKEY': name, 'Content-Type': 'application/x-www-form-urlencoded'}
 
     def __repr__(self) -> str: return 'Signer(****)'
 
     def ask(self, kind: str, method: str, path: str, params: Mapping[str, object], now: Nanos | None = None, order: str = '') -> Ask:
         "The request as bytes. With `now`, the venue's time, it is signed and lives `window_ms`."
-        signed = {} if now is None else {'timestamp': now // 1_000_000, 'recvWindow': self.window_ms}
-        if (signed or path in _NAMED) and not self._venue.apiKey: raise BadInput(f'{path}: this needs an account', expected='credentials', found='none')
-        made = self._venue.sign(path, ['public' if now is None else 'private'], method, {**params, **signed})
-        url = made['url'] + (f"?{made['body']}" if made['body'] else '')
-        return Ask(kind, method, url, made['headers'] or {}, b'', weight(path, method, **params), 'weight', {'orders': 1} if kind == 'submit' else {}, order)
+        if (named := now is not None or path in _NAMED) and not self._key: raise BadInput(f'{path}: this needs an account', expected='credentials', found='none')
+        said = spelled(params if now is None else {'timestamp': now // 1_000_000, **params, 'recvWindow': self.window_ms})
+        if now is not None: said += f'&signature={self._sign(said.encode())}'
+        headers = {} if not named else self._form if path == 'userDataStream' or now is not None and method not in ('GET', 'DELETE') else self._key
+        return Ask(kind, method, f'/api/v3/{path}?{said}' if said else f'/api/v3/{path}', headers, b'', weight(path, method, **params), 'weight', {'orders': 1} if kind == 'submit' else {}, order)
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #1d18bb88
 def order_type(i: Intent) -> str:

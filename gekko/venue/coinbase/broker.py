@@ -113,6 +113,7 @@ class Coinbase:
         link, orders = self._link, self._orders
         await link.compare_clocks()
         await link.renew()
+        link.http.warm()
         await get(link, Accounts, accounts())
         await work.begin(orders)
         line = OwnLine(link.dial_own, link.signer.token, lambda s: work.hear(orders, s), lambda: work.sweep(orders), lambda: bool(orders.roll.open()), link.compare_clocks, self._clock, quiet_s=self.own_quiet_s, on_metric=self._on_metric)
@@ -154,14 +155,14 @@ class Coinbase:
     def submit(self, approved: Approved) -> None:
         o = _gated(approved)
         if why := self._not_now(): self._outbox.say(Rejected(o.client_id, why, self.now()))
-        else: self.loop.spawn(work.send(self._orders, o))
+        else: self.loop.start(work.send(self._orders, o))
     def cancel(self, client_id: str) -> None:
         if why := self._not_now(): self._outbox.say(CancelRejected(client_id, why, self.now()))
-        else: self.loop.spawn(work.end(self._orders, client_id))
+        else: self.loop.start(work.end(self._orders, client_id))
     def amend(self, approved: Approved) -> None:
         o = _gated(approved)
         if why := self._not_now(): self._outbox.say(AmendRejected(o.client_id, why, self.now()))
-        else: self.loop.spawn(work.change(self._orders, o))
+        else: self.loop.start(work.change(self._orders, o))
     def _not_now(self) -> str: return 'the venue is closed' if self._closed else '' if self._line is not None else 'the venue is not connected'
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
     def stamps(self) -> list[Stamp]: return self._link.stamps()

@@ -21,7 +21,7 @@ from ..wire.secret import Access
 from ..wire.throttle import Throttle
 
 # %% auto #0
-__all__ = ['MOVED', 'FRAME', 'ABOUT_PRODUCTS', 'Now', 'clock_error', 'Link']
+__all__ = ['MOVED', 'WARM', 'FRAME', 'ABOUT_PRODUCTS', 'Now', 'clock_error', 'Link']
 
 # %% ../../../nbs/08_venue/coinbase/09_link.ipynb #6a6753d1
 class Now(msgspec.Struct):
@@ -38,6 +38,8 @@ def clock_error(said: Now, sent: Nanos, received: Nanos) -> Nanos | None:
 # %% ../../../nbs/08_venue/coinbase/09_link.ipynb #5b38e02c
 MOVED: Nanos = 2 * SECOND
 "A clock that is off by more than this explains a refused token."
+WARM = 4
+"Connections held ready for orders."
 FRAME = 16 * 1024 * 1024
 "The venue's whole book comes in one message, of several megabytes for the busiest products."
 ABOUT_PRODUCTS = ('PRECISION', 'DISABLED', 'HALTED', 'STATE', 'TOO_SMALL', 'TOO_LARGE', 'UNTRADABLE', 'PRODUCT', 'precision', 'tradable', 'orders only', 'unknown symbol')
@@ -65,7 +67,7 @@ class Link:
     def http(self) -> Http:
         if self._http is None:
             throttle = Throttle(quotas(), self._clock, (said_limits,), on_metric=self._on_metric)
-            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.signer.make(server_time()), on_metric=self._on_metric, may_send=self._may_send)
+            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.signer.make(server_time()), on_metric=self._on_metric, may_send=self._may_send, warm=WARM)
         return self._http
     async def close(self) -> None:
         "Hang up. What is asked later opens anew."

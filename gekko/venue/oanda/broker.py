@@ -108,6 +108,7 @@ class Oanda:
     async def _connect(self) -> None:
         a = await whole(self._link)
         self._home = a.currency
+        self._link.http.warm()
         self._line, task = await started(self._link, self._orders, a, self._clock, self._timeout_s, self._on_metric, self.own_quiet_s)
         self._tasks = [task, asyncio.ensure_future(self._keep())]
     async def _keep(self) -> None:
@@ -138,14 +139,14 @@ class Oanda:
     def submit(self, approved: Approved) -> None:
         o = _gated(approved)
         if why := self._not_now(): self._outbox.say(Rejected(o.client_id, why, self.now()))
-        else: self.loop.spawn(work.send(self._orders, o))
+        else: self.loop.start(work.send(self._orders, o))
     def cancel(self, client_id: str) -> None:
         if why := self._not_now(): self._outbox.say(CancelRejected(client_id, why, self.now()))
-        else: self.loop.spawn(work.end(self._orders, client_id))
+        else: self.loop.start(work.end(self._orders, client_id))
     def amend(self, approved: Approved) -> None:
         o = _gated(approved)
         if why := self._not_now(): self._outbox.say(AmendRejected(o.client_id, why, self.now()))
-        else: self.loop.spawn(work.change(self._orders, o))
+        else: self.loop.start(work.change(self._orders, o))
     def _not_now(self) -> str: return 'the venue is closed' if self._closed else '' if self._line is not None else 'the venue is not connected'
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
     def stamps(self) -> list[Stamp]: return self._link.stamps()

@@ -27,8 +27,8 @@ from ..wire.secret import Access
 from ..wire.throttle import Throttle
 
 # %% auto #0
-__all__ = ['listed_as', 'resting_order', 'Link', 'renew', 'quietly', 'prices', 'whole', 'quote_at', 'depth_at', 'bars_between',
-           'fills_after', 'fundings_after', 'account_as']
+__all__ = ['WARM', 'listed_as', 'resting_order', 'Link', 'renew', 'quietly', 'prices', 'whole', 'quote_at', 'depth_at',
+           'bars_between', 'fills_after', 'fundings_after', 'account_as']
 
 # %% ../../../nbs/08_venue/oanda/08_link.ipynb #2db8a66c
 def listed_as(rows: Sequence[Listed], prices: Sequence[Price]) -> tuple[dict[str, Listed], dict[str, bool]]:
@@ -42,6 +42,9 @@ def resting_order(x: Resting, filled: Decimal = ZERO) -> Order | None:
     return Order(x.name, intent, OrderState.ACCEPTED, venue_id=x.id) if intent is not None else None
 
 # %% ../../../nbs/08_venue/oanda/08_link.ipynb #c31b26c5
+WARM = 4
+"Connections held ready for orders."
+
 def _ignore(name: str, value: float) -> None: "Nobody listens."
 
 class Link:
@@ -63,7 +66,7 @@ class Link:
     def http(self) -> Http:
         if self._http is None:
             throttle = Throttle(quotas(), self._clock, on_metric=self._on_metric)
-            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.asks.summary(), on_metric=self._on_metric, may_send=self._may_send)
+            self._http = Http(self._access, self._clock, throttle=throttle, timeout_s=self._timeout_s, probe=self.asks.summary(), on_metric=self._on_metric, may_send=self._may_send, warm=WARM)
         return self._http
     async def close(self) -> None:
         for t in self._tasks: t.cancel()

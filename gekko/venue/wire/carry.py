@@ -4,100 +4,79 @@
 
 # %% ../../../nbs/08_venue/wire/10_carry.ipynb #8f6b1daf
 from __future__ import annotations
-import asyncio, ssl, zlib
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import asyncio, re
+from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
-import httpx2
 from ...domain.errors import BadInput
-from ...domain.time import Clock, Nanos
 from .message import LIMIT, Answer, Ask, full_url
+from .pool import Pipe, Place, Pool, Trip, always, why
+from .reply import Reply, Spoiled, unpacked
 from .secret import Address
-from .tls import tls_fault
 
 # %% auto #0
-__all__ = ['Trip', 'build', 'Spoiled', 'read_body', 'raw', 'why', 'carry', 'open_transport']
+__all__ = ['door', 'place_of', 'written', 'connected', 'carry']
 
-# %% ../../../nbs/08_venue/wire/10_carry.ipynb #97442636
-@dataclass(slots=True)
-class Trip:
-    "One request on its way: whether a byte may have left, and why there was no answer."
-    clock: Clock
-    sent: Nanos = 0
-    fault: str = ''
+# %% ../../../nbs/08_venue/wire/10_carry.ipynb #765e8afd
+_TARGET = re.compile(r'[a-z]+://[^/?#]*')
+_FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~]*\r\n)*")
+_MORE = (('accept', 'application/json'), ('accept-encoding', 'gzip'), ('user-agent', 'gekko'))
 
-    @property
-    def left(self) -> bool: return self.sent > 0
-    async def trace(self, name: str, info: Mapping[str, Any]) -> None:
-        if name.endswith('send_request_headers.started'): self.sent = self.clock.now()
+@lru_cache(64)
+def door(base: str) -> tuple[Place, str] | None:
+    "Where 'scheme://host:port' leads, and its host as the request names it; None when it is no such thing."
+    try: parts = urlsplit(base); port = parts.port
+    except ValueError: return None
+    if parts.scheme not in ('http', 'https') or not parts.hostname or '@' in parts.netloc: return None
+    tls = parts.scheme == 'https'
+    return Place(parts.hostname, port or (443 if tls else 80), tls), parts.netloc
 
-_HEADERS = {'accept': 'application/json', 'accept-encoding': 'gzip', 'user-agent': 'gekko'}
+def place_of(address: Address) -> Place | None:
+    "Where an address's requests go."
+    found = _TARGET.match(address.rest)
+    known = door(found[0]) if found else None
+    return known[0] if known else None
 
-def build(ask: Ask, url: str, trip: Trip, connect_s: float, limit_s: float) -> httpx2.Request:
-    "The request with its path and query byte for byte as signed, which the library would otherwise write in its own way."
-    parts = urlsplit(url)
-    target = ((parts.path or '/') + (f'?{parts.query}' if parts.query else '')).encode()
+def written(ask: Ask, address: Address) -> tuple[bytes, Place]:
+    "The request as bytes, and where it goes. BadInput when it can't be sent."
+    url = full_url(ask, address)
+    base = _TARGET.match(url)
+    where = door(base[0]) if base else None
     given = {k.lower() for k in ask.headers}
-    headers = {**{k: v for k, v in _HEADERS.items() if k not in given}, **ask.headers}
-    wait = {'connect': connect_s, 'read': limit_s, 'write': limit_s, 'pool': limit_s}
-    try: return httpx2.Request(ask.method, url, headers=headers, content=ask.body or None, extensions={'timeout': wait, 'trace': trip.trace, 'target': target})
-    except Exception: pass     # its words may quote a header
-    raise BadInput(f'{ask.what}: cannot be sent', expected='an http(s) URL, ASCII headers', found='something else')
+    fields = [*ask.headers.items(), *(f for f in _MORE if f[0] not in given)]
+    if ask.body or ask.method in ('POST', 'PUT', 'PATCH'): fields.append(('content-length', str(len(ask.body))))
+    block = ''.join([f'{k}: {v}\r\n' for k, v in fields])
+    if where is None or base is None or not ask.method.isalpha() or not _FIELDS.fullmatch(block) or block.count('\n') != len(fields): raise BadInput(f'{ask.what}: cannot be sent', expected='an http(s) URL, headers of ASCII in one line', found='something else')
+    target = url[base.end():].partition('#')[0]
+    head = f'{ask.method} {target if target[:1] == "/" else "/" + target} HTTP/1.1\r\nhost: {where[1]}\r\n{block}\r\n'
+    return head.encode('ascii') + ask.body, where[0]
 
-# %% ../../../nbs/08_venue/wire/10_carry.ipynb #398e3e5a
-class Spoiled(Exception): "The body can't be used; the text says why."
-
-async def read_body(response: httpx2.Response, limit: int) -> bytes:
-    coding = response.headers.get('content-encoding', 'identity').strip().lower()
-    if coding not in ('identity', 'gzip', 'deflate', ''): raise Spoiled(f'a body in coding {coding[:20]!r}, which nobody asked for')
-    if (said := response.headers.get('content-length', '')).isdecimal() and len(said) < 20 and int(said) > limit: raise Spoiled(f'a body of {int(said)} bytes, above {limit}')
-    unzip, parts, size = (zlib.decompressobj(47) if coding in ('gzip', 'deflate') else None), [], 0
-    async for chunk in raw(response):
-        try: piece = chunk if unzip is None else unzip.decompress(chunk, limit + 1 - size)
-        except zlib.error: raise Spoiled('a broken compressed body') from None
-        size += len(piece)
-        if size > limit: raise Spoiled(f'a body above {limit} bytes')
-        parts.append(piece)
-    if unzip is not None and size and not unzip.eof: raise Spoiled('a compressed body that is cut off')
-    return b''.join(parts)
-
-async def raw(response: httpx2.Response) -> AsyncIterator[bytes]:
-    assert isinstance(response.stream, httpx2.AsyncByteStream)
-    async for chunk in response.stream: yield chunk
-
-# %% ../../../nbs/08_venue/wire/10_carry.ipynb #cd53b17c
-def why(error: BaseException) -> str:
-    "A failure in words of our own: a library's may quote the request."
-    if said := tls_fault(error): return said
-    seen: list[BaseException] = [error]
-    for e in seen:
-        kind = type(e).__name__
-        if kind in _PLAIN: return _PLAIN[kind]
-        seen += [x for x in (e.__cause__, e.__context__, *getattr(e, 'exceptions', ())) if x is not None and x not in seen]
-    return _PLAIN.get(type(error).__name__, f'connection failed: {type(error).__name__}')
-
-_PLAIN = {'ConnectionRefusedError': 'connection refused', 'gaierror': 'no such host', 'ConnectTimeout': 'no connection in time', 'PoolTimeout': 'all connections are busy', 'TimeoutError': 'no answer in time',
-          'ReadTimeout': 'no answer in time', 'WriteTimeout': 'the request could not be sent in time', 'ConnectionResetError': 'connection reset', 'BrokenPipeError': 'connection reset', 'RemoteProtocolError': 'hung up before the answer was whole', 'EndOfStream': 'hung up'}
-
-# %% ../../../nbs/08_venue/wire/10_carry.ipynb #3bd0da9c
-async def carry(transport: httpx2.AsyncBaseTransport, ask: Ask, address: Address, trip: Trip, connect_s: float, limit_s: float) -> Answer | None:
-    "Ask once, here, and take what comes. None when nothing usable did: `trip` knows why, and whether anything left. Nothing of a library's error gets out."
-    request, malformed = build(ask, full_url(ask, address), trip, connect_s, limit_s), False
+# %% ../../../nbs/08_venue/wire/10_carry.ipynb #89ebbe3c
+async def connected(pool: Pool, place: Place, trip: Trip, connect_s: float, limit_s: float) -> Pipe | None:
+    "A connection, opened now; None with the reason in `trip`."
     try:
-        async with asyncio.timeout(limit_s):
-            response = await transport.handle_async_request(request)
-            try: body = await read_body(response, LIMIT)
-            finally: await response.aclose()
-        return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, trip.sent, trip.clock.now(), ask.kind, ask.what)
-    except TimeoutError: trip.fault = 'no answer in time' if trip.left else 'no connection in time'
-    except Spoiled as e: trip.fault = str(e)
-    except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol): malformed = True      # found while writing it down: nothing left
-    except (httpx2.HTTPError, OSError, ssl.SSLError) as e: trip.fault = why(e)
-    if malformed: raise BadInput(f'{ask.what}: cannot be sent', expected='headers without line ends, an http(s) URL', found='something else')
+        async with asyncio.timeout(limit_s): return await pool.take(place, connect_s)
+    except TimeoutError: trip.fault = 'all connections are busy' if pool.full else 'no connection in time'
+    except (OSError, Spoiled) as e: trip.fault = why(e)
     return None
 
-# %% ../../../nbs/08_venue/wire/10_carry.ipynb #7f7a686e
-def open_transport(context: ssl.SSLContext, connections: int = 64) -> httpx2.AsyncHTTPTransport:
-    "Connections to one venue, kept for 20 s: shorter than venues keep theirs, so that we seldom write to one that is just being closed."
-    return httpx2.AsyncHTTPTransport(verify=context, trust_env=False, retries=0, limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=16, keepalive_expiry=20.0))
+async def carry(pool: Pool, ask: Ask, address: Address, trip: Trip, connect_s: float, limit_s: float, may_send: Callable[[], bool] = always, again: Callable[[], Ask] | None = None) -> Answer | None:
+    """Ask once, here, and take what comes. None when nothing usable did: `trip` knows why, whether anything left, and whether it was held back because `may_send` said no.
+    `again` signs anew when there was no open connection. Nothing of a library's error gets out."""
+    message, place = written(ask, address)
+    loop, reply = asyncio.get_running_loop(), Reply(ask.method, LIMIT)
+    ends = loop.time() + limit_s
+    if (pipe := pool.spare(place)) is None:
+        if (pipe := await connected(pool, place, trip, connect_s, limit_s)) is None: return None
+        if again is not None: message, place = written(again(), address)
+    late = loop.call_at(ends, pipe.late)
+    try:
+        pipe.send(message, reply, trip, may_send)
+        if trip.fenced: return None
+        await pipe.answered()
+        return Answer(reply.status, reply.headers, unpacked(reply.headers, b''.join(reply.parts), LIMIT), trip.sent, trip.clock.now(), ask.kind, ask.what)
+    except (OSError, Spoiled) as e: trip.fault = why(e)
+    finally:
+        late.cancel()
+        pool.back(pipe)
+    return None

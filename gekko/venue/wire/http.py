@@ -4,19 +4,21 @@
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #6741778b
 from __future__ import annotations
-import asyncio, random, ssl
+import asyncio, random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
-import aiohttp, httpx2
+import aiohttp
 from ...domain.errors import GekkoError, Reject, Retry
 from ...domain.time import SECOND, Clock, Nanos
 from .breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerRules
-from .carry import Spoiled, Trip, build, carry, open_transport, raw, read_body, why
+from .carry import carry, connected, place_of, written
 from .hosts import Hosts
-from .message import KINDS, Answer, Ask, Stamp, body_fault, full_url, stamped
+from .message import KINDS, Answer, Ask, Stamp, body_fault, stamped
+from .pool import Place, Pool, Trip, always, why
+from .reply import Reply, Spoiled, unpacked
 from .secret import Access, Address, Secret, masked
 from .socket import FRAME, Lines, Socket, make_session, open_socket
 from .sorting import WRITES, Fenced, Unheard
@@ -40,7 +42,7 @@ SEATS = 12
 @dataclass(slots=True)
 class Way:
     "How to get to a venue. `attempts`: of a read with one address; with several each is tried twice."
-    transport: httpx2.AsyncBaseTransport
+    pool: Pool
     hosts: Hosts
     throttle: Throttle
     clock: Clock
@@ -49,7 +51,7 @@ class Way:
     attempts: int = 3
     secrets: tuple[Secret, ...] = ()
     on_metric: Callable[[str, float], None] = _ignore
-    may_send: Callable[[], bool] = lambda: True
+    may_send: Callable[[], bool] = always
     stamps: deque[Stamp] = field(default_factory=lambda: deque(maxlen=100_000))
     seats: dict[str, asyncio.Semaphore] = field(default_factory=lambda: {kind: asyncio.Semaphore(SEATS) for kind in KINDS - WRITES - {'stream'}})
 
@@ -58,23 +60,26 @@ class Way:
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #54339391
 @asynccontextmanager
-async def _seated(way: Way, kind: str, ends: Nanos) -> AsyncIterator[None]:
-    "A seat for a read, by arrival. Retry when there is none in time: nothing was sent."
-    seats, full = way.seats.get(kind), False
+async def _seated(way: Way, kind: str, ends: Nanos) -> AsyncIterator[bool]:
+    "A seat for a read, by arrival; whether it had to be waited for. Retry when there is none in time: nothing was sent."
+    if (seats := way.seats.get(kind)) is None:
+        yield False
+        return
+    waits, full = seats.locked(), False
     try:
-        async with asyncio.timeout(way.left_s(ends)):
-            if seats is not None: await seats.acquire()
+        async with asyncio.timeout(way.left_s(ends)): await seats.acquire()
     except TimeoutError: full = True
     if full: raise Retry(f'{kind}: {SEATS} requests are under way and take too long', unsent=True)
-    try: yield
-    finally:
-        if seats is not None: seats.release()
+    try: yield waits
+    finally: seats.release()
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #ff4e6c47
-async def _admitted(way: Way, make: Make, address: Address, ends: Nanos) -> Ask:
-    "The request, when the quotas have room for it. One that had to wait is signed anew, since venues refuse old time stamps."
-    ask = make(address)
-    waited = await way.throttle.admit(ask.costs, urgent=ask.kind == 'cancel', within_s=way.left_s(ends))
+async def _admitted(way: Way, make: Make, address: Address, ends: Nanos, ask: Ask | None = None) -> Ask:
+    "The request (`ask`, where it is made already), when the quotas have room for it. One that had to wait is signed anew, since venues refuse old time stamps."
+    ask = ask or make(address)
+    costs, urgent = ask.costs, ask.kind == 'cancel'
+    if way.throttle.at_once(costs, urgent): return ask
+    waited = await way.throttle.admit(costs, urgent, within_s=way.left_s(ends))
     return make(address) if waited else ask
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #16005133
@@ -87,11 +92,12 @@ def _unusable(answer: Answer) -> str:
 def _excerpt(answer: Answer, secrets: tuple[Secret, ...]) -> str: return masked(answer.body[:500].decode('utf-8', 'replace'), secrets)
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #d43f1513
-async def _once(way: Way, ask: Ask, address: Address, left_s: float, more: bool = False) -> tuple[Answer | None, GekkoError | None]:
+async def _once(way: Way, ask: Ask, address: Address, left_s: float, more: bool = False, make: Make | None = None) -> tuple[Answer | None, GekkoError | None]:
     "One attempt at one address: an answer, or what to raise. While another may follow, connecting gets half of the time, and so does the answer of a read."
     part_s, trip, began = left_s / 2 if more else left_s, Trip(way.clock), way.clock.monotonic()
-    if ask.write and not way.may_send(): return None, Fenced('this process has no right to send any more', unsent=True)
-    answer = await carry(way.transport, ask, address, trip, min(way.connect_s, part_s), left_s if ask.write else part_s)
+    again = None if make is None else lambda: make(address)
+    answer = await carry(way.pool, ask, address, trip, min(way.connect_s, part_s), left_s if ask.write else part_s, way.may_send if ask.write else always, again)
+    if trip.fenced: return None, Fenced('this process has no right to send any more', unsent=True)
     if answer is None:
         way.hosts.failed(address, trip.fault)
         return None, (Unheard if ask.write and trip.left else Retry)(f'{ask.what} at {address.rest}: {trip.fault}')
@@ -107,8 +113,8 @@ async def _once(way: Way, ask: Ask, address: Address, left_s: float, more: bool 
     return answer, None
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #626adfd6
-async def _attempt(way: Way, make: Make, ends: Nanos) -> tuple[Answer | None, GekkoError | None]:
-    "Try addresses in turn: an answer, or what to raise."
+async def _attempt(way: Way, make: Make, ends: Nanos, made: Ask | None = None, at: Address | None = None) -> tuple[Answer | None, GekkoError | None]:
+    "Try addresses in turn: an answer, or what to raise. `made`: the request to `at`, signed just now."
     places = way.hosts.order()
     answer, trouble = cast(Answer | None, None), cast(GekkoError | None, None)
     tries = max(way.attempts, 2 * len(places)) if len(places) > 1 else way.attempts      # each place twice, since a kept connection may have died
@@ -116,10 +122,10 @@ async def _attempt(way: Way, make: Make, ends: Nanos) -> tuple[Answer | None, Ge
         address = places[n % len(places)]
         if n and (left := way.left_s(ends)) <= 0: break
         if n and n % len(places) == 0: await asyncio.sleep(min(left, way.random.uniform(0.5, 1.0) * 0.1 * 2 ** (n // len(places) - 1)))
-        try: ask = await _admitted(way, make, address, ends)
+        try: ask = await _admitted(way, make, address, ends, made if not n and address == at else None)
         except Retry as e: return None, trouble or Retry(e.message, after_s=e.after_s, unsent=True)
         if n: way.on_metric(f'http.retries.{ask.kind}', 1.0)
-        answer, trouble = await _once(way, ask, address, way.left_s(ends), n + 1 < (len(places) if ask.write else tries))
+        answer, trouble = await _once(way, ask, address, way.left_s(ends), n + 1 < (len(places) if ask.write else tries), make)
         if not isinstance(trouble, Retry) or isinstance(trouble, Unheard): break
         if ask.write and (n + 1 >= len(places) or trouble.values.get('answered')): break
         if not ask.write and trouble.after_s is not None and trouble.after_s > way.left_s(ends): break
@@ -133,7 +139,7 @@ async def _look_after(way: Way, probe: Make, every_s: float, timeout_s: float) -
     while not way.hosts.on_primary:
         await asyncio.sleep(every_s)
         address, trip, ends = way.hosts.addresses[0], Trip(way.clock), way.ends(timeout_s)
-        try: answer = await carry(way.transport, await _admitted(way, probe, address, ends), address, trip, way.connect_s, timeout_s)
+        try: answer = await carry(way.pool, await _admitted(way, probe, address, ends), address, trip, way.connect_s, timeout_s)
         except GekkoError: continue
         if answer is not None: way.throttle.heard(answer.headers, answer.status)
         way.hosts.probed(answer is not None and answer.status < 500 and answer.status not in (418, 429), trip.fault)
@@ -142,19 +148,21 @@ async def _look_after(way: Way, probe: Make, every_s: float, timeout_s: float) -
 async def _open_lines(way: Way, ask: Ask, address: Address, timeout_s: float, quiet_s: float) -> tuple[Lines | None, GekkoError]:
     "The lines, or what to raise: Reject when the venue refuses for good."
     trip = Trip(way.clock)
-    request = build(ask, full_url(ask, address), trip, way.connect_s, timeout_s)
-    request.extensions['timeout']['read'] = None    # silence is judged by `quiet_s`
+    message, place = written(ask, address)
+    pipe, reply, taken = await connected(way.pool, place, trip, min(way.connect_s, timeout_s), timeout_s), Reply(ask.method), False
+    if pipe is None: return None, Retry(f'{ask.what} at {address.rest}: {trip.fault}')
     try:
         async with asyncio.timeout(timeout_s):
-            response = await way.transport.handle_async_request(request)
-            if response.status_code == 200 and 'html' not in response.headers.get('content-type', ''): return Lines(raw(response), response.aclose, ask.what, quiet_s), Retry('')
-            try: body = await read_body(response, 65_536)
-            finally: await response.aclose()
-        return None, _refused(way, Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body, 0, 0, ask.kind, ask.what), ask)
-    except TimeoutError: fault = 'no answer in time'
-    except Spoiled as e: fault = str(e)
-    except (httpx2.HTTPError, OSError, ssl.SSLError) as e: fault = why(e)
-    return None, Retry(f'{ask.what} at {address.rest}: {fault}')
+            pipe.send(message, reply, trip)
+            await pipe.headed()
+            if taken := reply.status == 200 and 'html' not in reply.headers.get('content-type', ''): return Lines(pipe.body(), pipe.close, ask.what, quiet_s), Retry('')
+            reply.limit = 65_536
+            body = unpacked(reply.headers, b''.join([part async for part in pipe.body()]), 65_536)
+        return None, _refused(way, Answer(reply.status, reply.headers, body, 0, 0, ask.kind, ask.what), ask)
+    except (OSError, Spoiled) as e: trip.fault = why(e)
+    finally:
+        if not taken: way.pool.back(pipe)
+    return None, Retry(f'{ask.what} at {address.rest}: {trip.fault}')
 
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #5ae87796
 def _refused(way: Way, answer: Answer, ask: Ask) -> GekkoError:
@@ -170,12 +178,12 @@ class Http:
     Metrics: http.latency_s.KIND, http.retries.KIND, http.failures.KIND, http.unheard.KIND, breaker.KIND (0 closed, 1 half-open, 2 open),
     hosts.switched (0 back to the primary, else the number of the backup), and the throttle's own when it is made here."""
     def __init__(self, access: Access, clock: Clock, *, throttle: Throttle | None = None, rules: BreakerRules = BreakerRules(), timeout_s: float = 10.0, connect_s: float = 4.0,
-                 attempts: int = 3, failover_after: int = 3, probe: Make = _knock, probe_every_s: float = 5.0, on_metric: Callable[[str, float], None] = _ignore, seed: int = 0, may_send: Callable[[], bool] = lambda: True) -> None:
+                 attempts: int = 3, failover_after: int = 3, probe: Make = _knock, probe_every_s: float = 5.0, on_metric: Callable[[str, float], None] = _ignore, seed: int = 0, may_send: Callable[[], bool] = always, warm: int = 0) -> None:
         self.throttle = throttle if throttle is not None else Throttle((), clock, on_metric=on_metric)
         self.hosts = Hosts(access.addresses, clock, failover_after, probe_every_s, self._moved)
         self.timeout_s, self._rules, self._probe, self._probe_every_s, self._on_metric, self._clock = timeout_s, rules, probe, probe_every_s, on_metric, clock
         self._context = client_context(access.ca)
-        self._way = Way(open_transport(self._context), self.hosts, self.throttle, clock, random.Random(seed), connect_s, attempts, access.credentials.secrets(), on_metric, may_send)
+        self._way = Way(Pool(self._context, warm=warm), self.hosts, self.throttle, clock, random.Random(seed), connect_s, attempts, access.credentials.secrets(), on_metric, may_send)
         self._session: aiohttp.ClientSession | None = None
         self._probing: asyncio.Task[None] | None = None
         self._breakers: dict[str, Breaker] = {}
@@ -195,13 +203,16 @@ class Http:
 
     async def ask(self, make: Make, timeout_s: float | None = None) -> Answer:
         "The venue's answer, of any status but 3xx, 418, 429 and 5xx. Retry: surely not processed, or only read. Unheard: a write that may have been. Fenced: a write, and `may_send` said no as it was about to leave."
-        kind = make(self.hosts.current).kind
+        made, at = make(self.hosts.current), self.hosts.current
+        kind = made.kind
         era = self.breaker(kind).allow()
         answer: Answer | None = None
         trouble: GekkoError | None = Retry('given up by its caller', unsent=True)
         ends = self._way.ends(timeout_s or self.timeout_s)
         try:
-            async with _seated(self._way, kind, ends): answer, trouble = await _attempt(self._way, make, ends)
+            if kind in WRITES: answer, trouble = await _attempt(self._way, make, ends, made, at)
+            else:
+                async with _seated(self._way, kind, ends) as waited: answer, trouble = await _attempt(self._way, make, ends, None if waited else made, at)
         finally: self._settle(kind, era, trouble)
         if answer is None: raise trouble or Retry(f'{kind}: nothing was tried')
         return answer
@@ -214,6 +225,11 @@ class Http:
         if isinstance(trouble, Unheard): self._on_metric(f'http.unheard.{kind}', 1.0)
         if not self.hosts.on_primary and (self._probing is None or self._probing.done()):
             self._probing = asyncio.get_running_loop().create_task(_look_after(self._way, self._probe, self._probe_every_s, self.timeout_s))
+
+    def warm(self) -> None:
+        "From now on hold connections ready at the current address, TLS and all, so that an order need not wait for a handshake. Inside the loop."
+        def where() -> Place: return place_of(self.hosts.current) or Place('', 0)
+        self._way.pool.ready_at(where, self._way.connect_s)
 
     async def lines(self, make: Make, quiet_s: float = 15.0) -> Lines:
         "Open a chunked stream; its lines come from `receive()`. Reject with status and body when the venue refuses it, Retry when it can't be had now."
@@ -267,4 +283,4 @@ class Http:
         "Hang up. Twice is harmless."
         if self._probing is not None: self._probing.cancel()
         if self._session is not None: await self._session.close()
-        await self._way.transport.aclose()
+        self._way.pool.close()

@@ -4,6 +4,7 @@
 
 # %% ../../../nbs/08_venue/wire/07_message.ipynb #5b45b100
 from __future__ import annotations
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -42,17 +43,20 @@ class Ask:
     @property
     def what(self) -> str:
         "Method and path, for messages. Never the query: signatures and keys are in it."
-        return f'{self.method} {urlsplit(self.url).path or "/"}'
+        path = self.url.partition('?')[0].partition('#')[0] if self.url[:1] == '/' else urlsplit(self.url).path
+        return f'{self.method} {path or "/"}'
     @property
     def write(self) -> bool: return self.kind in WRITES
     def __repr__(self) -> str: return f'<{self.kind}: {self.what}>'
 
 # %% ../../../nbs/08_venue/wire/07_message.ipynb #691036ad
+_VISIBLE = re.compile('[!-\x7f]*')
+
 def full_url(ask: Ask, address: Address) -> str:
     "Where it goes. The text is kept as it is, for it has been signed; a stream's path goes behind the streaming base where that speaks HTTP."
     base = address.ws if ask.kind == 'stream' and address.ws.startswith('http') else address.rest
     url = base + ask.url if ask.url.startswith('/') else ask.url
-    if not url.isascii() or any(c <= ' ' for c in url): raise BadInput(f'{ask.what}: not a URL', expected='ASCII without spaces, percent-encoded', found='other characters')
+    if not _VISIBLE.fullmatch(url): raise BadInput(f'{ask.what}: not a URL', expected='ASCII without spaces, percent-encoded', found='other characters')
     return url
 
 # %% ../../../nbs/08_venue/wire/07_message.ipynb #7315f52b

@@ -5,6 +5,7 @@
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #d340c165
 from __future__ import annotations
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +45,8 @@ class Quota:
 class _Meter:
     "What has been used of one quota. Times are a monotonic clock's."
     quota: Quota
-    taken: deque[tuple[Nanos, int, bool]] = field(default_factory=deque)    # until, units, urgent
+    taken: deque[tuple[Nanos, int, bool, int]] = field(default_factory=deque)    # until, units, urgent, and all units ever up to this one
+    total: int = 0               # units ever
     used: int = 0
     ordinary: int = 0            # the part of it that was not urgent
     others: int = 0              # used by somebody else with our key or address, as the venue says
@@ -53,14 +55,15 @@ class _Meter:
     spare: int = 0               # what urgent requests may still use while a 429 holds
 
     def expire(self, now: Nanos) -> None:
-        while self.taken and self.taken[0][0] <= now: self._forget(*self.taken.popleft()[1:])
+        while self.taken and self.taken[0][0] <= now: self._forget(*self.taken.popleft()[1:3])
         if self.others_until <= now: self.others = 0
     def _forget(self, n: int, urgent: bool) -> None:
         self.used -= n
         if not urgent: self.ordinary -= n
 
     def take(self, n: int, urgent: bool, now: Nanos) -> None:
-        self.taken.append((now + self.quota.span, n, urgent))
+        self.total += n
+        self.taken.append((now + self.quota.span, n, urgent, self.total))
         self._forget(-n, urgent)
         if urgent and now < self.held_until: self.spare -= n
 
@@ -74,7 +77,7 @@ def _earliest(m: _Meter, n: int, urgent: bool, now: Nanos) -> Nanos:
     if now < m.held_until: return now if urgent and n <= m.spare else m.held_until
     used, ordinary = m.used + m.others, m.ordinary + m.others
     if _fits(m, n, urgent, used, ordinary): return now
-    ends = sorted([*((until, k, k * (not u)) for until, k, u in m.taken), *([(m.others_until, m.others, m.others)] if m.others else [])])
+    ends = sorted([*((until, k, k * (not u)) for until, k, u, _ in m.taken), *([(m.others_until, m.others, m.others)] if m.others else [])])
     for until, k, o in ends:
         used, ordinary = used - k, ordinary - o
         if _fits(m, n, urgent, used, ordinary): return until
@@ -118,6 +121,16 @@ class Line:
         ticket = Ticket(self._count, cost, urgent, frozenset(m.quota.name for m, _ in self._meters(cost)))
         self._lanes.setdefault((urgent, ticket.needs), deque()).append(ticket)
         return ticket
+
+    def at_once(self, cost: Cost, urgent: bool, now: Nanos) -> bool:
+        "Taken now, when nobody waits and every quota has room; as `join` and `turn` would, for a tenth of their price."
+        if now < self.banned_until or any(self._lanes.values()): return False
+        needed = self._meters(cost)
+        for m, n in needed:
+            m.expire(now)
+            if now < m.held_until or n < 1 or not _fits(m, n, urgent, m.used + m.others, m.ordinary + m.others): return False
+        for m, n in needed: m.take(n, urgent, now)
+        return True
 
     def leave(self, ticket: Ticket) -> None:
         "Give up the place; what was admitted stays counted."
@@ -190,7 +203,8 @@ def _learn(m: _Meter, told: Told, now: Nanos, wall: Nanos) -> None:
     if said is None: return
     per = round(m.quota.per_s * SECOND)
     start = now - wall % per if m.quota.aligned else now - per       # when the window began that the venue speaks of
-    ours = sum(n for until, n, _ in m.taken if until - m.quota.span >= start)
+    first = bisect_left(m.taken, start + m.quota.span, key=lambda x: x[0])
+    ours = m.total - (m.taken[first - 1][3] if first else m.total - m.used)
     if (more := said - ours) > m.others or m.others_until <= now:
         m.others, m.others_until = max(0, min(more, m.quota.limit)), start + m.quota.span if m.quota.aligned else now + m.quota.span
 
@@ -218,7 +232,7 @@ def _named(line: Line, told: Sequence[Told], cost: Cost | None) -> list[_Meter]:
 def usage(line: Line, now: Nanos) -> dict[str, object]:
     "Used, limit and hold by quota, the ban's rest in seconds, and how many wait. It changes nothing, so any thread may look."
     def of(m: _Meter) -> dict[str, object]:
-        used = sum(n for until, n, _ in tuple(m.taken) if until > now) + (m.others if m.others_until > now else 0)
+        used = sum(n for until, n, _, _ in tuple(m.taken) if until > now) + (m.others if m.others_until > now else 0)
         return {'used': used, 'limit': m.quota.limit, 'reserved': m.quota.reserved, 'held_s': max(0.0, (m.held_until - now) / SECOND)}
     return {'quotas': {n: of(m) for n, m in line.meters.items()}, 'banned_s': max(0.0, (line.banned_until - now) / SECOND), 'waiting': line.waiting}
 
@@ -232,8 +246,13 @@ class Throttle:
         self._timer: asyncio.TimerHandle | None = None
         self._refused = 0     # 429s in a row
 
+    def at_once(self, cost: Cost, urgent: bool = False) -> bool:
+        "Admitted here and now; False when it has to wait, and `admit` will say for how long."
+        return self.line.at_once(cost, urgent, self._clock.monotonic())
+
     async def admit(self, cost: Cost, urgent: bool = False, within_s: float | None = None) -> float:
         "Wait until every quota has room; answers the seconds waited. Retry, with `after_s`, as soon as it is known that `within_s` won't do: nothing was sent."
+        if self.at_once(cost, urgent): return 0.0
         began = self._clock.monotonic()
         ticket = self.line.join(cost, urgent)
         self._turn()
