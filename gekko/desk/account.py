@@ -154,4 +154,5 @@ def _go_on(t: Trader, book: Book) -> None:
     t.seq = book.seqs.get(t.lineage, 0)
     t.fills += [f for f in book.fills if f.client_id in t.tracker and t.tracker.get(f.client_id).intent.run == t.lineage]
     if book.halted: t.view.halted = book.halted
+    t.asked = max((int(n) for o in t.tracker.all() if o.intent.run == t.lineage and (n := o.intent.reason.rpartition('#')[2]).isdecimal()), default=-1)
     t.record(Note('taken up again after the desk had died', {'run': t.run_id, 'orders': t.seq, 'open': len(t.tracker.open())}))

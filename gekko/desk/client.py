@@ -13,7 +13,7 @@ from .protocol import Beat, BeatReply, Refused, Reply, Request, pack, raise_refu
 from ..domain.errors import BadInput, Retry
 
 # %% auto #0
-__all__ = ['key_pair', 'dial', 'Line', 'Pulse']
+__all__ = ['AGAIN_S', 'key_pair', 'dial', 'Line', 'Pulse']
 
 # %% ../../nbs/09_desk/07_client.ipynb #66697f3a
 def key_pair(folder: Path, name: str) -> tuple[bytes, bytes]:
@@ -40,6 +40,8 @@ def dial(address: str, desk_key: str = '', keys: Path | None = None) -> zmq.Sock
     return s
 
 # %% ../../nbs/09_desk/07_client.ipynb #1c668449
+AGAIN_S = 2.0
+
 class Line:
     "A question-and-answer line to a desk. It counts as gone when an answer takes longer than `timeout_s`, or when `gone` says so."
     def __init__(self, address: str, *, desk_key: str = '', keys: Path | None = None, timeout_s: float = 30.0, gone: Callable[[], bool] = lambda: False) -> None:
@@ -48,29 +50,32 @@ class Line:
         self._count = itertools.count(1)
 
     def ask(self, request: Request, timeout_s: float | None = None) -> Reply:
-        "The desk's answer. A refusal raises its error; silence raises Retry."
+        """The desk's answer. A refusal raises its error; silence raises Retry. A question is put again every `AGAIN_S`, because a desk that was killed has forgotten it and the one that
+        follows listens at the same address; to a desk that has answered already it is the same question, and gets the same answer."""
         number = next(self._count).to_bytes(8, 'big')
-        self._socket.send_multipart([number, pack(request)])
-        wait = self.timeout_s if timeout_s is None else timeout_s
-        until = time.monotonic() + wait
+        frame, wait = pack(request), self.timeout_s if timeout_s is None else timeout_s
+        until, again = time.monotonic() + wait, 0.0
         while (left := until - time.monotonic()) > 0 and not self.gone():
+            if time.monotonic() >= again:
+                self._socket.send_multipart([number, frame])
+                again = time.monotonic() + AGAIN_S
             if not self._socket.poll(min(250, 1 + int(1000 * left))): continue
-            answered, frame = self._socket.recv_multipart()
+            answered, said = self._socket.recv_multipart()
             if answered != number: continue
-            reply = unpack_reply(frame)
+            reply = unpack_reply(said)
             if isinstance(reply, Refused): raise_refusal(reply)
             return reply
-        said = 'its heartbeat' if left > 0 else f'an answer within {wait:g} s'
-        raise Retry('the desk does not answer', expected=said, found=f'silence at {self.address}')
+        missed = 'its heartbeat' if left > 0 else f'an answer within {wait:g} s'
+        raise Retry('the desk does not answer', expected=missed, found=f'silence at {self.address}')
 
     def close(self) -> None: self._socket.close()
 
 # %% ../../nbs/09_desk/07_client.ipynb #ffe8082e
 class Pulse:
-    "Beats for a run until closed. `state` is what the desk last said of the run; `gone` when it has not answered for five heartbeats."
-    def __init__(self, address: str, run_id: str, every_s: float, *, desk_key: str = '', keys: Path | None = None) -> None:
+    "Beats for a run until closed. `state` is what the desk last said of the run; `gone` when it has not answered for five heartbeats, or for `patience_s`."
+    def __init__(self, address: str, run_id: str, every_s: float, *, desk_key: str = '', keys: Path | None = None, patience_s: float = 0.0) -> None:
         self.state, self._line, self._every = '', Line(address, desk_key=desk_key, keys=keys, timeout_s=every_s), every_s / 3
-        self._stop, self._run_id, self._heard, self._patience = threading.Event(), run_id, time.monotonic(), max(5 * every_s, 5.0)
+        self._stop, self._run_id, self._heard, self._patience = threading.Event(), run_id, time.monotonic(), max(5 * every_s, 5.0, patience_s)
         self._thread = threading.Thread(target=self._beat, name='gekko-pulse', daemon=True)
         self._thread.start()
 

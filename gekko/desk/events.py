@@ -6,8 +6,9 @@
 from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
+import msgspec
 from .live import LiveRun
-from .protocol import Event, EventsReply, Next, said
+from .protocol import ELSEWHEN, Event, EventsReply, Next, said
 from .run import Run
 from .trader import Trader, cancel, on_step, send
 from ..domain.errors import BadInput, Halt, Reject
@@ -109,7 +110,7 @@ def take(run: Run | LiveRun, q: Next) -> list[tuple[int, str]]:
     """Cancel and place what a strategy asks for; what was refused, by its place in the question. BadInput or Reject when the question as a whole can't be taken, and then nothing has changed;
     Halt when the orders could not be recorded, and then none was sent."""
     t, refused, names = run.trader, list[tuple[int, str]](), list[str]()
-    if q.epoch != t.journal.epoch: raise Reject('a question to another epoch of this account', expected=t.journal.epoch, found=q.epoch)
+    if q.epoch != t.journal.epoch: raise Reject(ELSEWHEN, expected=t.journal.epoch, found=q.epoch)
     if not fits(q.cell): raise BadInput('the name of a cell', expected=f'at most {_LONG} printable characters', found=repr(q.cell[:_LONG]))
     if len(q.orders) + len(q.cancels) > MOST: raise BadInput('orders and cancels in one question', expected=f'at most {MOST}', found=len(q.orders) + len(q.cancels))
     whys = [misfit(t, i) for i in q.orders]
@@ -118,7 +119,7 @@ def take(run: Run | LiveRun, q: Next) -> list[tuple[int, str]]:
         if ours(t, name): names.append(name)
         else: refused.append((n, f'no order of this run: expected one of its client ids, found {name[:_LONG]!r}'))
     if names: cancel(t, names)      # first, so that what they reserve may be free for the orders
-    if good := [i for i, why in zip(q.orders, whys) if not why]: send(t, good, q.cell)
+    if good := [replace(i, reason=f'{i.reason} #{q.number}'.lstrip()) for i, why in zip(q.orders, whys) if not why]: send(t, good, q.cell)
     return refused
 
 # %% ../../nbs/09_desk/16_events.ipynb #59dfc1be
@@ -157,7 +158,7 @@ def respond(run: Run | LiveRun, q: Next) -> EventsReply | None:
     "The answer to a strategy's question; None: not yet, ask again in a moment."
     t, box = run.trader, _box(run.trader)
     if q.number == box.number and box.told is not None: return box.told
-    if q.number not in (box.number, box.number + 1): raise Reject('a question out of turn', expected=f'number {box.number + 1}', found=q.number)
+    if q.number not in (box.number, box.number + 1) and not (box.number < 0 and t.asked >= 0): raise Reject('a question out of turn', expected=f'number {box.number + 1}', found=q.number)
     if q.number > box.number: _begin(run, box, q)
     if (found := collect(run)) is None and not box.refused and t.clock.monotonic() - box.since < PATIENCE: return None
     events, done = found or ([], False)
@@ -169,6 +170,7 @@ def respond(run: Run | LiveRun, q: Next) -> EventsReply | None:
 def _begin(run: Run | LiveRun, box: Outbox, q: Next) -> None:
     if unknown := sorted(set(q.hears) - set(KINDS)): raise BadInput('events of the market', expected=' '.join(KINDS), found=' '.join(unknown)[:_LONG])
     refused: list[tuple[int, str]] = []
+    if q.number <= run.trader.asked: q = msgspec.structs.replace(q, orders=())      # taken before the desk was killed: they are in the journal, and only the answer was lost
     with suppress(Halt): refused = take(run, q)      # the trader has halted, and each order says that it was not sent
     box.number, box.told, box.refused, box.since = q.number, None, tuple(refused), run.trader.clock.monotonic()
     box.hears = frozenset(KINDS[k] for k in q.hears)

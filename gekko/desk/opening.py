@@ -24,7 +24,8 @@ from ..domain.errors import BadInput, Retry
 from ..domain.instrument import Instrument
 from ..domain.time import SECOND, Clock, Nanos, duration
 from ..ledger.journal import Journal
-from ..ledger.replay import Book, replay
+from ..ledger.replay import Book
+from ..ledger.snapshot import load_book
 from ..venue.venues import ARRIVES_S, Venue, open_venue
 from ..venue.wire.secret import Access
 
@@ -154,5 +155,5 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
 # %% ../../nbs/09_desk/13_opening.ipynb #15175a0f
 def told(journal: Journal) -> Book | None:
     "What an account's journal says so far; None when it is empty but for leases."
-    book = replay(journal.entries()) if journal.head[0] else None
+    book = load_book(journal.url, journal.account) if journal.head[0] else None
     return book if book is not None and book.instruments else None

@@ -16,14 +16,15 @@ from ..domain.order import Fill, Intent, Order
 from ..domain.time import Nanos
 
 # %% auto #0
-__all__ = ['VERSION', 'MAX_FRAME', 'Request', 'Said', 'Event', 'Reply', 'OpenRun', 'Decide', 'Beat', 'CloseRun', 'Next',
-           'AskStatus', 'AskHalt', 'AskResume', 'AskFlatten', 'AskPositions', 'Columns', 'RunOpenedReply', 'RowReply',
-           'QuoteSaid', 'TradeSaid', 'BarSaid', 'FillSaid', 'OrderSaid', 'said', 'EventsReply', 'BeatReply',
+__all__ = ['VERSION', 'ELSEWHEN', 'MAX_FRAME', 'Request', 'Said', 'Event', 'Reply', 'OpenRun', 'Decide', 'Beat', 'CloseRun',
+           'Next', 'AskStatus', 'AskHalt', 'AskResume', 'AskFlatten', 'AskPositions', 'Columns', 'RunOpenedReply',
+           'RowReply', 'QuoteSaid', 'TradeSaid', 'BarSaid', 'FillSaid', 'OrderSaid', 'said', 'EventsReply', 'BeatReply',
            'OutcomeReply', 'StatusReply', 'PositionLine', 'PositionsReply', 'Refused', 'pack', 'unpack_request',
            'unpack_reply', 'refusal', 'raise_refusal', 'socket_folder']
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #d319c533
 VERSION = 1
+ELSEWHEN = 'a question to another epoch of this account'
 MAX_FRAME = 64 * 1024 * 1024
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #0d64e9b3

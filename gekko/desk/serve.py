@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/08_serve.ipynb #fbb57d2b
 from __future__ import annotations
-import gc, hashlib, json, os, shutil, signal, subprocess, sys, time
+import gc, hashlib, json, os, shutil, signal, subprocess, sys, threading, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..domain.time import Nanos, SystemClock
 
 # %% auto #0
 __all__ = ['local_address', 'listen', 'answer_all', 'answer_deferred', 'serve', 'find_desks', 'DeskProcess', 'start_desk',
-           'serve_named', 'main']
+           'serve_named', 'main', 'KeptDesk']
 
 # %% ../../nbs/09_desk/08_serve.ipynb #0c276f18
 def local_address(home: Path, name: str) -> str:
@@ -107,7 +107,7 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
             if not busy and not gc.isenabled() and turned - swept > 1:
                 swept = turned
                 gc.collect(1)
-            if leave_when_done and desk.state != 'trading' and time.monotonic() - quiet > linger_s: break
+            if leave_when_done and desk.state != 'trading' and not desk.take_up and time.monotonic() - quiet > linger_s: break
         stop(desk, told[0] if told else 'nobody needs it any more')
         answer_all(desk, s, 50)
     finally:
@@ -150,6 +150,7 @@ class DeskProcess:
     key: str
     process: subprocess.Popen[bytes]
 
+    def alive(self) -> bool: return self.process.poll() is None
     def stop(self, grace_s: float = 10.0) -> int:
         "SIGTERM, wait, and only then SIGKILL; its exit code."
         self.process.terminate()
@@ -159,10 +160,10 @@ class DeskProcess:
             return self.process.wait()
 
 # %% ../../nbs/09_desk/08_serve.ipynb #56eec032
-def start_desk(settings: Settings, name: str, *, log: Path, listen_at: str = '', leave_when_done: bool = True, wait_s: float = 30.0) -> DeskProcess:
-    "Start a desk process and wait until it listens. Its words go to the file `log`; Retry when it does not come up."
+def start_desk(settings: Settings, name: str, *, log: Path, listen_at: str = '', leave_when_done: bool = True, wait_s: float = 30.0, take_up: str = '') -> DeskProcess:
+    "Start a desk process and wait until it listens. Its words go to the file `log`; Retry when it does not come up. `take_up`: the venue where a desk before it left a run open."
     log.parent.mkdir(parents=True, exist_ok=True)
-    args = [sys.executable, '-c', 'from gekko.desk.serve import main; main()', name, listen_at, '1' if leave_when_done else '']
+    args = [sys.executable, '-c', 'from gekko.desk.serve import main; main()', name, listen_at, '1' if leave_when_done else '', take_up]
     env = {**os.environ, 'GEKKO_HOME': str(settings.home), 'GEKKO_HEARTBEAT_S': str(settings.heartbeat_s), 'GEKKO_LEASE_S': str(settings.lease_s)}
     with open(log, 'ab') as words:
         p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, env=env, start_new_session=True)
@@ -178,14 +179,50 @@ def _readable(fd: int, wait_s: float) -> bool:
     return bool(select.select([fd], [], [], wait_s)[0])
 
 # %% ../../nbs/09_desk/08_serve.ipynb #5f582181
-def serve_named(settings: Settings, name: str, listen_at: str = '', json_out: bool = False, leave_when_done: bool = False) -> None:
-    "Serve the desk called `name` of this home; a second one of that name is refused."
+def serve_named(settings: Settings, name: str, listen_at: str = '', json_out: bool = False, leave_when_done: bool = False, take_up: str = '') -> None:
+    "Serve the desk called `name` of this home; a second one of that name is refused. It begins with the run that a killed desk left open at the venue `take_up`."
     try: settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise BadInput('no place for a desk', expected='a home that can be written', found=f'{settings.home}: {e.strerror}') from None
     if taken := [c for c in find_desks(settings.home) if c['name'] == name]: raise BadInput('a desk of that name serves already', expected='another name', found=f'{name}, process {taken[0]["pid"]}')
-    serve(Desk(name, settings, SystemClock()), listen_at or local_address(settings.home, name), keys=settings.home/'keys', json_out=json_out, leave_when_done=leave_when_done, linger_s=settings.linger_s)
+    desk = Desk(name, settings, SystemClock())
+    desk.take_up = take_up
+    serve(desk, listen_at or local_address(settings.home, name), keys=settings.home/'keys', json_out=json_out, leave_when_done=leave_when_done, linger_s=settings.linger_s)
 
 def main() -> None:
-    "Entry of a desk process: name, address ('' for this machine), whether to leave when done."
-    name, address, leave = (sys.argv[1:] + ['', '', ''])[:3]
-    serve_named(load_settings(), name, address, json_out=True, leave_when_done=bool(leave))
+    "Entry of a desk process: name, address ('' for this machine), whether to leave when done, the venue of a run to take up."
+    name, address, leave, take_up = (sys.argv[1:] + ['', '', '', ''])[:4]
+    serve_named(load_settings(), name, address, json_out=True, leave_when_done=bool(leave), take_up=take_up)
+
+# %% ../../nbs/09_desk/08_serve.ipynb #2f654e64
+class KeptDesk:
+    "A desk that is started again whenever it dies by itself, at most `most` times a minute; the one that follows takes its run up. Looked at by calling `alive`."
+    def __init__(self, settings: Settings, name: str, *, log: Path, venue: str, most: int = 6) -> None:
+        self._settings, self._name, self._log = settings, name, log
+        self.venue, self.most, self.starts = venue, most, list[float]()
+        self.desk = self._start('')
+        self._lock, self._told = threading.Lock(), False
+
+    def _start(self, take_up: str) -> DeskProcess: return start_desk(self._settings, self._name, log=self._log, take_up=take_up)
+    @property
+    def address(self) -> str: return self.desk.address
+    @property
+    def key(self) -> str: return self.desk.key
+    @property
+    def pid(self) -> int: return self.desk.pid
+
+    def alive(self) -> bool:
+        "Whether a desk serves, started again if need be. False once it was told to go, ended by itself, or keeps dying."
+        with self._lock:
+            if self.desk.alive(): return True
+            if self._told or self.desk.process.returncode == 0: return False
+            now = time.monotonic()
+            self.starts = [t for t in self.starts if now - t < 60]
+            if len(self.starts) >= self.most: return False
+            self.starts.append(now)
+            try: self.desk = self._start(self.venue)
+            except GekkoError: return False
+            return True
+
+    def stop(self, grace_s: float = 10.0) -> int:
+        self._told = True
+        with self._lock: return self.desk.stop(grace_s)

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
-import gc, os, time, traceback
+import gc, os, sys, time, traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -24,17 +24,18 @@ from .wake import Wake
 from .trader import halt, outcome, resume
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.money import ZERO
-from ..domain.time import SECOND, Clock, Nanos
+from ..domain.time import SECOND, Clock, Nanos, iso
 from ..ledger.events import LeaseTaken
 from ..ledger.journal import Journal
 from ..ledger.lease import Lease, acquire
 from ..ledger.runs import Runs
+from ..ledger.snapshot import load_book
 from ..risk.kill import KillSwitch
 from ..risk.limits import Limits
 
 # %% auto #0
 __all__ = ['FLUSH', 'PATIENCE', 'Deferred', 'Desk', 'columns', 'claim', 'status', 'stop_risk', 'handle', 'end_run', 'tick',
-           'look_after', 'shut_out', 'stop']
+           'take_up_again', 'look_after', 'shut_out', 'stop']
 
 # %% ../../nbs/09_desk/06_server.ipynb #8fd75289
 FLUSH: Nanos = SECOND // 5
@@ -61,6 +62,8 @@ class Desk:
         self.started, self.beat, self.asked, self.flushed, self.renewed, self.later = clock.now(), 0, 0, 0, 0, 0
         self.ending: tuple[str, str] | None = None      # why and by which policy the run is being ended, until that is done
         self.leaving = False
+        self.take_up = ''       # a venue whose account has a run that its desk died under, until it is taken up again
+        self.opened: RunOpenedReply | None = None
         self.wake = Wake()      # rung by a venue's threads and the journal's writer
         self.deferred: list[Deferred] = []
         self.renewal: Future[None] | None = None
@@ -73,8 +76,8 @@ class Desk:
         return self._aside
     @property
     def state(self) -> str:
-        "idle: no run yet. trading: a run is under way. ended: the last run is over, `reason` says how."
-        return 'trading' if self.run else 'ended' if self.run_id else 'idle'
+        "idle: no run yet. trading: a run is under way. ended: the last run is over, `reason` says how. recovering: a run that a desk before this one left is being taken up."
+        return 'recovering' if self.take_up else 'trading' if self.run else 'ended' if self.run_id else 'idle'
 
 # %% ../../nbs/09_desk/06_server.ipynb #6f449325
 def columns(bars: Bars) -> Columns:
@@ -87,16 +90,20 @@ def _may_send(desk: Desk) -> bool: return desk.lease is not None and desk.lease.
 # %% ../../nbs/09_desk/06_server.ipynb #85daf2cd
 def _on_open(desk: Desk, q: OpenRun) -> Reply:
     if desk.leaving: raise Reject('the desk is leaving', expected='a desk that stays', found=desk.name)
+    if desk.run is not None and desk.run_id == q.run_id and desk.opened is not None: return desk.opened      # asked again: the answer was lost
     if desk.run is not None: raise Reject('the desk is busy', expected='no run under way', found=desk.run_id)
     if desk.halted or desk.kill.tripped(): raise Halt('the desk is halted', expected='gekko desk resume', found=desk.halted or desk.kill.reason())
     if not q.run_id: raise BadInput('a run needs a name', expected='an id', found='none')
     spec = from_json(q.spec)
     Limits.from_dict(spec.limits)
-    run, lease = _open_live(desk, q, spec) if spec.venue else _open_paper(desk, q, spec)
+    return _under_way(desk, q, *(_open_live(desk, q, spec) if spec.venue else _open_paper(desk, q, spec)))
+
+def _under_way(desk: Desk, q: OpenRun, run: Run | LiveRun, lease: Lease) -> Reply:
     desk.run, desk.run_id, desk.account, desk.reason, desk.lease, desk.last = run, q.run_id, lease.account, '', lease, None
     desk.told = None
     desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
-    return RunOpenedReply(lease.account, lease.epoch, run.spec.symbols, columns(run.history), run.first, run.total, run.version, run.spec.bar)
+    desk.opened = RunOpenedReply(lease.account, lease.epoch, run.spec.symbols, columns(run.history), run.first, run.total, run.version, run.spec.bar)
+    return desk.opened
 
 # %% ../../nbs/09_desk/06_server.ipynb #07d39331
 def _dead(holder: str) -> bool:
@@ -260,6 +267,7 @@ def _on_flatten(desk: Desk, reason: str, who: str) -> Reply:
 # %% ../../nbs/09_desk/06_server.ipynb #1da0a404
 def handle(desk: Desk, request: Request) -> Reply | None:
     "The answer to one request; a refusal is an answer too, and has changed nothing. None: not yet, the same request is to be put again in a moment."
+    if desk.take_up and isinstance(request, Decide | Next | CloseRun | OpenRun): return None      # whoever asks lives through the crash of a desk
     try:
         match request:
             case Beat(): return _on_beat(desk, request)
@@ -331,10 +339,38 @@ def tick(desk: Desk) -> None:
         desk.flushed = now
         desk.run.trader.journal.commit()
 
-# %% ../../nbs/09_desk/06_server.ipynb #71c6e6f0
+# %% ../../nbs/09_desk/06_server.ipynb #c0b1dee7
+def take_up_again(desk: Desk, venue: str) -> bool:
+    "Open again the run that the journal of the venue's account has open; False when there is none. Halt when the books and the venue differ, Retry when the venue can't be asked."
+    from gekko.desk.account import unfinished
+    from gekko.desk.opening import account_of
+    from gekko.venue.wire.secret import load_access
+    book = load_book(desk.settings.ledger, account_of(load_access(desk.settings.home, venue)))
+    open_runs = list(unfinished(book).values()) if book else []
+    if not open_runs: return False
+    r = open_runs[-1].opened
+    q = OpenRun(r.run, r.strategy, r.lineage, {**r.spec, 'heartbeat_s': desk.settings.heartbeat_s}, '')
+    _under_way(desk, q, *_open_live(desk, q, from_json(q.spec)))
+    if desk.run is not None and (why := desk.run.trader.view.halted): desk.halted = why
+    return True
+
+def _see_to(desk: Desk) -> None:
+    "Try to take up what a desk before this one left; again in two seconds when it can't be done yet."
+    now = desk.clock.monotonic()
+    if not desk.take_up or desk.run is not None or now < desk.later: return
+    try:
+        if not take_up_again(desk, desk.take_up): desk.reason = 'nothing to take up'
+        desk.take_up = ''
+    except GekkoError as e:
+        if desk.reason != str(e): sys.stderr.write(f'{iso(desk.clock.now())} {desk.name}: {e}\n')
+        desk.reason, desk.later = str(e), desk.clock.monotonic() + 2 * SECOND
+
+# %% ../../nbs/09_desk/06_server.ipynb #0803e19f
 def look_after(desk: Desk) -> None:
     "`tick`, of which a fault halts the desk and never ends it. A ledger that would not be written is tried again in a second, questions answered meanwhile."
-    try: tick(desk)
+    try:
+        _see_to(desk)
+        tick(desk)
     except Halt as e:
         if e.values.get('reason') in ('fenced', 'forked') and isinstance(desk.run, LiveRun): return shut_out(desk, e.message)
         desk.halted, desk.later = desk.halted or e.message, desk.clock.monotonic() + SECOND

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from ..data.bars import Bars, BarWindow
@@ -18,7 +19,7 @@ from .client import Line, Pulse
 from .config import Settings, load_settings
 from .progress import Reporter
 from .events import respond
-from .protocol import AskStatus, CloseRun, Columns, Decide, EventsReply, Next, OpenRun, OutcomeReply, RowReply, RunOpenedReply, StatusReply
+from .protocol import ELSEWHEN, AskStatus, CloseRun, Columns, Decide, EventsReply, Next, OpenRun, OutcomeReply, RowReply, RunOpenedReply, StatusReply
 from .react import Conversation, reacts
 from .result import Result, decode_result, encode_result
 from .run import Market, Run, lay_out
@@ -30,8 +31,8 @@ from ..ledger.journal import Journal
 from ..ledger.runs import new_run_id
 
 # %% auto #0
-__all__ = ['T', 'Strategy', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell', 'Session', 'Identity',
-           'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
+__all__ = ['T', 'Strategy', 'OUTLIVES_S', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell',
+           'Session', 'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
 
 # %% ../../nbs/09_desk/10_session.ipynb #03b6d5d8
 T = TypeVar('T')
@@ -184,6 +185,8 @@ def rows_of(c: Columns, symbols: tuple[str, ...]) -> Bars:
 
 # %% ../../nbs/09_desk/10_session.ipynb #90e967c9
 _unfinished: list[DeskRun] = []
+OUTLIVES_S = 120.0
+"How long a live notebook waits for a desk that was killed and is being started again."
 
 class DeskRun:
     "A run on a desk, seen from the notebook."
@@ -191,13 +194,13 @@ class DeskRun:
         self.spec, self.run_id, self.mode, self._who = spec, who.run_id, who.mode, who
         keys = who.settings.home/'keys'
         self._line = Line(address, desk_key=desk_key, keys=keys, timeout_s=60.0)
-        opened = self._line.ask(OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store, version), timeout_s=300.0 if spec.venue else None)
-        assert isinstance(opened, RunOpenedReply)
+        self._opening = OpenRun(who.run_id, who.strategy, who.lineage, to_json(spec), who.settings.store, version)
+        opened = self._open()
         self.spec = spec = replace(spec, bar=opened.bar or spec.bar)
         self.account, self._total, self._first = opened.account, opened.total, opened.first
         self._window = BarWindow(spec.symbols, spec.window)
         self._window.extend(rows_of(opened.history, spec.symbols))
-        self._pulse = Pulse(address, who.run_id, spec.heartbeat_s, desk_key=desk_key, keys=keys)
+        self._pulse = Pulse(address, who.run_id, spec.heartbeat_s, desk_key=desk_key, keys=keys, patience_s=OUTLIVES_S if spec.venue else 0.0)
         self._line.gone = self._pulse.gone
         self._report = Reporter(who.folder, opened.total, who.strategy)
         self._row, self._answer = -1, Decide(who.run_id, -1)
@@ -215,10 +218,22 @@ class DeskRun:
             if reply.waiting: continue      # a live bar closes when it closes; the desk has kept the question for a while before it said so
             if reply.done or reply.bars is None: return
             self._row, self._answer = reply.row, Decide(self.run_id, reply.row)
-            self._window.extend(rows_of(reply.bars, self.spec.symbols))
+            if not self._newer(rows_of(reply.bars, self.spec.symbols)): continue
             window = self._window.bars
             self._report(reply.row - self._first + 1, int(window.end[-1]), reply.equity)
             yield window
+
+    def _open(self) -> RunOpenedReply:
+        opened = self._line.ask(self._opening, timeout_s=300.0 if self.spec.venue else None)
+        assert isinstance(opened, RunOpenedReply)
+        return opened
+
+    def _newer(self, bars: Bars) -> bool:
+        "Take in the bars not seen yet; False when there are none, because a desk that was killed told of them before."
+        seen = int(self._window.bars.end[-1]) if len(self._window.bars) else 0
+        fresh = int((bars.end <= seen).sum())
+        if fresh < len(bars): self._window.extend(bars.rows(fresh, len(bars)))
+        return fresh < len(bars)
 
     def target(self, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None) -> None:
         "What is wanted after the bars just seen; it is sent when the next ones are asked for."
@@ -234,7 +249,11 @@ class DeskRun:
         return self.finish()
 
     def _ask(self, question: Next) -> EventsReply:
-        reply = self._line.ask(question)
+        try: reply = self._line.ask(question)
+        except Reject as e:
+            if not e.message.startswith(ELSEWHEN): raise
+            self._talk.epoch = self._open().epoch      # the desk was killed, and another has taken the run up: it knows how far this question came
+            reply = self._line.ask(msgspec.structs.replace(question, epoch=self._talk.epoch))
         assert isinstance(reply, EventsReply)
         return reply
 

@@ -22,7 +22,7 @@ from ..desk.live import SETTLE
 from ..desk.opening import account_of as venue_account
 from ..desk.result import Result, decode_result, encode_result
 from ..desk.run import lay_out
-from ..desk.serve import DeskProcess, start_desk
+from ..desk.serve import DeskProcess, KeptDesk, start_desk
 from ..desk.session import require_live
 from ..desk.spec import MODES, RunContext, make_spec
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
@@ -156,7 +156,7 @@ def kernels(log: Path, started: Callable[[int], None] = lambda pid: None) -> typ
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #db94e0eb
 @contextmanager
-def guarding(desk: DeskProcess | None, run_id: str, folder: Path, grace_s: float, kernel: list[int]) -> Iterator[None]:
+def guarding(desk: DeskProcess | KeptDesk | None, run_id: str, folder: Path, grace_s: float, kernel: list[int]) -> Iterator[None]:
     "Kill the last of `kernel` when the run has been over for `grace_s` without the notebook having closed it."
     if desk is None:
         yield
@@ -164,7 +164,7 @@ def guarding(desk: DeskProcess | None, run_id: str, folder: Path, grace_s: float
     done = threading.Event()
     def look() -> None:
         line, since = Line(desk.address, timeout_s=1.0), 0.0
-        while not done.wait(0.25):
+        while not done.wait(0.1):
             over = _over(desk, line, run_id) and not (folder/'result.msgpack').exists()
             since = (since or time.monotonic()) if over else 0.0
             if over and kernel and time.monotonic() - since > grace_s: return _kill(kernel[-1])
@@ -177,9 +177,9 @@ def guarding(desk: DeskProcess | None, run_id: str, folder: Path, grace_s: float
         t.join()
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #099d2f2e
-def _over(desk: DeskProcess, line: Line, run_id: str) -> bool:
+def _over(desk: DeskProcess | KeptDesk, line: Line, run_id: str) -> bool:
     "Whether the desk is gone, or says that this run has ended."
-    if desk.process.poll() is not None: return True
+    if not desk.alive(): return True
     try: said = line.ask(AskStatus())
     except GekkoError: return False
     return isinstance(said, StatusReply) and said.run_id == run_id and said.state == 'ended'
@@ -198,21 +198,21 @@ def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid:
                                    start_timeout=60, kernel_manager_class=kernels(folder/'kernel.log', started))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #b32b12d7
-def account_of(desk: DeskProcess, run_id: str, wait_s: float) -> tuple[Result | None, str]:
+def account_of(desk: DeskProcess | KeptDesk, run_id: str, wait_s: float) -> tuple[Result | None, str]:
     "The run's result and how it ended, as its desk tells it; waits until the desk is done with it."
-    line, until = Line(desk.address, timeout_s=5.0, gone=lambda: desk.process.poll() is not None), time.monotonic() + wait_s
+    line, until = Line(desk.address, timeout_s=5.0, gone=lambda: not desk.alive()), time.monotonic() + wait_s
     try:
         while True:
             said = line.ask(AskStatus())
             assert isinstance(said, StatusReply)
-            if said.run_id != run_id: return None, ''
+            if said.run_id != run_id and said.state != 'recovering': return None, ''
             if said.state == 'ended': break
             if time.monotonic() > until: return None, 'the desk is still busy with it'
             time.sleep(0.05)
         closed = line.ask(CloseRun(run_id))
         assert isinstance(closed, OutcomeReply)
         return decode_result(closed.outcome), said.reason
-    except Retry: return None, 'the desk is gone' if desk.process.poll() is not None else 'the desk does not answer'
+    except Retry: return None, 'the desk is gone' if not desk.alive() else 'the desk does not answer'
     finally: line.close()
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #8bd35756
@@ -271,10 +271,13 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
     "Run the job to its end and finish its record. The error that ended it early is in `Done.error`, never raised. `source` is the notebook's text when it is not at its own place."
     record, runs = begin(job, settings, clock, source), Runs(settings.ledger)
     folder = Path(record.executed).parent
-    desk, error, kernel = None, None, list[int]()
+    desk: DeskProcess | KeptDesk | None = None
+    error, kernel = None, list[int]()
     with hold(folder), stoppable() as deaf:
         try:
-            if job.mode != 'backtest': desk = start_desk(settings, f'run-{record.run_id}', log=folder/'desk.log')
+            name, log = f'run-{record.run_id}', folder/'desk.log'
+            if job.mode == 'paper': desk = start_desk(settings, name, log=log)
+            elif job.mode == 'live': desk = KeptDesk(settings, name, log=log, venue=str(job.params['venue']))
             RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
                        desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s).save(folder/'run.json')
             runs.update(record.run_id, state='running', started=clock.now())
@@ -297,7 +300,7 @@ def patience(mode: str, reason: str, settings: Settings) -> float:
     "Seconds that a desk may need to end a run: at a venue its orders need theirs, unless we were told to stop and have the grace period only."
     return settings.grace_s + 4 * settings.heartbeat_s + (2 * SETTLE / SECOND if mode == 'live' and not reason.startswith('stopped') else 0)
 
-def finish(job: Job, record: RunRecord, desk: DeskProcess | None, state: str, reason: str, error: GekkoError | None, settings: Settings, clock: Clock) -> Done:
+def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, state: str, reason: str, error: GekkoError | None, settings: Settings, clock: Clock) -> Done:
     "Hear the desk's account, stop it, and complete the record."
     folder = Path(record.executed).parent
     result = outcome_of(folder)
