@@ -7,21 +7,23 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
 from ..data.dialect import Dialect
 from ..domain.errors import BadInput, GekkoError, Halt, Reject, Retry
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Depth, Quote, Trade, best
-from ..domain.money import EXACT, ZERO
-from ..domain.order import AmendRejected, CancelRejected, Fill, Filled, Intent, Order, OrderEvent, OrderState, OrderType, Rejected, Side, TimeInForce, apply
+from ..domain.money import ZERO
+from ..domain.order import AmendRejected, CancelRejected, Fill, Intent, Order, OrderEvent, OrderType, Rejected, Side, TimeInForce
 from ..domain.time import SECOND, Clock, Nanos
 from ..execution.broker import Capabilities, Capability
-from ..execution.router import Leg, Routing, Terms, factor, rest, route, unspent
+from ..execution.router import Leg, Routing, Terms, rest, route, unspent
 from ..risk.gate import Approved
 from .books import Books, Shown
+from .member import Member, behind, busy, free, hear, take_in
 from .merging import add_up, common, cursor_of, down_of, fees_of, in_time, read_cursor, shown, stacked, tightest, told
 from .venues import ARRIVES_S, Venue, open_venue
 from .wire.loop import Loop
@@ -29,81 +31,7 @@ from .wire.message import Stamp
 from .wire.secret import Access
 
 # %% auto #0
-__all__ = ['SHOWS', 'FEW', 'T', 'Member', 'reserved', 'free', 'spend', 'hear', 'busy', 'behind', 'taking', 'resting', 'whole',
-           'Routed', 'routed_account', 'open_routed']
-
-# %% ../../nbs/08_venue/05_routed.ipynb #402bb37a
-@dataclass(slots=True)
-class Member:
-    "A venue and what is known of it. `purse` is money and coins by currency, when it last said so, less what was spent since."
-    name: str
-    venue: Venue
-    fees: tuple[Decimal, Decimal] | None = None
-    purse: dict[str, Decimal] | None = None
-    listed: dict[str, Instrument] = field(default_factory=dict)
-    listed_at: Nanos = 0
-    working: dict[str, Order] = field(default_factory=dict)
-    took: dict[str, tuple[Nanos, Nanos]] = field(default_factory=dict)
-    trouble: str = ''
-
-    @property
-    def owes_nothing(self) -> bool:
-        "Whether it deals on margin: then nothing has to lie there before it is sold or spent."
-        return Capability.SHORT in self.venue.capabilities
-
-# %% ../../nbs/08_venue/05_routed.ipynb #4daaa745
-def reserved(m: Member, currency: str) -> Decimal:
-    "What its working orders may still take of a currency: the coin of sales, and the money of purchases with the taker's fee."
-    out, by = ZERO, factor(Side.BUY, max(m.fees[0], ZERO) if m.fees else ZERO)
-    for o in m.working.values():
-        if (i := m.listed.get(o.symbol)) is None or not (qty := o.open_qty): continue
-        if o.side is Side.SELL and i.base == currency: out = EXACT.add(out, qty)
-        elif o.side is Side.BUY and i.quote == currency and o.intent.limit is not None: out = EXACT.add(out, EXACT.multiply(EXACT.multiply(qty, o.intent.limit), by))
-    return out
-
-def free(m: Member, currency: str) -> Decimal | None:
-    "What may be spent or sold there; None where nothing has to lie there first."
-    if m.owes_nothing: return None
-    return max(ZERO, EXACT.subtract((m.purse or {}).get(currency, ZERO), reserved(m, currency)))
-
-# %% ../../nbs/08_venue/05_routed.ipynb #6072eca7
-def spend(m: Member, f: Fill) -> None:
-    "Take a fill's money or coins out of the purse at once. What it brings counts from the next time the venue is asked, so that nothing is spent twice."
-    if m.purse is None or (i := m.listed.get(f.symbol)) is None: return
-    what, much = (i.quote, EXACT.multiply(f.qty, f.price)) if f.side is Side.BUY else (i.base, f.qty)
-    m.purse[what] = EXACT.subtract(m.purse.get(what, ZERO), much)
-    if f.fee > 0: m.purse[f.fee_currency] = EXACT.subtract(m.purse.get(f.fee_currency, ZERO), f.fee)
-
-def hear(m: Member, event: OrderEvent, now: Nanos) -> None:
-    "What an event of this member changes here: its working orders, its purse, and how new its book has to be."
-    if isinstance(event, Filled):
-        spend(m, event.fill)
-        m.took[event.fill.symbol] = event.fill.ts, now
-    if (o := m.working.get(event.client_id)) is None: return
-    after = apply(o, event)
-    if after.state.terminal: del m.working[event.client_id]
-    else: m.working[event.client_id] = after
-
-# %% ../../nbs/08_venue/05_routed.ipynb #bf6b157f
-SHOWS: Nanos = SECOND
-"How long a book may take to show what we took from it."
-FEW = (OrderState.INTENT, OrderState.SUBMITTED, OrderState.UNKNOWN)
-
-def busy(legs: Iterable[Order], now: Nanos, again: Nanos) -> dict[str, str]:
-    "Members that get nothing more of an order for now: a leg is under way there, or was refused less than `again` ago."
-    out = {}
-    for o in legs:
-        v, taking = o.intent.venue, o.intent.tif in (TimeInForce.IOC, TimeInForce.FOK)
-        if o.state is OrderState.UNKNOWN: out[v] = f'what became of {o.client_id} is not known'
-        elif not o.state.terminal and (taking or o.state in FEW): out.setdefault(v, 'a leg of this order is under way there')
-        elif o.state is OrderState.REJECTED and now - o.intent.ts < again: out.setdefault(v, f'it refused a leg: {o.reason}')
-    return out
-
-# %% ../../nbs/08_venue/05_routed.ipynb #fbead93a
-def behind(m: Member, symbol: str, said: Shown, now: Nanos) -> bool:
-    "Whether the book may still show what our last fill took: it is from before the fill, which was heard just now."
-    ts, heard = m.took.get(symbol, (0, 0))
-    return bool(ts) and said.depth is not None and said.depth.ts < ts and now - heard < SHOWS
+__all__ = ['T', 'taking', 'resting', 'whole', 'Routed', 'routed_account', 'open_routed']
 
 # %% ../../nbs/08_venue/05_routed.ipynb #9e696a8d
 def taking(parent: Intent, leg: Leg) -> Intent:
@@ -142,6 +70,8 @@ class Routed:
         self._sent: deque[tuple[str, Order]] = deque()               # sent from whatever thread, not yet counted among the working
         self._said: deque[OrderEvent] = deque()                      # what no member was asked
         self._list: dict[str, Instrument] = {}
+        self._asker = ThreadPoolExecutor(1, 'gekko-balances')
+        self._asked: Future[dict[str, dict[str, Decimal] | str]] | None = None
         self.last: Routing | None = None
         self._closed = False
         offers = [v.capabilities for v in members.values()]
@@ -202,6 +132,7 @@ class Routed:
     def close(self) -> None:
         if self._closed: return
         self._closed = True
+        self._asker.shutdown(wait=False, cancel_futures=True)
         self._books.close({n: m.venue.loop for n, m in self.members.items()})
         for m in self.members.values():
             with suppress(GekkoError): m.venue.close()
@@ -234,18 +165,23 @@ class Routed:
         self.members[n].venue.amend(approved)
 
     def _count(self) -> None:
-        "Orders sent since the last look are working."
+        "Orders sent since the last look are working, and balances that were asked for are taken in."
         while self._sent:
             n, o = self._sent.popleft()
             self.members[n].working.setdefault(o.client_id, o)
+        if self._asked is not None and self._asked.done():
+            found, self._asked = self._asked, None
+            for n, held in found.result().items():
+                if not isinstance(held, str): take_in(self.members[n], held)
 
     def drain(self) -> list[OrderEvent]:
         "What all members have said; each one's words in its order."
-        self._count()
+        heard = [(m, m.venue.drain()) for m in self.members.values()]
+        self._count()       # after hearing: whatever was heard of an order, the order was sent before
         out, now = list[OrderEvent](), self._clock.now()
         while self._said: out.append(self._said.popleft())
-        for m in self.members.values():
-            for e in m.venue.drain():
+        for m, events in heard:
+            for e in events:
                 hear(m, e, now)
                 out.append(told(m.name, e))
         return out
@@ -268,15 +204,29 @@ class Routed:
     def positions(self) -> dict[str, Decimal]: return add_up(self._ask(m, m.venue.positions) for m in self.members.values())
     def account(self) -> dict[str, Any]: return {'account': self.name, 'members': {m.name: self._ask(m, m.venue.account) for m in self.members.values()}}
 
-    def balances(self) -> dict[str, str]:
-        "Ask every member what lies there, for the next splits; why it could not be asked, by member. A question over the network: now and then, not before each order."
-        out = {}
+    def _lying(self) -> dict[str, dict[str, Decimal] | str]:
+        "What lies at each member, money and coins by currency, or why it does not say."
+        out: dict[str, dict[str, Decimal] | str] = {}
         for m in self.members.values():
             if m.owes_nothing: continue
-            try: held = self._ask(m, m.venue.positions), self._ask(m, m.venue.cash)
+            try: coins, money = self._ask(m, m.venue.positions), self._ask(m, m.venue.cash)
             except Retry as e: out[m.name] = e.message
-            else: m.purse = add_up([{m.listed[s].base if s in m.listed else s: q for s, q in held[0].items()}, held[1]], zeros=True)
+            else: out[m.name] = add_up([{m.listed[s].base if s in m.listed else s: q for s, q in coins.items()}, money], zeros=True)
         return out
+
+    def balances(self) -> dict[str, str]:
+        "Ask every member what lies there, and wait; why one did not say, by member."
+        found = self._lying()
+        for n, held in found.items():
+            if not isinstance(held, str): self.members[n].purse = held
+        return {n: why for n, why in found.items() if isinstance(why, str)}
+
+    def renew(self) -> None:
+        "Begin to ask every member what lies there, and do not wait: the next `drain` or `split` takes the answers in. Every few seconds, and after what was bought is to be sold."
+        if self._asked is not None or self._closed: return
+        for m in self.members.values(): m.spent = {}
+        self._asked = self._asker.submit(self._lying)
+        self._asked.add_done_callback(lambda _: self._wake())
 
     def fills_since(self, cursor: str) -> list[Fill]:
         """Fills of all members after `cursor`: places as `here` gives them, or one fill's name. A member of which the cursor says nothing is read from its beginning and what is older than
@@ -344,6 +294,7 @@ class Routed:
 
     def terms(self, symbol: str, shown: Mapping[str, Shown], without: Mapping[str, str] | None = None) -> dict[str, Terms]:
         "Each member's terms now; `without` says who is out for a reason of its own."
+        self._count()
         i, now, out = self.instruments().get(symbol), self._clock.now(), dict[str, Terms]()
         if i is None: raise BadInput(f'{symbol} cannot be routed', expected='a symbol that every member lists', found=' '.join(sorted(self._list)[:8]) or 'none')
         for n, m in self.members.items():
@@ -357,7 +308,6 @@ class Routed:
         """What to send now for a parent: intents with `venue` and `parent` set, each to be gated, recorded and submitted by itself. `legs` are the orders sent for it so far, whatever their state:
         only what none of them has filled or may fill is dealt out. `last` has the route, with what is left and why. Nothing is asked over the network. BadInput for an order that can't be routed."""
         _routable(intent)
-        self._count()
         mine = [o for o in legs if o.intent.parent == intent.parent and o.symbol == intent.symbol]
         qty = unspent(intent.qty, mine)
         if not qty: return []
