@@ -97,12 +97,12 @@ def home_found(home: Path) -> Finding:
 
 def ledger_found(settings: Settings) -> Finding:
     "The ledger's schema, and whether the newest account's chain holds."
-    from gekko.ledger.database import VERSION, file_of
+    from gekko.ledger.database import VERSION, exists
     from gekko.ledger.journal import verify
     from gekko.ledger.runs import Runs
     from gekko.ops.views import where_to_look
-    if (p := file_of(settings.ledger)) and not p.exists(): return finding('ledger', 'note', 'none yet; the first run makes it')
     try:
+        if not exists(settings.ledger): return finding('ledger', 'note', 'none yet; the first run makes it')
         url, account = where_to_look(settings.ledger, Runs(settings.ledger).list(limit=20))
         if not account: return finding('ledger', 'ok', f'schema {VERSION}, no account has traded')
         report = verify(url, account)

@@ -76,9 +76,9 @@ def shown(done: Done, json_out: bool) -> str:
 def list_runs(settings: Settings, limit: int = 20, **where: str) -> list[dict[str, Any]]:
     "The newest runs, one row each; none before the first. A run whose runner was killed is found out here."
     from gekko.jobs.records import close_deserted
-    from gekko.ledger.database import file_of
+    from gekko.ledger.database import exists
     from gekko.ledger.runs import Runs
-    if (file := file_of(settings.ledger)) is not None and not file.exists(): return []
+    if not exists(settings.ledger): return []
     with suppress(Halt): close_deserted(settings.ledger)     # a ledger that is locked can still be read
     return [{'run': r.run_id, 'mode': r.mode, 'state': r.state, 'equity': r.metrics.get('equity'), 'sharpe': r.metrics.get('sharpe'), 'fills': r.metrics.get('fills'),
              'started': when(r.started), 'ended': r.exit_reason} for r in Runs(settings.ledger).list(limit=limit, **where)]

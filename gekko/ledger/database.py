@@ -22,7 +22,8 @@ from .server import connect, masked, server_fault
 
 # %% auto #0
 __all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'snapshots', 'STARTS', 'address', 'file_of',
-           'shown', 'engine', 'alone', 'version', 'prepare', 'check_version', 'fault', 'reading', 'writing', 'identity']
+           'shown', 'engine', 'alone', 'version', 'prepare', 'check_version', 'fault', 'reading', 'exists', 'writing',
+           'identity']
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f060e09f
 VERSION = 2
@@ -155,6 +156,15 @@ def reading(url: str, raw: bool = False) -> Iterator[sa.Connection]:
             check_version(c)
             yield c
     except (SQLAlchemyError, UnicodeDecodeError) as e: raise BadInput(f'the ledger cannot be read: {fault(e)}', expected='a ledger', found=shown(url)) from e
+
+# %% ../../nbs/07_ledger/01_database.ipynb #fdb1134c
+def exists(url: str) -> bool:
+    "Whether there is a ledger at the address: a file, or tables on the server. BadInput when the server does not say."
+    if (p := file_of(url)): return p.exists()
+    if address(url).get_backend_name() == 'sqlite': return False
+    try:
+        with engine(url).begin() as c: return version(c) is not None
+    except SQLAlchemyError as e: raise BadInput(f'the ledger cannot be read: {fault(e)}', expected='a ledger', found=shown(url)) from e
 
 # %% ../../nbs/07_ledger/01_database.ipynb #9842627a
 @contextmanager

@@ -18,7 +18,7 @@ from ..domain.errors import BadInput
 from ..domain.money import ZERO, to_minor, to_step
 from ..domain.order import Order, OrderState
 from ..domain.time import Nanos
-from ..ledger.database import file_of, heads, identity, leases, reading
+from ..ledger.database import exists, file_of, heads, identity, leases, reading
 from ..ledger.events import Adopted, BreachRecorded, Deposited, Marked
 from ..ledger.journal import read_entries
 from ..ledger.lease import Holding
@@ -203,9 +203,9 @@ class Look:
 
 def look(url: str, home: Path, before: Watch | None, asked: str, now: Nanos, most: int = PAGE) -> Look:
     "Read what was committed since `before` (the last look's watch), or from the start when another account is now the one to see. BadInput when the ledger cannot be read."
-    if (p := file_of(url)) and not p.exists():
-        if before: raise BadInput('the ledger is gone', expected='a file', found=str(p))
+    if not before and not exists(url):
         return Look(None, now, desks=desk_rows(home, [], now))
+    if (p := file_of(url)) and not p.exists(): raise BadInput('the ledger is gone', expected='a file', found=str(p))
     records = Runs(url).list(limit=20)
     if asked and not any(r.run_id == asked for r in records): records = [*records, *Runs(url).list(limit=1, run_id=asked)]
     at, account = where_to_look(url, records, asked)
