@@ -11,7 +11,7 @@ from ..domain.errors import BadInput
 __all__ = ['BENCHES', 'measure']
 
 # %% ../../nbs/14_cli/05_bench.ipynb #c79c675f
-BENCHES = {'jobs': 'gekko.jobs.bench:bench_jobs', 'feed': 'gekko.jobs.feed_bench:bench_feed'}
+BENCHES = {'jobs': 'gekko.jobs.bench:bench_jobs', 'feed': 'gekko.jobs.feed_bench:bench_feed', 'ledger': 'gekko.jobs.ledger_bench:bench_ledger'}
 
 def measure(name: str) -> dict[str, Any]:
     "The figures of the bench called `name`."

@@ -21,11 +21,12 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 Json = Annotated[bool, typer.Option('--json', help='Print one line of JSON.')]
 
 # %% auto #0
-__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'sandbox_app', 'Option', 'venue_app', 'Venue',
-           'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
+__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'Url', 'sandbox_app', 'Option', 'venue_app',
+           'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
            'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'data_import', 'data_list', 'data_check',
-           'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'sandbox_serve', 'venue_add',
-           'venue_list', 'venue_check', 'dashboard', 'doctor', 'bench', 'leave', 'main']
+           'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts',
+           'ledger_snapshot', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
+           'dashboard', 'doctor', 'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -194,18 +195,60 @@ def data_recordings(json_out: Json = False) -> None:
 ledger_app = typer.Typer(help='The books.', no_args_is_help=True)
 app.add_typer(ledger_app, name='ledger')
 
+Url = Annotated[str, typer.Option(help='Another ledger: a path or a database address.')]
+
 @ledger_app.command('verify')
-def ledger_verify(account: str = '', url: Annotated[str, typer.Option(help='Another ledger\'s address.')] = '', json_out: Json = False) -> None:
-    "Walk the hash chain; exit code 1 when it is broken."
-    from gekko.cli.data import verify_ledger
-    said = answer(lambda: verify_ledger(_settings(), account, url), json_out, lambda d: d['said'])
+def ledger_verify(account: Annotated[str, typer.Argument(help='All accounts when left out.')] = '', head: Annotated[str, typer.Option(help='A hash noted elsewhere that the chain must contain, as a run record has it.')] = '',
+                  url: Url = '', named: Annotated[str, typer.Option('--account', hidden=True)] = '', json_out: Json = False) -> None:
+    "Walk the hash chains, and replay them against the snapshots; exit code 1 when anything is broken."
+    from gekko.cli.ledger import verify_ledger
+    said = answer(lambda: verify_ledger(_settings(), account or named, head, url), json_out, lambda d: d['said'])
     if not said['ok']: raise typer.Exit(1)
 
 @ledger_app.command('show')
-def ledger_show(account: str, last: int = 20, url: str = '', json_out: Json = False) -> None:
-    "The last entries of an account's journal, and its book."
-    from gekko.cli.data import show_ledger
-    answer(lambda: show_ledger(_settings(), account, last, url), json_out, lambda d: show.table(d['entries']) + '\n\n' + d['book'])
+def ledger_show(account: str, since: Annotated[int, typer.Option(help='Entries after this sequence.')] = 0, kind: Annotated[str, typer.Option(help='One or more kinds, as intent,fill.')] = '',
+                run: Annotated[str, typer.Option('--run', help='Entries of one run.')] = '', last: Annotated[int, typer.Option(help='At most so many, the newest; 0 for all.')] = 20, url: Url = '', json_out: Json = False) -> None:
+    "Entries of an account's journal, and its book."
+    from gekko.cli.ledger import show_ledger
+    answer(lambda: show_ledger(_settings(), account, since, kind, run, last, url), json_out, lambda d: show.table(d['entries']) + '\n\n' + d['book'])
+
+# %% ../../nbs/14_cli/04_main.ipynb #1e09c125
+@ledger_app.command('accounts')
+def ledger_accounts(url: Url = '', json_out: Json = False) -> None:
+    "The accounts that have a journal, and who writes it."
+    from gekko.cli.ledger import list_accounts
+    answer(lambda: list_accounts(_settings(), url), json_out, show.table)
+
+@ledger_app.command('snapshot')
+def ledger_snapshot(account: str, url: Url = '', json_out: Json = False) -> None:
+    "Keep the account's book as it stands, so that its next start reads from here."
+    from gekko.cli.ledger import snapshot_ledger
+    answer(lambda: snapshot_ledger(_settings(), account, url), json_out, show.facts)
+
+# %% ../../nbs/14_cli/04_main.ipynb #957d1914
+@app.command()
+def statement(account: str, day: Annotated[str, typer.Option(help='As 2024-01-31; the last on which something was booked when left out.')] = '', day_end: Annotated[str, typer.Option(help='utc, or new-york for a dealer\'s day.')] = 'utc',
+              venue_match: Annotated[bool, typer.Option('--venue-match', help='Ask the venue too; exit code 1 when it does not agree.')] = False,
+              csv: Annotated[Optional[Path], typer.Option(help='Write every figure into this file.')] = None, json_out: Json = False) -> None:
+    "A day of an account, as a broker would print it."
+    from gekko.cli.statement import for_json, make_statement, save_csv, shown_statement
+    def work() -> dict[str, Any]:
+        said = make_statement(_settings(), account, day, day_end, venue_match)
+        return {**said, **save_csv(said, csv)} if csv else said
+    said = answer(lambda: for_json(work()) if json_out else work(), json_out, shown_statement)
+    if said.get('venue') and not said['venue']['agreed']: raise typer.Exit(1)
+
+# %% ../../nbs/14_cli/04_main.ipynb #5ef6c521
+@app.command()
+def positions(desk: Annotated[str, typer.Argument(help='One desk by name; all when left out.')] = '', watch: Annotated[bool, typer.Option('--watch', help='Again every second, until interrupted.')] = False, json_out: Json = False) -> None:
+    "What the desks hold and have earned now, with cash and margin."
+    from gekko.cli import statement as said
+    if not watch:
+        rows = answer(lambda: said.ask_positions(_settings(), desk), json_out, said.shown_positions)
+        if any('silent' in r for r in rows): raise typer.Exit(1)
+        return
+    try: said.watch(lambda: said.ask_positions(_settings(), desk), json_out)
+    except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
 
 # %% ../../nbs/14_cli/04_main.ipynb #28d08df5
 sandbox_app = typer.Typer(help='Venues on this machine, that speak their own protocol.', no_args_is_help=True)
@@ -269,7 +312,7 @@ def doctor(json_out: Json = False) -> None:
     if any(r['state'] == 'missing' for r in said): raise typer.Exit(1)
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help='jobs or feed')], json_out: Json = False) -> None:
+def bench(name: Annotated[str, typer.Argument(help='jobs, feed or ledger')], json_out: Json = False) -> None:
     "Measure, beside a peer in the same run where there is one."
     from gekko.cli.bench import measure
     answer(lambda: measure(name), json_out, show.facts)

@@ -172,6 +172,7 @@ def _read(c: sa.Connection, account: str, seq: int) -> tuple[Taken, Book | None]
     return taken, book
 
 def _seqs(c: sa.Connection, account: str) -> list[int]:
+    if not sa.inspect(c).has_table('snapshots'): return []      # a ledger of schema 1, that no writer has opened since
     return list(c.execute(sa.select(snapshots.c.seq).where(snapshots.c.account == account).order_by(snapshots.c.seq.desc())).scalars())
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #eada0de6
@@ -247,7 +248,8 @@ def audit(url: str, account: str | None = None, head: str = '') -> Audit:
     chain = verify(url, account, head)
     if not chain.ok: return Audit(chain)
     try:
-        with reading(url, raw=True) as c: known = {str(a) for a in c.execute(sa.select(snapshots.c.account).distinct()).scalars()}
+        with reading(url, raw=True) as c:
+            known = {str(a) for a in c.execute(sa.select(snapshots.c.account).distinct()).scalars()} if sa.inspect(c).has_table('snapshots') else set[str]()
         lost = [Taken(a, 0, '', 0, 0, 'its account has no journal') for a in sorted(known - {*accounts(url)})]
         return Audit(chain, tuple([*lost, *(t for a in chain.accounts if a in known for t in _compared(url, a))]))
     except BadInput as e:
