@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from gekko.data.features import (atr, breakout, ewm_mean, ewm_vol, log_returns, momentum, rolling_max, rolling_mean, rolling_min, rolling_std, simple_returns, zscore)
     from gekko.data.reference import load_reference
     from gekko.data.store import Store
+    from gekko.desk.react import Cancel
     from gekko.desk.result import Result
     from gekko.desk.session import Session, open_run, trade
     from gekko.domain.errors import BadInput, GekkoError, Halt, Reject, Retry
     from gekko.domain.instrument import Instrument
     from gekko.domain.money import dec
-    from gekko.domain.order import Fill, Intent, Order, Side
+    from gekko.domain.order import Fill, Intent, Order, OrderType, Side
     from gekko.portfolio.sizing import vol_target
     from gekko.research.plots import report
     from gekko.research.stats import drawdown, performance
@@ -27,10 +28,10 @@ __all__ = []
 
 # %% ../nbs/15_api.ipynb #b6f62c54
 _HOMES: dict[str, str] = {
-    'desk.session': 'open_run trade Session', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
+    'desk.session': 'open_run trade Session', 'desk.react': 'Cancel', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
     'data.features': 'atr breakout ewm_mean ewm_vol log_returns momentum rolling_max rolling_mean rolling_min rolling_std simple_returns zscore',
     'portfolio.sizing': 'vol_target', 'research.plots': 'report', 'research.stats': 'drawdown performance',
-    'domain.errors': 'BadInput GekkoError Halt Reject Retry', 'domain.instrument': 'Instrument', 'domain.money': 'dec', 'domain.order': 'Fill Intent Order Side'}
+    'domain.errors': 'BadInput GekkoError Halt Reject Retry', 'domain.instrument': 'Instrument', 'domain.money': 'dec', 'domain.order': 'Fill Intent Order OrderType Side'}
 _HOME: dict[str, str] = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)
 

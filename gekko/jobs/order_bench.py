@@ -70,6 +70,7 @@ class Replaces:
         k = number(quote.bid_size, LOTS[quote.symbol])
         if k >= self.plan.count: return out      # the market as it was before the schedule began
         while self.due <= k and len(self.bids) == len(self.symbols): out += self.act(quote)
+        if k == self.plan.count - 1: raise StopIteration
         return out
 
     def act(self, quote: Quote) -> list[Intent | Cancel]:
@@ -251,7 +252,7 @@ def spread(ns: Any) -> dict[str, float]:
 def figures(plan: Plan, beat: Schedule, lines: tuple[Mapping[str, str], Mapping[str, Any]]) -> dict[str, Any]:
     "What the journal says of the measured part. BadInput when it says nothing."
     reasons, stages = lines
-    asked = {name: tuple(map(int, r.split())) for name, r in reasons.items() if r.count(' ') == 1}
+    asked = {name: (int(words[0]), int(words[1])) for name, r in reasons.items() if len(words := r.split()) > 1}
     measured = {name: r for name, r in asked.items() if r[0] >= plan.before}
     rows = [(beat.due(k), received, s.decided, s.gated, s.committed, s.sent, s.heard) for name, (k, received) in measured.items() if (s := stages.get(name)) is not None and s.sent and s.heard]
     if not rows: raise BadInput('nothing was measured', expected=f'{plan.seconds * plan.actions} actions', found=f'{len(asked)} orders, {len(stages)} with stages')
