@@ -20,7 +20,7 @@ from .exchange import Exchange, SpotWallets, Ticket, Work
 from .orders import Refusal
 
 # %% auto #0
-__all__ = ['Desk', 'ListenKeys', 'check_room', 'step_aside', 'take_in', 'new_order', 'test_order', 'find', 'get_order',
+__all__ = ['Desk', 'ListenKeys', 'check_room', 'step_aside', 'meets', 'take_in', 'new_order', 'test_order', 'find', 'get_order',
            'open_orders', 'all_orders', 'my_trades', 'account', 'commission', 'order_count', 'end', 'restriction',
            'cancel_order', 'cancel_all', 'cancel_replace', 'attempt', 'outcome', 'shown', 'start_stream', 'keep_stream',
            'close_stream', 'trading_fees', 'trading_volume', 'coins']
@@ -81,13 +81,16 @@ def step_aside(desk: Desk, account: str, t: Ticket, qty: Decimal) -> None:
     if t.stop is not None or t.post_only or t.extra['stp'] != 'EXPIRE_MAKER': return
     for order_id in own_in_the_way(desk.exchange.pit(t.symbol).book, account, t.side, qty, t.limit): desk.exchange.end(desk.exchange.works[order_id], OrderState.EXPIRED, 'stp')
 
+def meets(desk: Desk, t: Ticket) -> bool:
+    "Whether it would trade at once, by its price."
+    return t.limit is None or desk.exchange.pit(t.symbol).book.crosses(t.side, t.limit)
+
 def take_in(desk: Desk, account: str, t: Ticket) -> Work:
     "An order that has been read goes to the exchange; refusals come back in the venue's words."
     desk.meter(account).order()
     check_room(desk, account, t)
     try:
-        _, qty, _ = desk.exchange.check(account, t)
-        step_aside(desk, account, t, qty)
+        if meets(desk, t): step_aside(desk, account, t, desk.exchange.check(account, t)[1])
         return desk.exchange.place(account, t)
     except Refusal as e:
         if e.word in ('too_small', 'size_step', 'too_big') and t.limit is None: raise Said('filter', filter='NOTIONAL' if t.qty is None else 'LOT_SIZE') from None
@@ -96,13 +99,13 @@ def take_in(desk: Desk, account: str, t: Ticket) -> Work:
 # %% ../../../nbs/08_venue/sandbox/26_binanceus_desk.ipynb #dfb91aee
 def new_order(desk: Desk, account: str, p: Params) -> dict[str, Any]:
     "POST order."
-    ticket = read_order(p, desk.symbol(p), desk.fresh_id())
+    ticket = read_order(p, desk.symbol(p), '' if 'newClientOrderId' in p.sent else desk.fresh_id())
     p.done()
     return placed(take_in(desk, account, ticket), str(ticket.extra['answer']))
 
 def test_order(desk: Desk, account: str, p: Params) -> dict[str, Any]:
     "POST order/test: everything but the order."
-    ticket = read_order(p, desk.symbol(p), desk.fresh_id())
+    ticket = read_order(p, desk.symbol(p), '' if 'newClientOrderId' in p.sent else desk.fresh_id())
     p.done()
     check_room(desk, account, ticket)
     try: desk.exchange.check(account, ticket)
@@ -193,7 +196,7 @@ def cancel_replace(desk: Desk, account: str, p: Params) -> dict[str, Any]:
     "POST order/cancelReplace."
     p.need('cancelReplaceMode')
     mode = choice(p, 'cancelReplaceMode', ('STOP_ON_FAILURE', 'ALLOW_FAILURE'))
-    ticket, cancel_id, only = read_order(p, desk.symbol(p), desk.fresh_id()), p.text('cancelNewClientOrderId') or desk.fresh_id(), restriction(p)
+    ticket, cancel_id, only = read_order(p, desk.symbol(p), '' if 'newClientOrderId' in p.sent else desk.fresh_id()), p.text('cancelNewClientOrderId') or desk.fresh_id(), restriction(p)
     p.read |= {'cancelOrderId', 'cancelOrigClientOrderId'}
     p.done()
     first = attempt(lambda: end(desk, account, find(desk, account, p, 'cancelOrderId', 'cancelOrigClientOrderId', looking=False), cancel_id, only))

@@ -117,7 +117,8 @@ _LEGAL = {'symbol': '^[A-Z0-9-_.]{1,20}$', 'newClientOrderId': '^[a-zA-Z0-9-_]{1
 
 def pairs(raw: str) -> list[tuple[str, str]]:
     "The parameters of a query string or a form, in their order."
-    return [(unquote_plus(k), unquote_plus(v)) for k, _, v in (part.partition('=') for part in raw.split('&') if part)]
+    spelled = [(k, v) for k, _, v in (part.partition('=') for part in raw.split('&') if part)]
+    return [(unquote_plus(k), unquote_plus(v)) for k, v in spelled] if '%' in raw or '+' in raw else spelled
 
 # %% ../../../nbs/08_venue/sandbox/20_binanceus_words.ipynb #af0370a9
 class Params:

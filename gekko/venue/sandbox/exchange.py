@@ -89,7 +89,7 @@ def place(floor: Floor, account: str, ticket: Ticket) -> Work:
     expires = floor.rules.day_end(now) if ticket.tif is TimeInForce.DAY else ticket.expires
     if expires is not None and expires <= now: raise Refusal('bad_order', 'its time has run out already', field='expires')
     work = Work(floor.next_id(), account, ticket, now, qty=qty, updated=now, expires=expires)
-    floor.works[work.order_id] = floor.open_works[work.order_id] = floor.names[account, ticket.client_id] = work
+    floor.works[work.order_id] = floor.open_works[work.order_id] = pit.working[work.order_id] = floor.names[account, ticket.client_id] = work
     floor.settlement.hold(work, pit.listing, worth)
     floor.say(OrderChanged(work, 'new'))
     enter(floor, pit, work)
@@ -254,7 +254,9 @@ class Exchange(Floor):
         tape = pit_of(self, symbol).tape
         return tape.recent(limit) if from_id is None else tape.since(from_id, limit)
     def find(self, account: str, order_id: int | None = None, client_id: str | None = None) -> Work: return find(self, account, order_id, client_id)
-    def open(self, account: str, symbol: str | None = None) -> list[Work]: return [w for w in self.open_works.values() if w.account == account and symbol in (None, w.symbol)]
+    def open(self, account: str, symbol: str | None = None) -> list[Work]:
+        working = self.open_works if symbol is None else pit.working if (pit := self.pits.get(symbol)) is not None else {}
+        return [w for w in working.values() if w.account == account]
     def all(self, account: str, symbol: str | None = None) -> list[Work]: return [w for w in self.works.values() if w.account == account and symbol in (None, w.symbol)]
     def deals(self, account: str, symbol: str | None = None, since: int = 0) -> list[Deal]:
         "Fills of an account with seq > `since`, oldest first."

@@ -35,14 +35,15 @@ class Rules:
 Touch = tuple[Decimal | None, Decimal | None, Decimal | None, Decimal | None]
 
 class Pit:
-    "Where one symbol trades. `made`: the maker's orders by side and price; `touch`: what was last told of the best prices."
-    __slots__ = ('listing', 'book', 'tape', 'stops', 'made', 'touch', 'reducing')
+    "Where one symbol trades. `made`: the maker's orders by side and price; `working`: customers' orders that are not over; `touch`: what was last told of the best prices."
+    __slots__ = ('listing', 'book', 'tape', 'stops', 'made', 'touch', 'reducing', 'working')
     def __init__(self, listing: Listing) -> None:
         self.listing, self.book, self.tape = listing, Book(listing.symbol), Tape(listing.symbol)
         self.stops: dict[int, Work] = {}
         self.made: dict[tuple[Side, Decimal], int] = {}
         self.touch: Touch = (None, None, None, None)
         self.reducing: dict[int, Work] = {}
+        self.working: dict[int, Work] = {}
 
     def price(self) -> Decimal:
         "The last trade, else the middle of the book, else where the listing says its market starts."
@@ -106,6 +107,7 @@ def tell(floor: Floor, pit: Pit) -> None:
 def leave(floor: Floor, pit: Pit, work: Work) -> None:
     "Out of every list, with nothing held."
     floor.open_works.pop(work.order_id, None)
+    pit.working.pop(work.order_id, None)
     pit.stops.pop(work.order_id, None)
     pit.reducing.pop(work.order_id, None)
     floor.settlement.release(work)
