@@ -5,20 +5,22 @@
 # %% ../../nbs/06_execution/09_algo.ipynb #9fa2ecfc
 from __future__ import annotations
 from collections.abc import Callable, Sequence
+from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.order import Order
 from ..domain.parent import Parent
 from ..domain.time import SECOND
 from .child import Aim, Look, Plan, Standing, Tally, leave, stand, tally, up, work
-from .reactive import adaptive, iceberg, pov
+from .reactive import adaptive, iceberg, pov, volume_owed
 from .schedule import scheduled
 from .setup import ALGOS, bounds, check_params
 from .slippage import Slippage, report
 
-_all_ = ['ALGOS', 'check_params', 'Look', 'Plan', 'Tally', 'tally', 'Slippage', 'report']    # what a desk needs, from one place
+_all_ = ['ALGOS', 'check_params', 'Look', 'Plan', 'Tally', 'tally', 'Slippage', 'report', 'volume_owed']    # what a desk needs, from one place
 
 # %% auto #0
-__all__ = ['Aims', 'AIMS', 'finish', 'plan', 'ALGOS', 'check_params', 'Look', 'Plan', 'Tally', 'tally', 'Slippage', 'report']
+__all__ = ['Aims', 'AIMS', 'finish', 'plan', 'ALGOS', 'check_params', 'Look', 'Plan', 'Tally', 'tally', 'Slippage', 'report',
+           'volume_owed']
 
 # %% ../../nbs/06_execution/09_algo.ipynb #901ed3b6
 # what each algorithm wants, of the parent, where it stands, the market and the instrument
@@ -27,8 +29,8 @@ AIMS: dict[str, Aims] = {'twap': scheduled, 'vwap': scheduled, 'pov': pov, 'iceb
 
 # %% ../../nbs/06_execution/09_algo.ipynb #e0a2cd08
 def finish(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:
-    "All of it, by crossing, in portions: what the algorithm's own bound is, or a twentieth."
-    portion = min(bounds(parent, ins.lot)) if st.setup.times else max(up(st.setup.max_slice, ins.lot), -(-st.total // 20))
+    "All of it, by crossing, in portions: what the algorithm's own bound is, or a twentieth, whichever is more."
+    portion = max(min(bounds(parent, ins.lot)) if st.setup.times else up(st.setup.max_slice, ins.lot), -(-st.total // 20))
     part = max(st.setup.grace // 20, 1)
     return Aim(st.total, st.total, portion, st.now + part - (st.now - parent.end) % part)
 
@@ -47,8 +49,9 @@ def plan(parent: Parent, children: Sequence[Order], look: Look, instrument: Inst
     """What to send and to cancel now. Pure: the same parent, children and market give the same plan, after a crash too.
 
     `children` in any state; finished ones may be summed up in `before` instead (see `tally`). What is filled, open, in doubt and planned is
-    never more than the parent's size. BadInput for an unknown algorithm or parameter.
+    never more than the parent's size. BadInput for an unknown algorithm or parameter, or another instrument.
     """
+    if instrument.symbol != parent.symbol: raise BadInput(f'{parent.parent_id}: another instrument', expected=parent.symbol, found=instrument.symbol)
     st = stand(parent, children, look, instrument, before)
     if reason := _over(parent, st, look): return leave(parent, st, reason)
     if st.now < parent.start: return Plan(wake=parent.start, why='before its start')

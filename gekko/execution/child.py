@@ -32,7 +32,7 @@ class Look:
     @property
     def blind(self) -> str:
         "Why nothing can be priced, or ''."
-        if not (self.bid > ZERO and self.ask > ZERO): return f'no two-sided quote: bid {plain(self.bid)}, ask {plain(self.ask)}'
+        if not (self.bid.is_finite() and self.ask.is_finite() and self.bid > ZERO and self.ask > ZERO): return f'no two-sided quote: bid {plain(self.bid)}, ask {plain(self.ask)}'
         return f'a crossed quote: bid {plain(self.bid)}, ask {plain(self.ask)}' if self.bid > self.ask else ''
 
 # %% ../../nbs/06_execution/05_child.ipynb #4a9703f6

@@ -10,10 +10,10 @@ from ..domain.money import EXACT, ZERO
 from ..domain.order import Side
 from ..domain.parent import Parent
 from .child import Aim, Look, Standing, down
-from .setup import chance
+from .setup import chance, setup
 
 # %% auto #0
-__all__ = ['owed', 'pov', 'shown', 'iceberg', 'curve', 'ran_away', 'adaptive']
+__all__ = ['owed', 'volume_owed', 'pov', 'shown', 'iceberg', 'curve', 'ran_away', 'adaptive']
 
 # %% ../../nbs/06_execution/07_reactive.ipynb #5a155aaf
 def owed(parent: Parent, st: Standing, volume: Decimal) -> Decimal:
@@ -22,6 +22,14 @@ def owed(parent: Parent, st: Standing, volume: Decimal) -> Decimal:
     others = max(EXACT.subtract(volume, st.filled), ZERO)
     target = EXACT.multiply(share, others)
     return target if st.setup.more['of'] == 'others' else EXACT.divide(target, EXACT.subtract(Decimal(1), share))
+
+# %% ../../nbs/06_execution/07_reactive.ipynb #1fca9295
+def volume_owed(parent: Parent, filled: Decimal) -> Decimal:
+    "The volume since the start, ours included, at which exactly `filled` is owed: where a desk begins to count again that does not know what was traded while it was down."
+    s = setup(parent)
+    share = s.more['share']
+    others = EXACT.divide(filled, share)
+    return EXACT.add(filled, others if s.more['of'] == 'others' else EXACT.subtract(others, filled))
 
 # %% ../../nbs/06_execution/07_reactive.ipynb #09090334
 def pov(parent: Parent, st: Standing, look: Look, ins: Instrument) -> Aim:

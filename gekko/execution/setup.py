@@ -46,7 +46,7 @@ RULES: dict[str, Rule] = {
 
 # %% ../../nbs/06_execution/04_setup.ipynb #7f9e9e0d
 RULES |= {
-    'slices': Rule('count', 20, 'into how many parts the time is cut', Decimal(1), _MANY),
+    'slices': Rule('count', 20, 'into how many parts the time is cut', Decimal(1), Decimal(2000)),
     'patience_s': Rule('seconds', None, 'how long a slice rests before it crosses; a third of a slice when left out', ZERO, _DAYS),
     'time_jitter': Rule('number', '0.3', 'how far into its part a slice may be late', ZERO, Decimal('0.5')),
     'size_jitter': Rule('number', '0.2', 'by how much slices differ in size', ZERO, Decimal('0.9')),
@@ -187,7 +187,7 @@ def _slices(parent: Parent, p: Mapping[str, Any]) -> tuple[tuple[Nanos, ...], tu
     return times, tuple(w * (1000 + chance(f'{parent.parent_id}:size', k, more)) for k, w in enumerate(even))
 
 # %% ../../nbs/06_execution/04_setup.ipynb #27bfa359
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def setup(parent: Parent) -> Setup:
     "The parent's parameters, read and derived. BadInput for an algorithm or a parameter that does not exist."
     check_params(parent.algo, parent.params)
@@ -200,7 +200,7 @@ def setup(parent: Parent) -> Setup:
                  p.get('max_catchup', Decimal(1)), most, p.get('min_slice') or EXACT.divide(most, Decimal(5)), times, weights, p)
 
 # %% ../../nbs/06_execution/04_setup.ipynb #5b1c545b
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def ladder(parent: Parent, lot: Decimal) -> tuple[int, ...]:
     "How many lots should have been worked once each slice is due; the last is all of them. Exact: cumulated first, rounded then, so nothing is lost."
     weights, total = setup(parent).weights, steps(parent.qty, lot, 'ROUND_FLOOR')
@@ -208,7 +208,7 @@ def ladder(parent: Parent, lot: Decimal) -> tuple[int, ...]:
     return tuple(total * w // whole for w in accumulate(weights))
 
 # %% ../../nbs/06_execution/04_setup.ipynb #1084aef1
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def bounds(parent: Parent, lot: Decimal) -> tuple[int, ...]:
     "Most lots for the time of each slice: `max_catchup` times the slice, or the average one, whichever is more."
     rungs = ladder(parent, lot)
