@@ -13,10 +13,13 @@ from ..desk.config import Settings
 from ..desk.protocol import AskFlatten, AskHalt, AskResume, Request
 from ..desk.serve import find_desks
 from ..domain.errors import BadInput, GekkoError
+from .show import table
+from ..desk.spec import POLICIES
 from ..risk.kill import KillSwitch
+from ..venue.venues import known
 
 # %% auto #0
-__all__ = ['desks_named', 'ask_all', 'halt_all', 'resume_all', 'flatten_all']
+__all__ = ['desks_named', 'ask_all', 'halt_all', 'resume_all', 'flatten_all', 'compared', 'shown_comparison', 'recovered']
 
 # %% ../../nbs/14_cli/02_desk.ipynb #365f8e50
 def desks_named(settings: Settings, name: str = '') -> list[dict[str, Any]]:
@@ -53,3 +56,23 @@ def flatten_all(settings: Settings, reason: str, name: str = '') -> list[dict[st
     who = getpass.getuser()
     if not name: KillSwitch(settings.home/'kill').trip(reason, who)
     return ask_all(settings, AskFlatten(reason, who), name)
+
+# %% ../../nbs/14_cli/02_desk.ipynb #85d6fb6f
+def compared(settings: Settings, venue: str, *, wait: bool = False, accept: str | None = None) -> dict[str, Any]:
+    "Compare the account's books with the venue's; `accept` is the reason for setting them to its word."
+    from gekko.desk.recovery import compare
+    if accept is not None and not accept.strip(): raise BadInput('reason', expected='why the venue is right', found=repr(accept))
+    return compare(settings, known(venue), wait=wait, accept=accept or '', who=getpass.getuser())
+
+def shown_comparison(said: dict[str, Any]) -> str:
+    "The comparison for a terminal."
+    rows = [{'what': d['what'], 'key': d['key'], 'the books': d['ours'], 'the venue': d['theirs']} for d in said['differences']]
+    unsure = f', {said["unknown"]} of unknown outcome' if said['unknown'] else ''
+    how = 'agree' if not rows else f'{said["accepted"]} of {len(rows)} differences accepted' if said['accepted'] else f'differ in {len(rows)} points'
+    return '\n'.join([*([table(rows)] if rows else []), f'{said["account"]}: the books and the venue {how}; {said["open"]} orders open{unsure}'])
+
+def recovered(settings: Settings, venue: str, policy: str = '') -> dict[str, Any]:
+    "End the run that a killed desk left open."
+    from gekko.desk.recovery import recover
+    if policy and policy not in POLICIES: raise BadInput('policy', expected=' '.join(POLICIES), found=policy)
+    return recover(settings, known(venue), policy)

@@ -21,12 +21,12 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 Json = Annotated[bool, typer.Option('--json', help='Print one line of JSON.')]
 
 # %% auto #0
-__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'data_app', 'ledger_app', 'Url', 'sandbox_app', 'Option', 'venue_app',
-           'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
-           'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'data_import', 'data_list', 'data_check',
-           'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts',
-           'ledger_snapshot', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
-           'dashboard', 'doctor', 'bench', 'leave', 'main']
+__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'At', 'data_app', 'ledger_app', 'Url', 'sandbox_app', 'Option',
+           'venue_app', 'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun',
+           'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
+           'desk_recover', 'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings',
+           'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'statement', 'positions',
+           'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'dashboard', 'doctor', 'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -106,10 +106,11 @@ _STATUS = ('name', 'state', 'run_id', 'row', 'total', 'equity', 'positions', 'wo
 Name = Annotated[str, typer.Option('--desk', help='One desk by name; all when left out.')]
 
 @desk_app.command('serve')
-def desk_serve(name: str = 'paper', listen: Annotated[str, typer.Option(help='tcp://HOST:PORT for other machines (CURVE keys); this machine only when left out.')] = '', json_out: Json = False) -> None:
+def desk_serve(name: str = 'paper', listen: Annotated[str, typer.Option(help='tcp://HOST:PORT for other machines (CURVE keys); this machine only when left out.')] = '',
+               take_up: Annotated[str, typer.Option(help='A venue whose account may have a run that its desk died under: it is taken up first.')] = '', json_out: Json = False) -> None:
     "Serve a desk until SIGTERM."
     from gekko.desk.serve import serve_named
-    try: serve_named(_settings(), name, listen, json_out)
+    try: serve_named(_settings(), name, listen, json_out, take_up=take_up)
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
 
 # %% ../../nbs/14_cli/04_main.ipynb #563c853a
@@ -144,6 +145,30 @@ def desk_flatten(reason: str = 'flattened by hand', desk: Name = '', json_out: J
     "Halt, and close every position."
     from gekko.cli.desk import flatten_all
     _heard(lambda: flatten_all(_settings(), reason, desk), json_out, _desks)
+
+# %% ../../nbs/14_cli/04_main.ipynb #b7ea192e
+At = Annotated[str, typer.Argument(help='The venue: binanceus, coinbase or oanda.')]
+
+def _agreed(said: dict[str, Any]) -> None:
+    if not said['agree']: raise typer.Exit(3)
+
+@desk_app.command('check')
+def desk_check(venue: At, wait: Annotated[bool, typer.Option(help='Until no order\'s outcome is unknown.')] = False, json_out: Json = False) -> None:
+    "Compare an account's books with its venue's, both views of each difference; what the venue proves is taken in."
+    from gekko.cli.desk import compared, shown_comparison
+    _agreed(answer(lambda: compared(_settings(), venue, wait=wait), json_out, shown_comparison))
+
+@desk_app.command('accept')
+def desk_accept(venue: At, reason: Annotated[str, typer.Option(help='Why the venue is right; it is written into the ledger with your name.')], json_out: Json = False) -> None:
+    "Set cash and positions that differ to the venue's word, after somebody has looked."
+    from gekko.cli.desk import compared, shown_comparison
+    _agreed(answer(lambda: compared(_settings(), venue, accept=reason), json_out, shown_comparison))
+
+@desk_app.command('recover')
+def desk_recover(venue: At, policy: Annotated[str, typer.Option(help='hold, reduce or flatten; what the run declared when left out.')] = '', json_out: Json = False) -> None:
+    "Take up the run that a killed desk left open, and end it by its policy."
+    from gekko.cli.desk import recovered
+    answer(lambda: recovered(_settings(), venue, policy), json_out, show.facts)
 
 # %% ../../nbs/14_cli/04_main.ipynb #87bc5dbc
 data_app = typer.Typer(help='Market data.', no_args_is_help=True)

@@ -4,11 +4,13 @@
 
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
-import gc, os, sys, time, traceback
+import gc, os, platform, sys, time, traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
@@ -34,8 +36,8 @@ from ..risk.kill import KillSwitch
 from ..risk.limits import Limits
 
 # %% auto #0
-__all__ = ['FLUSH', 'PATIENCE', 'Deferred', 'Desk', 'columns', 'claim', 'status', 'stop_risk', 'handle', 'end_run', 'tick',
-           'take_up_again', 'look_after', 'shut_out', 'stop']
+__all__ = ['FLUSH', 'PATIENCE', 'Deferred', 'Desk', 'columns', 'here', 'claim', 'books', 'status', 'stop_risk', 'handle',
+           'end_run', 'tick', 'take_up_again', 'look_after', 'shut_out', 'stop']
 
 # %% ../../nbs/09_desk/06_server.ipynb #8fd75289
 FLUSH: Nanos = SECOND // 5
@@ -106,27 +108,28 @@ def _under_way(desk: Desk, q: OpenRun, run: Run | LiveRun, lease: Lease) -> Repl
     return desk.opened
 
 # %% ../../nbs/09_desk/06_server.ipynb #07d39331
+@lru_cache(maxsize=1)
+def here() -> str:
+    "This machine since its last start, and the space of process ids on it: a pid means nothing anywhere else."
+    try: return Path('/proc/sys/kernel/random/boot_id').read_text()[:8] + os.readlink('/proc/self/ns/pid').strip('pid:[]')
+    except OSError: return f'{platform.node()[:40]}'
+
 def _dead(holder: str) -> bool:
-    "Whether a lease's holder, `name:pid`, is no process of this machine any more."
-    pid = holder.rpartition(':')[2]
+    "Whether a lease's holder, `name:pid@here`, is no process any more. One of another machine is not known to be dead."
+    pid, _, where = holder.rpartition(':')[2].partition('@')
+    if where != here(): return False
     try: os.kill(int(pid), 0)
     except ProcessLookupError: return True
     except (ValueError, OverflowError, PermissionError): return False
     return False
 
-def claim(desk: Desk, account: str, pause: Callable[[float], None] = time.sleep) -> Lease:
-    "The account's lease. One whose holder has died is waited for until it runs out, which is at most its length; a living desk's is refused at once."
-    holder, ttl_s = f'{desk.name}:{os.getpid()}', desk.settings.lease_s
-    try: return acquire(desk.settings.ledger, account, holder, ttl_s, desk.clock)
-    except Reject as e:
-        left = e.values.get('expires', 0) - desk.clock.now()
-        if not _dead(str(e.values.get('holder', ''))) or left > 2 * ttl_s * SECOND: raise
-        pause(max(left, 0) / SECOND + 0.05)
-    return acquire(desk.settings.ledger, account, holder, ttl_s, desk.clock)
+def claim(desk: Desk, account: str) -> Lease:
+    "The account's lease. A holder that is known to have died is not waited for, because it sends no more; any other is refused until its lease has run out."
+    return acquire(desk.settings.ledger, account, f'{desk.name}:{os.getpid()}@{here()}', desk.settings.lease_s, desk.clock, dead=_dead)
 
-# %% ../../nbs/09_desk/06_server.ipynb #daba858c
+# %% ../../nbs/09_desk/06_server.ipynb #904754da
 @contextmanager
-def _books(desk: Desk, account: str, lineage: str, writer: bool = False) -> Iterator[tuple[Lease, Journal]]:
+def books(desk: Desk, account: str, lineage: str, writer: bool = False) -> Iterator[tuple[Lease, Journal]]:
     "The account's lease and journal, with the lease's line in it; both let go again when the opening fails."
     lease = claim(desk, account)
     try:
@@ -143,7 +146,7 @@ def _open_paper(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[Run, Lease]:
     "A replay, with its first lines on disk."
     market = lay_out(spec, Store(q.store) if q.store else None)
     if q.data_version and q.data_version != market.bars.version: raise BadInput('the data changed since the run was prepared', expected=q.data_version, found=market.bars.version)
-    with _books(desk, f'paper-{q.run_id}', q.lineage) as (lease, journal):
+    with books(desk, f'paper-{q.run_id}', q.lineage) as (lease, journal):
         if journal.head[0]: raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
         return Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: _may_send(desk), kill=desk.kill.reason), lease
@@ -153,7 +156,7 @@ def _open_live(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
     from gekko.desk.opening import account_of, connected, open_live, told
     from gekko.venue.wire.secret import load_access
     access = load_access(desk.settings.home, spec.venue)
-    with _books(desk, account_of(access), q.lineage, writer=True) as (lease, journal):
+    with books(desk, account_of(access), q.lineage, writer=True) as (lease, journal):
         book = told(journal)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
         venue = connected(access, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}), lambda: _may_send(desk), desk.wake.ring)

@@ -54,6 +54,7 @@ class Trader:
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
         self.seq = self.quoted = 0      # orders named so far; when the newest quote was heard
+        self.since = ''      # the fill from which on the venue is asked
         self.asked = -1      # the last numbered question whose orders an earlier desk took
         self.tap: Callable[[object], None] | None = None
         self.policy = self.closed = self.funding = self.who = ''      # who: whoever halted it

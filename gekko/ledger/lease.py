@@ -4,6 +4,7 @@
 
 # %% ../../nbs/07_ledger/03_lease.ipynb #7a040610
 from __future__ import annotations
+from collections.abc import Callable
 from dataclasses import dataclass
 import sqlalchemy as sa
 from ..domain.errors import BadInput, Halt, Reject
@@ -49,20 +50,21 @@ def _keep(c: sa.Connection, lease: Lease, holder: str, expires: Nanos) -> None:
     raise Halt(f'the lease of {lease.account} is lost', expected=f'{lease.holder} in epoch {lease.epoch}', found=f'{now[0] or "nobody"} in epoch {now[1]}' if now else 'no lease', reason='fenced')
 
 # %% ../../nbs/07_ledger/03_lease.ipynb #3b062376
-def acquire(url: str, account: str, holder: str, ttl_s: float, clock: Clock, margin_s: float | None = None) -> Lease:
-    "Take the account's lease for `ttl_s` seconds if it is free or has run out; Reject names who has it. `margin_s` (a quarter of the ttl) is how much sooner the holder stops."
+def acquire(url: str, account: str, holder: str, ttl_s: float, clock: Clock, margin_s: float | None = None, dead: Callable[[str], bool] = lambda holder: False) -> Lease:
+    """Take the account's lease for `ttl_s` seconds if it is free or has run out; Reject names who has it. `margin_s` (a quarter of the ttl) is how much sooner the holder stops.
+    `dead`: whether a holder is known to have died, and can send no more; its lease is not waited for."""
     margin = ttl_s / 4 if margin_s is None else margin_s
     if not (0 <= margin < ttl_s < 86_400): raise BadInput('a lease that cannot be held', expected='0 <= margin < ttl < a day', found=f'margin {margin:g} s of ttl {ttl_s:g} s')
     if not (0 < len(holder) <= 128 and 0 < len(account) <= 64): raise BadInput('a lease needs an account and a holder', expected='1 to 64 and 1 to 128 characters', found=f'{account!r}, {holder!r}')
     lease = Lease(url, account, holder, 0, round(ttl_s * SECOND), round(margin * SECOND), clock)
-    with writing(url, f'the lease of {account}') as c: lease.epoch = _take(c, lease, clock.now())
+    with writing(url, f'the lease of {account}') as c: lease.epoch = _take(c, lease, clock.now(), dead)
     return lease
 
-def _take(c: sa.Connection, lease: Lease, now: Nanos) -> int:
+def _take(c: sa.Connection, lease: Lease, now: Nanos, dead: Callable[[str], bool]) -> int:
     "Write the lease if nobody has it at `now`, and say its epoch."
     alone(c, f'lease {lease.account}')
     held = c.execute(sa.select(leases.c.holder, leases.c.epoch, leases.c.expires).where(leases.c.account == lease.account).with_for_update()).first()
-    if held and held[0] and held[2] > now:
+    if held and held[0] and held[2] > now and not dead(held[0]):
         raise Reject(f'{lease.account} is held by {held[0]}', expected='a free account', found=f'held until {iso(held[2])}', holder=held[0], epoch=held[1], expires=held[2])
     written = c.execute(sa.select(heads.c.epoch).where(heads.c.account == lease.account).with_for_update()).scalar() or 0
     new = dict(holder=lease.holder, epoch=max(written, held[1] if held else 0) + 1, taken=now, expires=lease._expires)
