@@ -33,6 +33,8 @@ __all__ = ['Make', 'SEATS', 'Way', 'Http', 'Ask', 'Answer', 'Unheard', 'Socket',
 # %% ../../../nbs/08_venue/wire/11_http.ipynb #4c5683fc
 def _ignore(name: str, value: float) -> None: "Nobody listens."
 
+_GIVEN_UP = Retry('given up by its caller', unsent=True)
+
 Make = Callable[[Address], Ask]
 "Builds and signs a request for an address. It is called anew for each attempt."
 
@@ -207,7 +209,7 @@ class Http:
         kind = made.kind
         era = self.breaker(kind).allow()
         answer: Answer | None = None
-        trouble: GekkoError | None = Retry('given up by its caller', unsent=True)
+        trouble: GekkoError | None = _GIVEN_UP
         ends = self._way.ends(timeout_s or self.timeout_s)
         try:
             if kind in WRITES: answer, trouble = await _attempt(self._way, make, ends, made, at)

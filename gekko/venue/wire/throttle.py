@@ -47,6 +47,7 @@ class _Meter:
     quota: Quota
     taken: deque[tuple[Nanos, int, bool, int]] = field(default_factory=deque)    # until, units, urgent, and all units ever up to this one
     total: int = 0               # units ever
+    window: tuple[int, int] = (-1, 0)      # which of the venue's windows was learnt of last, and `total` as it began
     used: int = 0
     ordinary: int = 0            # the part of it that was not urgent
     others: int = 0              # used by somebody else with our key or address, as the venue says
@@ -197,14 +198,21 @@ def retry_after(headers: Mapping[str, str], now: Nanos) -> float | None:
     except (ValueError, TypeError, IndexError, BadInput): return None
 
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #9dc2aad0
+def _before(m: _Meter, start: Nanos) -> int:
+    "Units ever taken before `start`."
+    first = bisect_left(m.taken, start + m.quota.span, key=lambda x: x[0])
+    return m.taken[first - 1][3] if first else m.total - m.used
+
 def _learn(m: _Meter, told: Told, now: Nanos, wall: Nanos) -> None:
     "Take the venue's count where it is higher than ours: somebody else uses the same key or address."
     said = told.used if told.used is not None else m.quota.limit - told.left if told.left is not None else None
     if said is None: return
     per = round(m.quota.per_s * SECOND)
     start = now - wall % per if m.quota.aligned else now - per       # when the window began that the venue speaks of
-    first = bisect_left(m.taken, start + m.quota.span, key=lambda x: x[0])
-    ours = m.total - (m.taken[first - 1][3] if first else m.total - m.used)
+    if not m.quota.aligned: ours = m.total - _before(m, start)
+    else:
+        if m.window[0] != wall // per: m.window = (wall // per, _before(m, start))
+        ours = m.total - m.window[1]
     if (more := said - ours) > m.others or m.others_until <= now:
         m.others, m.others_until = max(0, min(more, m.quota.limit)), start + m.quota.span if m.quota.aligned else now + m.quota.span
 
