@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from ..data.bars import Bars
+from ..data.feed import Feed
 from ..data.replay import ReplayFeed, on_grid
 from ..data.store import Store, common_bar, open_market
 from .result import Result
 from .spec import RunSpec
+from .taped import Tape, TapedFeed, bars_of, instrument_of, thread
 from .trader import Trader, carry_out, close_run, decide, on_step, open_run
 from ..domain.errors import BadInput, Reject
 from ..domain.instrument import Instrument
 from ..domain.money import ZERO
-from ..domain.time import SimClock, iso
+from ..domain.time import SimClock, duration, iso
 from ..ledger.journal import Journal
 from ..venue.fillmodel import FillModel
 from ..venue.paper import PaperVenue
@@ -32,12 +34,14 @@ class Market:
     bars: Bars
     instruments: Mapping[str, Instrument]
     first: int
+    tape: Tape | None = None
 
     @property
     def total(self) -> int: return len(self.bars) - self.first
 
 def lay_out(spec: RunSpec, store: Store | None) -> Market:
     "History for `spec` from the store, or the reference series; BadInput when a symbol is unknown, not tradable, or has no bars in the period."
+    if spec.recording: return _lay_out_tape(spec, store)
     spec = replace(spec, bar=spec.bar or common_bar(store, spec.symbols))
     bars, instruments = open_market(store, spec.symbols, spec.bar, None, spec.end)
     for s, i in instruments.items():
@@ -47,6 +51,15 @@ def lay_out(spec: RunSpec, store: Store | None) -> Market:
     if first >= len(bars): raise BadInput('no bars in the period', expected=f'bars after {spec.start or "the beginning"}', found=f'the last one ends {iso(int(bars.end[-1]))}' if len(bars) else 'none')
     lo = max(first - spec.window, 0)
     return Market(spec, on_grid(bars.rows(lo, len(bars)), instruments), instruments, first - lo)
+
+def _lay_out_tape(spec: RunSpec, store: Store | None) -> Market:
+    "A recording as history: its bars, of a minute unless another length is asked for, and none before it."
+    if store is None: raise BadInput('a recording', expected='a store that has it', found='no store')
+    if odd := [k for k in ('start', 'end', 'participation') if getattr(spec, k)]: raise BadInput(f'{" and ".join(odd)} of a recording', expected='none: it is played whole, against its own quotes', found=getattr(spec, odd[0]))
+    spec = replace(spec, bar=spec.bar or '1m')
+    tape = thread(store, spec.recording, spec.symbols, duration(spec.bar))
+    instruments = {s: instrument_of(tape, s) for s in spec.symbols}
+    return Market(spec, bars_of(tape), instruments, 0, tape)
 
 # %% ../../nbs/09_desk/05_run.ipynb #dbbe68f4
 WAIT = 1_000
@@ -59,8 +72,8 @@ class Run:
         spec = market.spec
         self.spec, self.market, self.row, self.due = spec, market, -1, False
         self.clock = SimClock(int(market.bars.start[market.first]))
-        self.feed = ReplayFeed(market.bars, market.instruments, market.first)
-        model = FillModel(fee_bps=spec.fee_bps, maker_fee_bps=spec.fee_bps, slippage_bps=spec.slippage_bps, participation=spec.participation, reject_rate=spec.reject_rate, seed=spec.seed)
+        self.feed: Feed = ReplayFeed(market.bars, market.instruments, market.first) if market.tape is None else TapedFeed(market.tape)
+        model = FillModel('open' if market.tape is None else 'quote', fee_bps=spec.fee_bps, maker_fee_bps=spec.fee_bps, slippage_bps=spec.slippage_bps, participation=spec.participation, reject_rate=spec.reject_rate, seed=spec.seed)
         venue = PaperVenue(market.instruments, model, self.clock, {spec.currency: spec.cash})
         self.trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode=mode, account=account, instruments=market.instruments,
                              venue=venue, journal=journal, clock=self.clock, may_send=may_send, kill=kill)

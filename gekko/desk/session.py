@@ -305,7 +305,7 @@ def open_run(symbols: str | Sequence[str], *, mode: str = 'backtest', **settings
     context, config = run_context(os.environ), load_settings()
     settings.setdefault('heartbeat_s', context.heartbeat_s if context is not None else config.heartbeat_s)
     spec = make_spec(symbols, **settings)
-    if mode == 'live': return _open_live(spec, config)
+    if mode == 'live': return _open_live(replace(spec, recording=''), config)
     spec = replace(spec, venue='', bars=0)      # words of a live run, which a replay has no use for
     store = context.store if context else config.store
     market = lay_out(spec, Store(store))

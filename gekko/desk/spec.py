@@ -37,7 +37,7 @@ def setting(name: str, x: object, low: str | None = None, high: str | None = Non
 # %% ../../nbs/09_desk/01_spec.ipynb #10bf945a
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself); what to do about orders made elsewhere (`external`); how often the books are compared with the venue's; and the algorithm that works each difference `over` a time, instead of one order at once."
+    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself); what to do about orders made elsewhere (`external`); how often the books are compared with the venue's; and the algorithm that works each difference `over` a time, instead of one order at once. Backtest and paper: the `recording` of the store that is played instead of bars."
     symbols: tuple[str, ...]
     bar: str = ''
     start: str = ''
@@ -63,6 +63,7 @@ class RunSpec:
     algo: str = ''
     over: str = ''
     algo_params: dict[str, Any] = field(default_factory=dict)
+    recording: str = ''
 
     def __post_init__(self) -> None:
         if not self.symbols: raise BadInput('symbols', expected='at least one symbol', found='none')

@@ -80,7 +80,7 @@ def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setti
     seed = params.get('seed', 0)
     if type(seed) is not int or abs(seed) >= 2**62: raise BadInput('parameter seed', expected='a whole number below 2^62', found=repr(seed))
     if 'symbols' in params and mode != 'live':
-        asked = {k: params[k] for k in ('bar', 'start', 'end') if k in params}
+        asked = {k: params[k] for k in ('bar', 'start', 'end', 'recording') if k in params}
         own = [] if declared['symbols'].default else default_symbols()      # a notebook whose default is empty has symbols of its own for that
         lay_out(make_spec(params['symbols'] or own, **asked), Store(settings.store))
     return Job(notebook.resolve(), nb, params, dict(given), mode)
