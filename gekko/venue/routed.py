@@ -187,12 +187,16 @@ class Routed:
         return out
 
     def order(self, client_id: str) -> Order | None:
-        "What the member that has it says; every member is asked about one that nobody is known to have."
-        home = self._home.get(client_id)
+        "What the member that has it says; every member is asked about one that nobody is known to have. Retry when a member that may have it does not answer."
+        home, trouble = self._home.get(client_id), None
         for m in self.members.values() if home is None else (self.members[home],):
-            if (found := self._ask(m, lambda m=m: m.venue.order(client_id))) is not None:  # type: ignore[misc]
+            try: found = self._ask(m, lambda m=m: m.venue.order(client_id))  # type: ignore[misc]
+            except Retry as e: trouble = e
+            else:
+                if found is None: continue
                 self._home[client_id] = m.name
                 return shown(m.name, found)
+        if trouble is not None: raise trouble
         return None
 
     def open_orders(self) -> list[Order]: return [shown(m.name, o) for m in self.members.values() for o in self._ask(m, m.venue.open_orders)]

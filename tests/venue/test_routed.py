@@ -8,7 +8,6 @@ from routed_stage import BTC, FOK, IOC, S, Desk, stage
 
 from gekko.domain.errors import BadInput
 from gekko.domain.order import Cancelled, CancelRejected, Intent, Order, OrderType, Rejected, Side
-from gekko.venue.routed import Routed
 
 D = Decimal
 
@@ -169,53 +168,3 @@ def test_stamps_of_all_members_are_told(desk: Desk) -> None:
     desk.work(parent)
     stamps = {s.client_id: s for s in desk.venue.stamps()}
     assert stamps.keys() == {o.client_id for o in desk.legs(parent)} and all(0 < s.sent < s.heard for s in stamps.values())
-
-
-# --- the account
-
-def test_fills_are_told_once_from_any_cursor(desk: Desk) -> None:
-    before = desk.venue.here()
-    assert before == 'binanceus/ coinbase/'
-    for _ in range(2):
-        desk.market(coinbase=('59690', '0.3', 1), binanceus=('60000', '0.3', 5))
-        desk.work(desk.parent('buy', '0.5'))
-    every = desk.venue.fills_since(before)
-    assert {f.fill_id for f in every} == {e.fill.fill_id for e in desk.heard if hasattr(e, 'fill')} and [f.ts for f in every] == sorted(f.ts for f in every)
-    for k, f in enumerate(every):
-        assert desk.venue.fills_since(desk.venue.after(every[:k + 1])) == every[k + 1:], 'a cursor of every member'
-        assert desk.venue.fills_since(f.fill_id) == every[k + 1:], 'one fill is a cursor too'
-    assert desk.venue.fills_since(desk.venue.here()) == []
-    for bad in ('coinbase/nothing', 'kraken/1', '17'):
-        with pytest.raises(BadInput): desk.venue.fills_since(bad)
-    desk.audit()
-
-
-def test_a_second_life_finds_the_orders_of_the_first(desk: Desk) -> None:
-    name = desk.send(Intent(BTC, Side.BUY, D('0.1'), OrderType.LIMIT, D(50000), venue='coinbase'))
-    desk.until(lambda: desk.tracker.get(name).state is S.ACCEPTED)
-    again = Routed({n: type(m.venue)(m.venue._access, desk.clock) for n, m in desk.venue.members.items()}, desk.clock, symbols=(BTC,))  # type: ignore[call-arg,attr-defined]
-    try:
-        again.connect()
-        assert [(o.client_id, o.intent.venue) for o in again.open_orders()] == [(name, 'coinbase')]
-        t = again.terms(BTC, again.books(BTC))['coinbase']
-        assert t.free_quote == 1_000_000 - D('0.1') * 50000 * D('1.006'), 'what it may still cost is not free'
-        again.cancel(name)
-        desk.until(lambda: desk.tracker.get(name).state is S.CANCELLED)
-    finally: again.close()
-
-
-def test_the_market_is_told_as_one(desk: Desk) -> None:
-    v = desk.venue
-    q = v.best(BTC)
-    assert q is not None and v.quote(BTC) == q and not q.crossed and q.ask in (D(60001), D(59691))
-    d = v.depth(BTC, 3)
-    assert [x.price for x in d.asks] == [D('59691'), D('60001.00'), D('60001.01')] and d.bids[0].price == D(59999)
-    assert v.instruments()[BTC].lot == D('0.00001') and v.instruments()[BTC].min_notional == 1
-    assert '1m' in v.bars() and v.trades(BTC, 5) and v.refresh().keys() == {BTC}
-    assert v.health()['down'] == {} and v.account()['members'].keys() == {'binanceus', 'coinbase'}
-    with pytest.raises(BadInput, match='cannot be routed'): v.split(Intent('ETH-USD', Side.BUY, D(1), parent='p'))
-
-
-@pytest.mark.parametrize('names', [[], ['a b'], ['a/b'], ['']])
-def test_members_need_names(names: list[str]) -> None:
-    with pytest.raises(BadInput, match='members of a routed venue'): Routed(dict.fromkeys(names), None)  # type: ignore[arg-type]

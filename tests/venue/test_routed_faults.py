@@ -35,6 +35,20 @@ def test_a_refusing_venue_leaves_its_part_to_the_other(broken: str) -> None:
         desk.audit()
 
 
+def test_a_refused_part_waits_while_the_other_leg_is_taking_what_the_book_still_shows() -> None:
+    with stage({'binanceus': ('60000', '0.6', 3), 'coinbase': ('59690', '0.3', 1)}, again_s=60.0) as desk:
+        desk.fault('coinbase', {'fault': 'halted'})
+        desk.fault('binanceus', {'fault': 'slow', 'op': 'submit', 's': 0.6}, {'fault': 'mute', 'op': 'own', 's': 0.6})
+        parent = desk.parent('buy', '0.8')
+        desk.step(parent)
+        desk.until(lambda: any(o.state is S.REJECTED for o in desk.legs(parent)))
+        assert unspent(parent.qty, desk.legs(parent)) == D('0.3') and desk.venue.split(parent, desk.legs(parent)) == []
+        assert desk.venue.last is not None and desk.venue.last.why['binanceus'] == 'a leg of this order is under way there'
+        desk.work(parent)
+        assert desk.at(parent) == {'binanceus': D('0.8')}
+        desk.audit()
+
+
 @pytest.mark.parametrize('broken', ['binanceus', 'coinbase'])
 def test_an_accepted_order_whose_answer_was_dropped_is_waited_for_and_never_doubled(broken: str) -> None:
     with stage(CHEAP[broken]) as desk:
