@@ -136,8 +136,10 @@ def _over(book: Book, o: Order, e: Entry) -> None:
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #85bfeb7f
 def _filled(book: Book, r: Filled, e: Entry) -> None:
+    before, f = book.orders.get(r.client_id), r.fill
     _order_event(book, r, e)
-    f = r.fill
+    if before is None and r.client_id not in book.externals: return
+    if before is not None and (f.fill_id in before.fill_ids or f.fill_id not in book.orders[r.client_id].fill_ids): return
     if (key := (f.client_id, f.fill_id)) in book.settled: return
     if (i := book.instruments.get(f.symbol)) is None: return book.fault(e, 'fill of an instrument never recorded', 'its instrument before it', f.symbol)
     book.account = settle(book.account, f, i)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gekko.domain.account import Account, deposit, equity, settle
 from gekko.domain.errors import BadInput
 from gekko.domain.instrument import Instrument
-from gekko.domain.order import Accepted, Cancelled, Fill, Filled, Intent, Lost, Order, OrderState, Side, Submitted, apply
+from gekko.domain.order import Amended, Accepted, Cancelled, Fill, Filled, Intent, Lost, Order, OrderState, Side, Submitted, apply
 from gekko.ledger.events import BreachRecorded, Deposited, Halted, IntentRecorded, LeaseTaken, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
 from gekko.ledger.journal import Journal, read_entries
 from gekko.ledger.replay import Book, replay
@@ -106,10 +106,13 @@ def test_a_contradiction_is_a_fault_with_its_place(what: str, records: tuple[obj
     assert what.split(':')[0] in book._repr_html_()
 
 
-def test_a_venue_s_fill_counts_once_even_when_the_order_can_not_have_it() -> None:
+def test_a_fill_counts_once_and_when_its_order_takes_it() -> None:
+    """As the desk counts while it trades: a fill that is refused, or of an order not recorded yet, would be booked twice when reconciliation tells it again."""
     book = told(AAA, buy, fill(1), fill(2), fill(2), fill(1))
-    assert book.account.qty('AAA') == 20 and len(book.fills) == 2 and book.orders['g1'].filled == 10
-    assert told(AAA, fill(1)).account.qty('AAA') == 10
+    assert book.account.qty('AAA') == 10 and len(book.fills) == 1 and book.orders['g1'].filled == 10
+    larger = told(AAA, buy, fill(1), fill(2), Amended('g1', Decimal(20), ts=1), fill(2))
+    assert larger.account.qty('AAA') == 20 and not larger.orders['g1'].conflict
+    assert told(AAA, fill(1)).account.qty('AAA') == 0 and told(AAA, fill(1), buy, fill(1)).account.qty('AAA') == 10
 
 
 def test_the_first_deposit_names_the_currency() -> None:
