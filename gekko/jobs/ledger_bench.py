@@ -4,7 +4,7 @@
 
 # %% ../../nbs/11_jobs/06_ledger_bench.ipynb #108ce3f5
 from __future__ import annotations
-import gc, sys, tempfile, threading, time
+import gc, os, sys, tempfile, threading, time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -18,7 +18,7 @@ from ..ledger.replay import replay
 from ..ledger.snapshot import load_book, save_snapshot
 
 # %% auto #0
-__all__ = ['day', 'spread', 'steady', 'sustained', 'fill_up', 'restart', 'bench_ledger']
+__all__ = ['day', 'spread', 'steady', 'bare_disk', 'sustained', 'fill_up', 'restart', 'bench_ledger']
 
 # %% ../../nbs/11_jobs/06_ledger_bench.ipynb #422652c4
 def day(orders: int, first: int = 0) -> Iterator[object]:
@@ -51,6 +51,20 @@ def steady(url: str, rate: int, seconds: float) -> dict[str, float]:
             j.append(records[i], i, '5d1c')
             j.flush(lambda said, due=due: took.append((time.perf_counter() - due) * 1e3))  # type: ignore[misc]
         j.commit()
+    return spread(took)
+
+# %% ../../nbs/11_jobs/06_ledger_bench.ipynb #2017dddb
+def bare_disk(folder: str, rate: int, seconds: float, size: int = 8_192) -> dict[str, float]:
+    "Latency of a write and its fdatasync, from the moment it was due, one after the other."
+    took: list[float] = []
+    with open(f'{folder}/disk', 'ab', buffering=0) as f:
+        start = time.perf_counter() + 0.05
+        for i in range(int(rate * seconds)):
+            due = start + i / rate
+            while (left := due - time.perf_counter()) > 0: time.sleep(left)
+            f.write(bytes(size))
+            os.fdatasync(f.fileno())
+            took.append((time.perf_counter() - due) * 1e3)
     return spread(took)
 
 # %% ../../nbs/11_jobs/06_ledger_bench.ipynb #156d216a
@@ -107,8 +121,8 @@ def bench_ledger(seconds: float = 10.0, rate: int = 1_000, lengths: Sequence[int
             t = time.perf_counter()
             for n, r in enumerate(records): j.append(r, n, '5d1c')
             append = (time.perf_counter() - t) / len(records)
-        flushes, flat = steady(url, rate, seconds), sustained(url, seconds / 2)
+        flushes, disk, flat = steady(url, rate, seconds), bare_disk(d, rate, seconds), sustained(url, seconds / 2)
         grown = restart(f'{d}/grown.db', lengths)
         t = time.perf_counter(); report = verify(f'{d}/grown.db', 'grows'); checked = time.perf_counter() - t
-    return {'flush_rate': rate, **{f'flush_{k}': v for k, v in flushes.items()}, **flat, 'append_us': round(append * 1e6, 2), 'replay_per_second': grown[-1]['replayed_per_second'],
+    return {'flush_rate': rate, **{f'flush_{k}': v for k, v in flushes.items()}, **{f'disk_{k}': v for k, v in disk.items()}, **flat, 'append_us': round(append * 1e6, 2), 'replay_per_second': grown[-1]['replayed_per_second'],
             'verify_per_second': round(report.entries / checked), 'restart': grown, 'switch_interval_ms': sys.getswitchinterval() * 1e3, **hardware()}
