@@ -15,6 +15,7 @@ from ..data.feed import Feed, Step
 from .result import Result
 from .funding import hear_fundings
 from .watch import Watch
+from .working import Works
 from .trader import Trader, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
 from ..domain.errors import BadInput, Halt, Reject, Retry
 from ..domain.market import Bar
@@ -57,6 +58,8 @@ class LiveRun:
         self._heard, self.trouble = trader.clock.monotonic(), ''
         self._wanted: dict[str, Decimal] | None = None
         self._shut = False
+        self.works = Works(trader)
+        trader.works = self.works
         if len(history): close_row(trader, trader.clock.now(), {s: trader.view.marks[s] for s in trader.spec.symbols if s in trader.view.marks})
 
     def pump(self, most: int = 5_000) -> int:
@@ -66,6 +69,7 @@ class LiveRun:
             self._live(step)
             n += 1
         n += hear(self.trader)
+        self.works.step()
         self._look()
         if self.watch is not None: self.watch.look()
         self._listen(n)
@@ -86,6 +90,7 @@ class LiveRun:
     def _say(self, what: str) -> None: sys.stderr.write(f'{iso(self.trader.clock.now())} {self.trader.run_id}: {what}\n')
 
     def _live(self, step: Step) -> None:
+        self.works.see(step.events)
         on_step(self.trader, step)
         if step.row >= 0 and (bars := [e for e in step.events if isinstance(e, Bar)]): self._waiting.append(row_of(bars, self.spec.symbols))
 
@@ -107,8 +112,8 @@ class LiveRun:
     def _settled(self) -> bool:
         "Whether no order works any more, or we have waited long enough for one that does."
         now = self.trader.clock.monotonic()
-        self._until = self._until or now + SETTLE
-        return not self.trader.tracker.open() or now > min(self._until, self._latest)
+        self._until = self._until or now + SETTLE + max((w.parent.end + 60 * SECOND - self.trader.clock.now() for w in self.works.under_way.values()), default=0)
+        return not (self.trader.tracker.open() or self.works.under_way) or now > min(self._until, self._latest)
 
     def answer(self, row: int, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '') -> None:
         "The decision made on `row`."
@@ -136,6 +141,7 @@ class LiveRun:
         "The notebook is done: working orders are cancelled and their ends awaited; positions stay as they are."
         t = self.trader
         if not t.closed:
+            self.works.stop(reason)
             cancel_working(t)
             self._await(lambda: not t.tracker.open(), self._last)
             with suppress(Retry): hear_fundings(t)      # what stays untold now is heard when the next run opens
@@ -159,6 +165,7 @@ class LiveRun:
         if t.closed: return self.finish(reason)
         self.pump()
         if self._wanted is None:
+            self.works.stop(reason)
             self._wanted, self._until = carry_out(t, policy or self.spec.policy, reason), t.clock.monotonic() + SETTLE
             self._again = t.clock.monotonic() + SECOND
         short = {s: q for s, q in self._wanted.items() if abs(t.view.account.qty(s) - q) >= t.instruments[s].lot}
@@ -166,7 +173,7 @@ class LiveRun:
         if (t.tracker.open() or short) and now < min(self._until, self._latest):
             if not t.tracker.open() and now > self._again:
                 self._again = now + SECOND
-                decide(t, units=short, band=ZERO)
+                decide(t, units=short, band=ZERO, at_once=True)
             return None
         if short: reason += '; could not be closed: ' + ', '.join(f'{s} {t.view.account.qty(s)}' for s in short)
         return self.finish(reason)

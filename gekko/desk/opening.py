@@ -147,7 +147,9 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
         if not again: open_run(trader)
         watch = Watch(trader, after, ARRIVES_S.get(spec.venue, 60.0), spec.reconcile_s, wake)
         watch.account = venue.account()
-        return LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again)
+        run = LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again)
+        if again and book is not None: run.works.restore(book.parents)
+        return run
     except BaseException:
         let_go()
         raise

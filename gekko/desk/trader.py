@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Protocol
 import numpy as np
 from ..data.feed import Opened, Step
 from .outgoing import Outgoing
@@ -31,10 +32,14 @@ from ..execution.broker import Broker
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['LEDGER', 'ELSEWHERE', 'Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide', 'halt', 'resume',
-           'cancel', 'cancel_working', 'carry_out', 'close_run', 'outcome']
+__all__ = ['LEDGER', 'ELSEWHERE', 'Worker', 'Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide', 'halt',
+           'resume', 'cancel', 'cancel_working', 'carry_out', 'close_run', 'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
+class Worker(Protocol):
+    "Somebody who works a decision over a time instead of sending it at once (desk.working)."
+    def aim(self, wanted: Targets, intents: Sequence[Intent], cell: str) -> list[Order]: ...
+
 class Trader:
     """One account trading one run. `may_send` is asked before every batch of orders leaves: a desk without a valid lease must not send. `kill` gives the kill switch's reason,
     '' while it is off. `wake` is called, from any thread, when something waits here. `tap`, when set, hears every market and order event as it is taken in."""
@@ -57,6 +62,7 @@ class Trader:
         self.since = ''      # the fill from which on the venue is asked
         self.asked = -1      # the last numbered question whose orders an earlier desk took
         self.tap: Callable[[object], None] | None = None
+        self.works: Worker | None = None
         self.policy = self.closed = self.funding = self.who = ''      # who: whoever halted it
 
     def record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
@@ -171,14 +177,17 @@ def _refused(t: Trader, b: Breach, order: Order) -> None:
     if t.tap is not None: t.tap(refused)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #88f2a316
-def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '', band: Decimal | None = None) -> list[Order]:
-    "Trade toward the positions wanted; the orders that left. A symbol without a price yet is left alone. `band` is the run's unless given."
+def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '', band: Decimal | None = None, at_once: bool = False) -> list[Order]:
+    "Trade toward the positions wanted; the orders that left. A symbol without a price yet is left alone. `band` is the run's unless given. `at_once`: no algorithm, whatever the run works with."
     marks = t.view.marks
     wanted = Targets(t.clock.now(), {s: w for s, w in (weights or {}).items() if s in marks}, {s: q for s, q in (units or {}).items() if s in marks}, t.lineage, cell)
     held = {s: t.view.held(s) for s in (*wanted.weights, *wanted.units)}
     account = t.view.account
     intents = to_intents(wanted, held=held, marks=marks, equity=t.view.equity, instruments=t.instruments, band=t.spec.band if band is None else band,
                          positions={s: account.qty(s) for s in held}, currency=account.currency, rates=t.view.rates)
+    if t.works is not None and t.spec.algo and not at_once:
+        t.record(wanted)
+        return t.works.aim(wanted, intents, cell)
     if not intents: return []
     t.record(wanted)
     return send(t, intents, cell)
@@ -227,7 +236,7 @@ def carry_out(t: Trader, policy: str, reason: str) -> dict[str, Decimal]:
     if keep is None: return {}
     held = {s: p.qty for s, p in t.view.account.positions.items() if p.qty}
     wanted = {s: t.instruments[s].size(EXACT.multiply(q, keep)) for s, q in held.items()}
-    decide(t, units=wanted, band=ZERO)    # to the unit: the no-trade band is the strategy's, not the policy's
+    decide(t, units=wanted, band=ZERO, at_once=True)    # to the unit: the no-trade band is the strategy's, not the policy's
     return wanted
 
 # %% ../../nbs/09_desk/03_trader.ipynb #58fda3b7
