@@ -79,6 +79,7 @@ def test_cash_is_spent_where_it_lies(desk: Desk) -> None:
     assert desk.venue.terms(BTC, desk.venue.books(BTC))['coinbase'].free_quote == 6000 - D('0.09991') * 59691 * D('1.006')
     desk.account = desk.account.__class__('routed', cash={'USD': D(1_006_000)})
     desk.work(parent)
+    assert desk.venue.terms(BTC, desk.venue.books(BTC))['coinbase'].free_quote == 6000 - D('0.09991') * 59691 * D('1.006'), 'it is spent before the venue is asked'
     desk.audit()
 
 

@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 from routed_stage import BTC, S, Desk, stage
 
-from gekko.domain.errors import BadInput
+from gekko.domain.errors import BadInput, Retry
 from gekko.domain.order import Intent, OrderType, Side
 from gekko.domain.time import SystemClock
 from gekko.venue.routed import Routed, open_routed, routed_account
-from gekko.venue.wire.secret import Access, Address, Credentials, Secret
+from gekko.venue.wire.secret import Access, Address, Credentials, Secret, access_of
 
 D = Decimal
 
@@ -36,6 +36,15 @@ def test_fills_are_told_once_from_any_cursor(desk: Desk) -> None:
     for bad in ('coinbase/nothing', 'kraken/1', '17'):
         with pytest.raises(BadInput): desk.venue.fills_since(bad)
     desk.audit()
+
+
+def test_a_member_that_is_not_there_at_the_start_is_named(desk: Desk) -> None:
+    cards = [access_of(box.card) for box in desk.boxes.values()]
+    desk.close('coinbase')
+    again = open_routed(cards, desk.clock, symbols=(BTC,), timeout_s=0.5)
+    try:
+        with pytest.raises(Retry, match='coinbase: '): again.connect()
+    finally: again.close()
 
 
 def test_a_second_life_finds_the_orders_of_the_first(desk: Desk) -> None:
