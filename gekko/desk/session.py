@@ -24,6 +24,7 @@ from .react import Conversation, reacts
 from .result import Result, decode_result, encode_result
 from .run import Market, Run, lay_out
 from .serve import find_desks, start_desk
+from .taped import made_up
 from .spec import MODES, RunSpec, lineage, make_spec, run_context, to_json
 from ..domain.errors import BadInput, GekkoError, Reject, Retry
 from ..domain.time import SystemClock
@@ -32,7 +33,8 @@ from ..ledger.runs import new_run_id
 
 # %% auto #0
 __all__ = ['T', 'Strategy', 'OUTLIVES_S', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell',
-           'Session', 'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run', 'trade']
+           'Session', 'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run',
+           'made_up_market', 'trade']
 
 # %% ../../nbs/09_desk/10_session.ipynb #03b6d5d8
 T = TypeVar('T')
@@ -313,6 +315,12 @@ def open_run(symbols: str | Sequence[str], *, mode: str = 'backtest', **settings
     if mode == 'backtest': return Backtest(who, market)
     address, key = (who.desk, who.desk_key) if who.desk else _some_desk(who)
     return DeskRun(who, market.spec, address, key, market.bars.version)
+
+# %% ../../nbs/09_desk/10_session.ipynb #4961ba07
+def made_up_market(symbols: Sequence[str], seed: int = 0) -> str:
+    "The name of a recording to try a strategy on, made up in this job's store; see `desk.taped.made_up`."
+    context = run_context(os.environ)
+    return made_up(Store(context.store if context else load_settings().store), symbols, seed)
 
 # %% ../../nbs/09_desk/10_session.ipynb #abfc89a9
 def _open_live(spec: RunSpec, config: Settings) -> DeskRun:

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/23_taped.ipynb #107a6be9
 from __future__ import annotations
-import hashlib
+import fcntl, hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -14,16 +14,17 @@ from ..data.bars import Bars, stamp
 from ..data.barmaker import BarMaker
 from ..data.delta import open_table
 from ..data.feed import Step
-from ..data.recording import RecordedFeed, encode, sessions
+from ..data.recording import RecordedFeed, Recorder, encode, sessions
 from ..data.store import Store
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote, Trade
 from ..domain.money import ZERO
-from ..domain.time import Nanos, bar_start
+from .protocol import socket_folder
+from ..domain.time import SECOND, Nanos, SimClock, bar_start, utc
 
 # %% auto #0
-__all__ = ['Tape', 'heard', 'thread', 'TapedFeed', 'bars_of', 'instrument_of']
+__all__ = ['MADE_UP', 'Tape', 'heard', 'thread', 'TapedFeed', 'bars_of', 'instrument_of', 'made_up']
 
 # %% ../../nbs/09_desk/23_taped.ipynb #171c827b
 @dataclass(frozen=True, slots=True)
@@ -125,3 +126,22 @@ def instrument_of(tape: Tape, symbol: str) -> Instrument:
 def _last_place(x: Decimal) -> int:
     exponent: Any = x.normalize().as_tuple().exponent
     return int(exponent) if x != ZERO else 0
+
+# %% ../../nbs/09_desk/23_taped.ipynb #e4681633
+MADE_UP = 'made-up'
+
+def made_up(store: Store, symbols: Sequence[str], seed: int = 0, seconds: int = 1800, per_second: int = 4) -> str:
+    "A recording of prices that wander from 60,000.00 by 0.50 a quote and flicker by 2.00 around that, quoted a cent apart; its name. It is made once."
+    name, clock = f'{MADE_UP}-{seed}-{seconds}x{per_second}-{"-".join(symbols)}', SimClock(utc('2026-01-05'))
+    with open(socket_folder()/f'{hashlib.sha256(f"{store.root}|{name}".encode()).hexdigest()[:16]}.lock', 'wb') as lock:      # two jobs may ask at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if any(s.session == name for s in sessions(store.place)): return name
+        rng, recorder, cents = np.random.default_rng(seed), Recorder(store.place, name, clock), dict.fromkeys(symbols, 6_000_000)
+        for _ in range(seconds * per_second):
+            for s in symbols:
+                cents[s] += round(rng.normal(0, 50))
+                bid = cents[s] + round(rng.normal(0, 200))
+                recorder.see(Quote(s, clock.now(), Decimal(bid).scaleb(-2), Decimal(bid + 1).scaleb(-2), Decimal('1.00000'), Decimal('1.00001'), clock.now()))
+            clock.advance(SECOND // per_second)
+        recorder.close()
+    return name

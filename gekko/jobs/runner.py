@@ -79,7 +79,7 @@ def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setti
     if mode == 'live': require_live(settings, str(params.get('venue', '')))
     seed = params.get('seed', 0)
     if type(seed) is not int or abs(seed) >= 2**62: raise BadInput('parameter seed', expected='a whole number below 2^62', found=repr(seed))
-    if 'symbols' in params and mode != 'live':
+    if 'symbols' in params and mode != 'live' and params.get('recording', 'bars'):      # with an empty one the notebook makes its own market
         asked = {k: params[k] for k in ('bar', 'start', 'end', 'recording') if k in params}
         own = [] if declared['symbols'].default else default_symbols()      # a notebook whose default is empty has symbols of its own for that
         lay_out(make_spec(params['symbols'] or own, **asked), Store(settings.store))
