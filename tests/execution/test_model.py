@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from model_venue import INSTRUMENTS, LOT, QUOTE, TICK, TIMES, ModelVenue, dec
 
-from gekko.desk.strangers import strangers
+from gekko.desk.strangers import nameless, strangers
 from gekko.domain.account import Account, equity, pnl
 from gekko.domain.order import CancelRequested, Filled, Intent, Lost, Order, OrderEvent, OrderState, OrderType, Side, Submitted
 from gekko.execution.ids import client_id
@@ -89,7 +89,8 @@ class Ours:
         self.view.track(self.tracker.get(name))
 
     def ask(self, venue: ModelVenue) -> Any:
-        said = statement(venue, [o.client_id for o in self.tracker.open()], '', tracker=self.tracker)  # type: ignore[arg-type]
+        others = nameless(self.tracker, venue.told, ())
+        said = statement(venue, [*(o.client_id for o in self.tracker.open()), *others], '', tracker=self.tracker)  # type: ignore[arg-type]
         for s in strangers(self.tracker, said, INSTRUMENTS):
             self.record(External(s.order.client_id, s.order.venue_id, s.order.symbol, 'claim', s.evidence))
             self.intend(s.order.client_id, s.order.intent)
