@@ -4,17 +4,20 @@
 
 # %% ../../nbs/07_ledger/07_days.ipynb #2a091cd6
 from __future__ import annotations
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 from ..domain.account import Funding
 from ..domain.errors import BadInput
+from ..domain.instrument import Instrument
 from ..domain.order import Filled
-from ..domain.time import Nanos, to_datetime, utc
-from .events import Entry
+from ..domain.time import Nanos, iso, to_datetime, utc
+from .events import DayClosed, Entry, Marked
 
 # %% auto #0
-__all__ = ['UTC_DAY', 'NEW_YORK', 'DAY_ENDS', 'MONEY', 'DayEnd', 'happened']
+__all__ = ['UTC_DAY', 'NEW_YORK', 'DAY_ENDS', 'MONEY', 'DayEnd', 'happened', 'Facts', 'read_facts']
 
 # %% ../../nbs/07_ledger/07_days.ipynb #bace9a38
 @dataclass(frozen=True, slots=True)
@@ -51,3 +54,42 @@ def happened(e: Entry, record: object) -> Nanos:
     "When it happened: by the venue's word for what the venue tells, else when it was written."
     if isinstance(record, Filled): return record.fill.ts or e.ts
     return (record.ts or e.ts) if isinstance(record, Funding) else e.ts
+
+# %% ../../nbs/07_ledger/07_days.ipynb #8a2201bf
+@dataclass(slots=True)
+class Facts:
+    "The facts of a journal up to `end`, each with its day."
+    account: str
+    first: Nanos
+    facts: list[tuple[str, object, Nanos]] = field(default_factory=list)
+    since: dict[str, Nanos] = field(default_factory=dict)
+    opened: Mapping[str, Any] | None = None      # what was written when the day before was closed
+    closed: Mapping[str, Any] | None = None      # and when this one was
+
+    def add(self, day: str, r: object, at: Nanos) -> None:
+        "Marks that follow one another are kept as one: of a year of them only the last counts."
+        last = self.facts[-1] if self.facts else None
+        if isinstance(r, Marked) and last is not None and last[0] == day and isinstance(was := last[1], Marked):
+            self.facts[-1] = day, Marked({**was.prices, **r.prices}, r.equity, {**was.rates, **r.rates}), at
+        else: self.facts.append((day, r, at))
+
+# %% ../../nbs/07_ledger/07_days.ipynb #faed97f1
+def read_facts(entries: Iterable[Entry], ends: DayEnd, start: Nanos, end: Nanos) -> Facts:
+    "One pass over the journal."
+    d: Facts | None = None
+    day, (lo, hi) = '', (0, 0)
+    for e in entries:
+        d = d or Facts(e.account, e.ts)
+        r = e.record
+        if isinstance(r, DayClosed):
+            if r.statement.get('end') == start: d.opened = r.statement
+            if (r.statement.get('start'), r.statement.get('end')) == (start, end): d.closed = r.statement
+            continue
+        at = happened(e, r)
+        if isinstance(r, Instrument): d.since.setdefault(r.symbol, at)
+        if not lo < at <= hi: lo, hi = ends.window(day := ends.day_of(at))
+        if at <= end: d.add(day, r, at)
+    if d is None: raise BadInput('an account without a journal', expected='entries', found='none')
+    if d.first > end: raise BadInput('a day before the books began', expected=f'{iso(d.first)} or later', found=iso(end))
+    d.facts.sort(key=lambda f: f[0])
+    return d

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any
 from ..domain.account import Account, Funding, adopt, correct, correct_position, deposit, fund, settle
-from ..domain.errors import BadInput, Halt
+from ..domain.errors import Halt
 from ..domain.instrument import Instrument
 from ..domain.money import EXACT, ZERO, total
 from ..domain.order import Fill, Filled, Side
 from ..domain.position import Position
-from ..domain.time import SECOND, Nanos, iso
-from .days import MONEY, UTC_DAY, DayEnd, happened
-from .events import AccountOpened, Adopted, Corrected, DayClosed, Deposited, Entry, Marked
+from ..domain.time import SECOND, Nanos
+from .days import MONEY, UTC_DAY, DayEnd, Facts, read_facts
+from .events import AccountOpened, Adopted, Corrected, Deposited, Entry, Marked
 
 # %% auto #0
 __all__ = ['BACK', 'Tally', 'take', 'Bridge', 'bridge', 'joined', 'Held', 'Traded', 'Statement', 'day_statement', 'statement_of',
@@ -244,46 +244,23 @@ class Statement:
         return html(self)
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #70b16fd5
-@dataclass(slots=True)
-class _Days:
-    "Journal entries sorted into before and within."
-    before: Tally
-    within: list[tuple[object, Nanos]] = field(default_factory=list)
-    opened: Mapping[str, Any] | None = None      # what was written when the day before was closed
-    closed: Mapping[str, Any] | None = None      # and when this one was
-    first: Nanos = 0
-
-def _sorted(entries: Iterable[Entry], start: Nanos, end: Nanos) -> _Days:
-    d: _Days | None = None
-    for e in entries:
-        d = d or _Days(Tally(Account(e.account)), first=e.ts)
-        r = e.record
-        if isinstance(r, DayClosed):
-            if r.statement.get('end') == start: d.opened = r.statement
-            if (r.statement.get('start'), r.statement.get('end')) == (start, end): d.closed = r.statement
-        elif (at := happened(e, r)) <= start: take(d.before, r, at)
-        elif at <= end: d.within.append((r, at))
-        elif isinstance(r, Instrument): d.before.since.setdefault(r.symbol, at)
-    if d is None: raise BadInput('an account without a journal', expected='entries', found='none')
-    if d.first > end: raise BadInput('a day before the books began', expected=f'{iso(d.first)} or later', found=iso(end))
-    return d
-
-# %% ../../nbs/07_ledger/07_statement.ipynb #baa79694
 def _prices(plain: Mapping[str, Any] | None, name: str) -> dict[str, Decimal]: return {k: Decimal(x) for k, x in (plain or {}).get(name, {}).items()}
 
 def _marked(t: Tally, written: Mapping[str, Any] | None) -> None:
     t.marks.update(_prices(written, 'marks'))
     t.rates.update(_prices(written, 'rates'))
 
-def _tallies(d: _Days, marks: Mapping[str, Decimal] | None, rates: Mapping[str, Decimal] | None) -> tuple[Tally, Tally]:
+def _tallies(d: Facts, day: str, marks: Mapping[str, Decimal] | None, rates: Mapping[str, Decimal] | None) -> tuple[Tally, Tally]:
     "The account when the day began and when it ended."
-    _marked(d.before, d.opened)
-    closing = d.before.turn()
-    for r, at in d.within: take(closing, r, at)
+    opening = Tally(Account(d.account), since={**d.since})
+    for _, r, at in (f for f in d.facts if f[0] < day): take(opening, r, at)
+    _marked(opening, d.opened)
+    closing = opening.turn()
+    for _, r, at in (f for f in d.facts if f[0] == day): take(closing, r, at)
     _marked(closing, d.closed)
     closing.marks.update(marks or {})
     closing.rates.update(rates or {})
-    return d.before, closing
+    return opening, closing
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #de7bb60b
 def _held(opening: Tally, closing: Tally) -> tuple[Held, ...]:
@@ -308,7 +285,8 @@ def day_statement(entries: Iterable[Entry], day: str, *, ends: DayEnd = UTC_DAY,
     """The account's statement of `day` from its journal: every entry, or those of the kinds `MONEY`. `marks` and `rates` at the close, where they are better known than
     by the journal. BadInput for an account without a journal and a day before it; Halt when the day does not add up."""
     start, end = ends.window(day)
-    opening, closing = _tallies(_sorted(entries, start, end), marks, rates)
+    day = ends.day_of(end)
+    opening, closing = _tallies(read_facts(entries, ends, start, end), day, marks, rates)
     z = closing.account
     bridges = tuple(bridge(c, opening, closing) for c in _currencies(opening.account, z) if c == z.currency or _currencies_used(c, opening, closing))
     whole, missing = joined(bridges, z.currency, opening.rates, closing.rates)
