@@ -93,6 +93,8 @@ def check(w: World, p: Plan) -> None:
             assert i.type is OrderType.LIMIT and i.limit is not None
             assert i.limit <= parent.limit if i.side is Side.BUY else i.limit >= parent.limit
     assert not (p.send and (look.blind or w.now < parent.start))
+    s = setup(parent)
+    assert not (p.send and w.now >= parent.end + (0 if s.on_end == 'stop' else s.grace)), 'its time is over'
     assert all(not w.children[int(n[1:])].cancelling and w.children[int(n[1:])].state in (OrderState.ACCEPTED, OrderState.PARTLY_FILLED) for n in p.cancel)
     if p.done: assert all(o.state.terminal for o in w.children) and not p.send and not p.cancel
     else: assert p.wake > w.now
@@ -303,6 +305,49 @@ def test_refusals_slow_it_down_and_never_stop_it() -> None:
         if p.send: w.on(len(w.children) - 1, Rejected(f'c{len(w.children) - 1}', 'no', w.now))
         w.now += SECOND // 10
     assert 15 < len(w.children) < 30 and p.done == 'its time is over: 2 of 2 left'
+
+
+def test_a_venue_that_ends_each_child_at_once_is_not_asked_in_a_loop() -> None:
+    parent = Parent('p', 'iceberg', 'BTC-USD', Side.BUY, D(2), T0, T0 + MINUTE, params={'display': '0.5'})
+    w = World(parent, now=T0)
+    for _ in range(100):
+        w.take(plan(parent, w.children, w.look(), BTC))
+        for i, o in enumerate(w.children):
+            if not o.state.terminal: w.on(i, Cancelled(o.client_id, 'no liquidity', w.now))
+        w.now += SECOND // 10
+    assert len(w.children) == 10, 'one a second'
+
+
+def test_a_cancel_that_the_venue_refuses_is_asked_again_now_and_then() -> None:
+    parent = Parent('p', 'twap', 'BTC-USD', Side.BUY, D(2), T0, T0 + MINUTE, params={'slices': 1, 'time_jitter': 0, 'on_end': 'stop'})
+    w = World(parent, now=T0)
+    w.take(plan(parent, w.children, w.look(), BTC))
+    w.on(0, Accepted('c0'))
+    w.now, asked = parent.end, 0
+    for _ in range(200):
+        p = plan(parent, w.children, w.look(), BTC)
+        assert not p.send and not p.done
+        if p.cancel:
+            asked += 1
+            w.take(p)
+            w.on(0, CancelRejected('c0', 'too late to cancel', w.now))
+        w.now += SECOND // 10
+    assert 8 <= asked <= 12
+    w.on(0, Cancelled('c0', 'by request', w.now))
+    assert plan(parent, w.children, w.look(), BTC).done == 'its time is over: 2 of 2 left'
+
+
+@pytest.mark.parametrize('on_end', ['cross', 'stop'])
+def test_what_rests_at_the_end_is_called_back(on_end: str) -> None:
+    parent = Parent('p', 'iceberg', 'BTC-USD', Side.BUY, D(2), T0, T0 + MINUTE, limit=D(99), params={'display': 2, 'on_end': on_end})
+    w = World(parent, now=T0)
+    w.take(plan(parent, w.children, w.look(), BTC))
+    w.on(0, Accepted('c0'))
+    w.now = parent.end
+    p = plan(parent, w.children, w.look(), BTC)
+    assert p.send == () and p.cancel == (('c0',) if on_end == 'stop' else ()), 'at its limit it may rest as long as there is time'
+    w.now = parent.end + 2 * MINUTE
+    assert plan(parent, w.children, w.look(), BTC).cancel == ('c0',)
 
 
 def test_a_fill_after_its_cancel_was_confirmed_is_answered_by_cancelling() -> None:
