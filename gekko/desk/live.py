@@ -14,6 +14,7 @@ from ..data.bars import FIELDS, Bars, row_of
 from ..data.feed import Feed, Step
 from .result import Result
 from .funding import hear_fundings
+from .closing import Closer
 from .watch import Watch
 from .working import Works
 from .trader import Trader, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
@@ -58,7 +59,7 @@ class LiveRun:
         self._heard, self.trouble = trader.clock.monotonic(), ''
         self._wanted: dict[str, Decimal] | None = None
         self._shut = False
-        self.works = Works(trader)
+        self.works, self._closer = Works(trader), Closer(trader)
         trader.works = self.works
         if len(history): close_row(trader, trader.clock.now(), {s: trader.view.marks[s] for s in trader.spec.symbols if s in trader.view.marks})
 
@@ -71,6 +72,7 @@ class LiveRun:
         n += hear(self.trader)
         self.works.step()
         self._look()
+        self._closer.look()
         if self.watch is not None: self.watch.look()
         self._listen(n)
         out = self.trader.outgoing

@@ -146,7 +146,6 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
         trader.spec = replace(spec, cash=trader.view.equity)
         if not again: open_run(trader)
         watch = Watch(trader, after, ARRIVES_S.get(spec.venue, 60.0), spec.reconcile_s, wake)
-        watch.account = venue.account()
         run = LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again)
         if again and book is not None: run.works.restore(book.parents)
         return run

@@ -16,7 +16,7 @@ from .client import key_pair
 from .live import LiveRun
 from .config import Settings, load_settings
 from .protocol import MAX_FRAME, Request, RowReply, pack, refusal, socket_folder, unpack_request
-from .server import PATIENCE, Deferred, Desk, handle, look_after, stop
+from .server import PATIENCE, Deferred, Desk, handle, look_after, stood_still, stop
 from ..domain.errors import BadInput, GekkoError, Retry
 from ..domain.time import Nanos, SystemClock
 
@@ -99,7 +99,7 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     sys.setswitchinterval(0.0005)      # the trading thread waits for the interpreter no longer than that
     try:
         while not told:
-            if time.monotonic() - turned > desk.settings.heartbeat_s: desk.beat = desk.asked = desk.clock.monotonic()   # we stood still, not the notebook
+            if time.monotonic() - turned > desk.settings.heartbeat_s: stood_still(desk)
             turned = time.monotonic()
             if busy := answer_all(desk, s, wait): quiet = time.monotonic()
             look_after(desk)

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
-import gc, os, platform, sys, time, traceback
+import gc, os, platform, subprocess, sys, time, traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -16,6 +16,7 @@ from ..data.bars import Bars
 from ..data.store import Store
 from .config import Settings
 from .events import respond
+from .positions import PositionService, service_of
 from .protocol import (AskFlatten, AskHalt, AskPositions, AskResume, AskStatus, Beat, BeatReply, CloseRun, Columns, Decide, Next, OpenRun, OutcomeReply, Reply, Request,
                                  RowReply, RunOpenedReply, StatusReply, refusal)
 from .result import Result, encode_result
@@ -23,7 +24,7 @@ from .live import LiveRun
 from .run import Run, lay_out
 from .spec import RunSpec, from_json
 from .wake import Wake
-from .trader import halt, outcome, resume
+from .trader import LEDGER, halt, outcome, resume
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.money import ZERO
 from ..domain.time import SECOND, Clock, Nanos, iso
@@ -31,17 +32,18 @@ from ..ledger.events import LeaseTaken
 from ..ledger.journal import Journal
 from ..ledger.lease import Lease, acquire
 from ..ledger.runs import Runs
-from ..ledger.snapshot import load_book
+from ..ledger.snapshot import due, last_snapshot, load_book, refresh
 from ..risk.kill import KillSwitch
 from ..risk.limits import Limits
 
 # %% auto #0
-__all__ = ['FLUSH', 'PATIENCE', 'Deferred', 'Desk', 'columns', 'here', 'claim', 'books', 'status', 'stop_risk', 'handle',
-           'end_run', 'tick', 'take_up_again', 'look_after', 'shut_out', 'stop']
+__all__ = ['FLUSH', 'PATIENCE', 'SNAP', 'Deferred', 'Desk', 'columns', 'here', 'claim', 'books', 'status', 'stop_risk', 'handle',
+           'end_run', 'tick', 'take_up_again', 'stood_still', 'look_after', 'shut_out', 'stop']
 
 # %% ../../nbs/09_desk/06_server.ipynb #8fd75289
 FLUSH: Nanos = SECOND // 5
 PATIENCE: Nanos = SECOND
+SNAP = 50_000      # entries between two snapshots of a run under way: read back in about a second
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
@@ -66,6 +68,9 @@ class Desk:
         self.leaving = False
         self.take_up = ''       # a venue whose account has a run that its desk died under, until it is taken up again
         self.opened: RunOpenedReply | None = None
+        self.positions: PositionService | None = None
+        self.trouble = ''       # why the desk halted itself over a ledger that can't be written, until it can
+        self.snapped = 0        # the journal's end at the last snapshot
         self.wake = Wake()      # rung by a venue's threads and the journal's writer
         self.deferred: list[Deferred] = []
         self.renewal: Future[None] | None = None
@@ -104,6 +109,7 @@ def _under_way(desk: Desk, q: OpenRun, run: Run | LiveRun, lease: Lease) -> Repl
     desk.run, desk.run_id, desk.account, desk.reason, desk.lease, desk.last = run, q.run_id, lease.account, '', lease, None
     desk.told = None
     desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
+    desk.snapped = last_snapshot(desk.settings.ledger, lease.account)
     desk.opened = RunOpenedReply(lease.account, lease.epoch, run.spec.symbols, columns(run.history), run.first, run.total, run.version, run.spec.bar)
     return desk.opened
 
@@ -196,7 +202,9 @@ def _on_decide(desk: Desk, q: Decide) -> Reply:
 # %% ../../nbs/09_desk/06_server.ipynb #8097c8b8
 def _take(desk: Desk, run: Run | LiveRun, q: Decide) -> None:
     try: run.answer(q.row, q.weights, q.units, q.cell)
-    except Halt as e: desk.halted = desk.halted or e.message
+    except Halt as e:
+        if not desk.halted and run.trader.outgoing.trouble: desk.trouble = e.message
+        desk.halted = desk.halted or e.message
 
 # %% ../../nbs/09_desk/06_server.ipynb #a5ce7e3d
 def _on_next(desk: Desk, q: Next) -> Reply | None:
@@ -205,6 +213,11 @@ def _on_next(desk: Desk, q: Next) -> Reply | None:
     if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
     desk.asked = desk.clock.monotonic()
     return respond(run, q)
+
+def _on_positions(desk: Desk) -> Reply:
+    if desk.run is None: raise Reject('no positions to tell of', expected='a run under way', found=desk.state)
+    desk.positions = service_of(desk.run.trader, desk.positions)
+    return desk.positions.reply()
 
 # %% ../../nbs/09_desk/06_server.ipynb #7b793111
 def _on_beat(desk: Desk, q: Beat) -> Reply:
@@ -219,8 +232,11 @@ def _on_close(desk: Desk, q: CloseRun) -> Reply:
 
 def _ended(desk: Desk, result: Result, reason: str) -> None:
     assert desk.run is not None
-    desk.run.trader.journal.close()
-    _let_go(desk)
+    journal, live = desk.run.trader.journal, isinstance(desk.run, LiveRun)
+    journal.close()
+    if live:
+        _let_go(desk)
+        with suppress(GekkoError): refresh(desk.settings.ledger, desk.account)
     if desk.lease is not None: desk.lease.release()
     desk.run, desk.lease, desk.last, desk.reason, desk.ending = None, None, result, reason, None
 
@@ -284,7 +300,7 @@ def handle(desk: Desk, request: Request) -> Reply | None:
             case AskResume(): return _on_resume(desk, request.who)
             case AskFlatten(): return _on_flatten(desk, request.reason, request.who)
             case AskStatus(): return status(desk)
-            case AskPositions(): raise Reject('positions')
+            case AskPositions(): return _on_positions(desk)
     except GekkoError as e: return refusal(e)
     except Exception as e: return refusal(_fault(desk, e))
 
@@ -329,12 +345,14 @@ def tick(desk: Desk) -> None:
     now = desk.clock.monotonic()
     if desk.run is None or now < desk.later: return
     if desk.ending: return end_run(desk, *desk.ending)
+    if desk.trouble: desk.run.trader.journal.commit()      # Halt: still not
     spec, silent, waited = desk.run.spec, (now - desk.beat)/SECOND, (now - desk.asked)/SECOND
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
     if desk.run.due and 0 < spec.decision_timeout_s < waited: return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
     if isinstance(desk.run, LiveRun):
         _renew_aside(desk, now)
         desk.run.pump()
+        _snap(desk)
         return
     if desk.lease is not None and now - desk.renewed > desk.lease.ttl // 3:
         _renew(desk, now)
@@ -369,15 +387,40 @@ def _see_to(desk: Desk) -> None:
         desk.reason, desk.later = str(e), desk.clock.monotonic() + 2 * SECOND
 
 # %% ../../nbs/09_desk/06_server.ipynb #0803e19f
+def _mended(desk: Desk) -> None:
+    "The ledger is written again: what was halted over it, and over nothing else, goes on."
+    if desk.halted == desk.trouble: desk.halted = ''
+    desk.trouble = ''
+    if desk.run is None: return
+    desk.run.trader.outgoing.trouble = ''
+    if desk.run.trader.who == LEDGER and not desk.halted: resume(desk.run.trader, LEDGER)
+
+def stood_still(desk: Desk) -> None:
+    "This process did not run for a while: stopped, or its machine asleep. The silence was ours and not the notebook's; and if the lease ran out meanwhile, others may have traded."
+    desk.beat = desk.asked = desk.clock.monotonic()
+    if isinstance(desk.run, LiveRun) and desk.run.watch is not None and not _may_send(desk): desk.run.watch.doubt('the desk stood still for longer than its lease: comparing the books')
+
+def _snap(desk: Desk) -> None:
+    "Have a snapshot of the book taken in a process of its own, so that the next start is as quick as this one; the trading thread has no time for it."
+    assert desk.run is not None
+    head = desk.run.trader.journal.head
+    if not due(head, desk.snapped, SNAP): return
+    desk.snapped = head[0]
+    code = 'import os, sys; os.nice(10); from gekko.ledger.snapshot import refresh; refresh(os.environ["GEKKO_LEDGER"], sys.argv[1])'
+    with suppress(OSError): subprocess.Popen([sys.executable, '-c', code, desk.account], env={**os.environ, 'GEKKO_LEDGER': desk.settings.ledger}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+# %% ../../nbs/09_desk/06_server.ipynb #ace1f33a
 def look_after(desk: Desk) -> None:
     "`tick`, of which a fault halts the desk and never ends it. A ledger that would not be written is tried again in a second, questions answered meanwhile."
     try:
         _see_to(desk)
         tick(desk)
+        if desk.trouble and desk.clock.monotonic() >= desk.later: _mended(desk)
     except Halt as e:
         if e.values.get('reason') in ('fenced', 'forked') and isinstance(desk.run, LiveRun): return shut_out(desk, e.message)
+        if not desk.halted: desk.trouble = e.message
         desk.halted, desk.later = desk.halted or e.message, desk.clock.monotonic() + SECOND
-        if desk.run is not None: halt(desk.run.trader, e.message, 'desk')
+        if desk.run is not None: halt(desk.run.trader, e.message, LEDGER)
     except Exception as e: _fault(desk, e)
 
 # %% ../../nbs/09_desk/06_server.ipynb #074f63f8

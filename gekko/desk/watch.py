@@ -5,10 +5,9 @@
 # %% ../../nbs/09_desk/18_watch.ipynb #34a0f0fe
 from __future__ import annotations
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from .account import judge, ours
 from .funding import fundings, hear_fundings
 from .strangers import ask
@@ -34,7 +33,6 @@ class Told:
     said: Statement
     fundings: tuple[Funding, ...]
     since: str
-    account: Mapping[str, Any]
 
 def table(wrong: list[Difference]) -> str:
     "Both views of each difference, one a line."
@@ -50,7 +48,6 @@ class Watch:
         self.t, self.after, self.arrives_s, self.every, self.wake = t, after, arrives_s, round(every_s * SECOND), wake
         self.looks = self.failures = 0
         self.agreed: Nanos = t.clock.now()
-        self.account: Mapping[str, Any] = {}      # the account in the venue's own words, margin and all
         self.wrong: list[Difference] = []
         self._same = 0                       # looks in a row with these very differences
         self._pause = SECOND
@@ -59,8 +56,9 @@ class Watch:
         self._asked: Future[Told] | None = None
         self._thread = ThreadPoolExecutor(1, 'gekko-watch')
 
-    def soon(self) -> None:
-        "Compare now: the desk stood still, or a stream was away."
+    def doubt(self, why: str) -> None:
+        "No new risk until the next comparison, which comes now, has found that the books agree."
+        halt(self.t, why, WHO)
         self._next = 0
 
     def look(self) -> None:
@@ -74,7 +72,7 @@ class Watch:
         t, unsure = self.t, {d.key for d in self.wrong if d.what == 'order'}
         names = [o.client_id for o in t.tracker.open() if o.state is OrderState.UNKNOWN or o.client_id in unsure]
         after, since = self._cursor(), t.funding
-        def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after), tuple(fundings(t.venue, since)), since, getattr(t.venue, 'account', dict)())
+        def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after), tuple(fundings(t.venue, since)), since)
         self._asked = self._thread.submit(answers)
         self._asked.add_done_callback(lambda _: self.wake())
 
@@ -90,7 +88,7 @@ class Watch:
         try: told = asked.result()
         except GekkoError as e: return self._failed(e, now)
         self.looks += 1
-        self.failures, self.account = 0, told.account
+        self.failures = 0
         if told.since == self.t.funding: hear_fundings(self.t, told.fundings)      # otherwise somebody was quicker
         wrong = judge(self.t, ours(self.t, told.said), self.arrives_s, grace_s=10.0)
         self._same = self._same + 1 if wrong and wrong == self.wrong else int(bool(wrong))
