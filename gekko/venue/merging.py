@@ -84,9 +84,10 @@ def read_cursor(cursor: str, members: Iterable[str]) -> dict[str, str]:
         out[m] = place
     return out
 
-def cursor_of(fills: Iterable[Fill], members: Iterable[str]) -> str:
-    "The cursor after these fills, in the order in which they came: the last of each member, the beginning where there is none."
-    return write_cursor(dict.fromkeys(members, '') | {(at := f.fill_id.partition(_SEP))[0]: at[2] for f in fills})
+def cursor_of(fills: Iterable[Fill], members: Iterable[str], since: str = '') -> str:
+    "The cursor after these fills, in the order in which they came: the last of each member; where there is none, what `since` says, else the beginning."
+    names = tuple(members)
+    return write_cursor(dict.fromkeys(names, '') | read_cursor(since, names) | {(at := f.fill_id.partition(_SEP))[0]: at[2] for f in fills})
 
 # %% ../../nbs/08_venue/05_merging.ipynb #804ecc8f
 def tightest(quotes: Iterable[Quote]) -> Quote | None:

@@ -245,9 +245,9 @@ class Routed:
     def here(self) -> str:
         "The cursor after everything that has traded so far, at every member."
         return self.after(self.fills_since(''))
-    def after(self, fills: Iterable[Fill]) -> str:
-        "The cursor after these fills, in the order in which they came."
-        return cursor_of(fills, self.members)
+    def after(self, fills: Iterable[Fill], since: str = '') -> str:
+        "The cursor after these fills, in the order in which they came; for a member without any it stays where `since` has it."
+        return cursor_of(fills, self.members, since)
 
     # ---- the market
 

@@ -33,6 +33,8 @@ def test_fills_are_told_once_from_any_cursor(desk: Desk) -> None:
         assert desk.venue.fills_since(desk.venue.after(every[:k + 1])) == every[k + 1:], 'a cursor of every member'
         assert desk.venue.fills_since(f.fill_id) == every[k + 1:], 'one fill is a cursor too'
     assert desk.venue.fills_since(desk.venue.here()) == []
+    late = [f for f in every if f.fill_id.startswith('coinbase')]
+    assert desk.venue.fills_since(desk.venue.after(late, before)) == [f for f in every if f.fill_id.startswith('binanceus')], 'the others stay where they were'
     for bad in ('coinbase/nothing', 'kraken/1', '17'):
         with pytest.raises(BadInput): desk.venue.fills_since(bad)
     desk.audit()
