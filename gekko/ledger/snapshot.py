@@ -22,13 +22,13 @@ from ..domain.position import Position
 from ..domain.target import Targets
 from ..domain.time import HOUR, Nanos
 from .database import entries, heads, reading, snapshots, writing
-from .events import BreachRecorded, External, PolicyTaken, RunClosed, RunOpened
+from .events import BreachRecorded, External, PolicyTaken, RunClosed, RunOpened, canonical, decode
 from .journal import VerifyReport, accounts, read_entries, verify
 from .replay import Book, Fault, RunState
 
 # %% auto #0
 __all__ = ['STRETCH', 'LAST', 'T', 'RULES', 'SHAPE', 'EVERY', 'trimmed', 'Kept', 'kept', 'book_of', 'pack', 'unpack', 'due',
-           'save_snapshot', 'Taken', 'newest', 'load_book', 'last_snapshot', 'refresh', 'Audit', 'audit']
+           'save_snapshot', 'Taken', 'newest', 'load_book', 'last_snapshot', 'refresh', 'in_journal', 'Audit', 'audit']
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #2d9c4162
 STRETCH: Nanos = 24 * HOUR
@@ -44,11 +44,11 @@ def trimmed(book: Book, stretch: Nanos = STRETCH, last: int = LAST) -> Book:
     gone = {(f.client_id, f.fill_id) for f in left}
     return replace(book, orders={c: o for c, o in book.orders.items() if c not in old}, ended={c: ts for c, ts in book.ended.items() if c not in old},
                    fills=[f for f in book.fills if (f.client_id, f.fill_id) not in gone], settled=book.settled - gone, instruments={**book.instruments}, marks={**book.marks},
-                   rates={**book.rates}, paid={**book.paid}, seqs={**book.seqs}, counts={**book.counts}, parents={**book.parents}, faults=book.faults[-last:],
-                   equity_curve=[*((t, x) for t, x in _early(book.equity_curve, last) if t >= cut), *book.equity_curve[-last:]],
-                   breaches=[*(b for b in _early(book.breaches, last) if b.ts >= cut), *book.breaches[-last:]],
-                   runs={n: r for n, r in book.runs.items() if r.closed is None or r.until >= cut}, externals=dict(list(book.externals.items())[-last:]),
-                   days=dict(list(book.days.items())[-_DAYS:]), forgotten=max([book.forgotten, *old.values(), *(f.ts for f in left)]))
+                   rates={**book.rates}, paid={**book.paid}, seqs={**book.seqs}, counts={**book.counts}, parents={**book.parents}, faults=_late(book.faults, last),
+                   equity_curve=[*((t, x) for t, x in _early(book.equity_curve, last) if t >= cut), *_late(book.equity_curve, last)],
+                   breaches=[*(b for b in _early(book.breaches, last) if b.ts >= cut), *_late(book.breaches, last)],
+                   runs={n: r for n, r in book.runs.items() if r.closed is None or r.until >= cut}, externals=dict(_late(book.externals.items(), last)),
+                   days=dict(_late(book.days.items(), _DAYS)), forgotten=max([book.forgotten, *old.values(), *(f.ts for f in left)]))
 
 T = TypeVar('T')
 
@@ -56,6 +56,10 @@ def _early(things: Iterable[T], last: int) -> list[T]:
     "All but the last."
     every = list(things)
     return every[:max(0, len(every) - last)]
+
+def _late(things: Iterable[T], last: int) -> list[T]:
+    every = list(things)
+    return every[max(0, len(every) - last):]
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #2d84023e
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,12 @@ def refresh(url: str, account: str, every: int = EVERY) -> int:
     if book is None: raise BadInput('no such account', expected=', '.join(accounts(url)[-5:]) or 'an account with entries', found=account)
     before = newest(url, account)
     return save_snapshot(url, book) if due(book, before.last_seq if before else 0, every) else 0
+
+# %% ../../nbs/07_ledger/06_snapshot.ipynb #b24b6b03
+def in_journal(url: str, account: str, client_id: str, fill_id: str) -> bool:
+    "Whether the journal has this fill, however long ago."
+    q = sa.select(entries.c.body).where(entries.c.account == account, entries.c.kind == 'fill', entries.c.body.contains(canonical(fill_id).decode(), autoescape=True))
+    with reading(url) as c: return any((f := decode('fill', text).fill).fill_id == fill_id and f.client_id == client_id for text in c.execute(q).scalars())
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #4ae24958
 @dataclass(frozen=True, slots=True)
