@@ -15,7 +15,7 @@ from .reply import Reply, Spoiled, unpacked
 from .secret import Address
 
 # %% auto #0
-__all__ = ['door', 'place_of', 'written', 'connected', 'carry']
+__all__ = ['door', 'fields', 'place_of', 'written', 'connected', 'carry']
 
 # %% ../../../nbs/08_venue/wire/10_carry.ipynb #765e8afd
 _TARGET = re.compile(r'[a-z]+://[^/?#]*')
@@ -31,6 +31,14 @@ def door(base: str) -> tuple[Place, str] | None:
     tls = parts.scheme == 'https'
     return Place(parts.hostname, port or (443 if tls else 80), tls), parts.netloc
 
+@lru_cache(8)
+def fields(headers: tuple[tuple[str, str], ...]) -> str | None:
+    "The header lines, with ours where there are no others; None when one of them could end its line early. A venue's are mostly the same for all requests of a kind."
+    given = {k.lower() for k, _ in headers}
+    every = [*headers, *(f for f in _MORE if f[0] not in given)]
+    block = ''.join([f'{k}: {v}\r\n' for k, v in every])
+    return block if _FIELDS.fullmatch(block) and block.count('\n') == len(every) else None
+
 def place_of(address: Address) -> Place | None:
     "Where an address's requests go."
     found = _TARGET.match(address.rest)
@@ -42,13 +50,11 @@ def written(ask: Ask, address: Address) -> tuple[bytes, Place]:
     url = full_url(ask, address)
     base = _TARGET.match(url)
     where = door(base[0]) if base else None
-    given = {k.lower() for k in ask.headers}
-    fields = [*ask.headers.items(), *(f for f in _MORE if f[0] not in given)]
-    if ask.body or ask.method in ('POST', 'PUT', 'PATCH'): fields.append(('content-length', str(len(ask.body))))
-    block = ''.join([f'{k}: {v}\r\n' for k, v in fields])
-    if where is None or base is None or not ask.method.isalpha() or not _FIELDS.fullmatch(block) or block.count('\n') != len(fields): raise BadInput(f'{ask.what}: cannot be sent', expected='an http(s) URL, headers of ASCII in one line', found='something else')
+    block = fields(tuple(ask.headers.items()))
+    if where is None or base is None or not ask.method.isalpha() or block is None: raise BadInput(f'{ask.what}: cannot be sent', expected='an http(s) URL, headers of ASCII in one line', found='something else')
     target = url[base.end():].partition('#')[0]
-    head = f'{ask.method} {target if target[:1] == "/" else "/" + target} HTTP/1.1\r\nhost: {where[1]}\r\n{block}\r\n'
+    length = f'content-length: {len(ask.body)}\r\n' if ask.body or ask.method in ('POST', 'PUT', 'PATCH') else ''
+    head = f'{ask.method} {target if target[:1] == "/" else "/" + target} HTTP/1.1\r\nhost: {where[1]}\r\n{block}{length}\r\n'
     return head.encode('ascii') + ask.body, where[0]
 
 # %% ../../../nbs/08_venue/wire/10_carry.ipynb #89ebbe3c

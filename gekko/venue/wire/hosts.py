@@ -38,6 +38,7 @@ class Hosts:
 
     def order(self) -> tuple[Address, ...]:
         "The current address, then the others from the healthiest: where one request may be tried."
+        if len(self.addresses) == 1: return self.addresses
         with self._lock:
             rest = sorted((i for i in range(len(self.addresses)) if i != self._at), key=lambda i: (self._health[i].failures, i))
             return tuple(self.addresses[i] for i in (self._at, *rest))
