@@ -38,7 +38,7 @@ def test_a_run_as_json(done: tuple[Path, dict[str, Any]]) -> None:
     assert Path(said['executed']).is_file() and said['journal_head'] == only_run(home).journal_head
 
 
-COMMANDS = ['runs list', 'runs list --limit 1 --mode paper', 'runs show RUN', 'runs diff RUN RUN', 'data list', 'data check WALK', 'ledger verify', 'ledger verify --account ACCOUNT', 'ledger show ACCOUNT --last 3', 'desk status', 'doctor']
+COMMANDS = ['runs list', 'runs list --limit 1 --mode paper', 'runs show RUN', 'runs diff RUN RUN', 'data list', 'data check WALK', 'ledger verify', 'ledger verify ACCOUNT', 'ledger verify --account ACCOUNT', 'ledger show ACCOUNT --last 3', 'ledger show ACCOUNT --kind fill,intent --since 2 --last 0', 'ledger accounts', 'desk status', 'doctor']
 
 
 @pytest.mark.parametrize('words', COMMANDS)

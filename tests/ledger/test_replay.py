@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from gekko.domain.account import Account, deposit, equity, settle
 from gekko.domain.errors import BadInput
 from gekko.domain.instrument import Instrument
+from gekko.domain.parent import Parent
 from gekko.domain.order import Amended, Accepted, Cancelled, Fill, Filled, Intent, Lost, Order, OrderState, Side, Submitted, apply
-from gekko.ledger.events import BreachRecorded, Deposited, Halted, IntentRecorded, LeaseTaken, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
+from gekko.ledger.events import (BreachRecorded, Corrected, DayClosed, Deposited, External, Halted, IntentRecorded, LeaseTaken, Marked, Note, ParentClosed, ParentOpened, PolicyTaken, Resumed, RunClosed,
+                                 RunOpened, Stages)
 from gekko.ledger.journal import Journal, read_entries
 from gekko.ledger.replay import Book, replay
 
@@ -145,3 +147,45 @@ def test_entries_that_do_not_follow_are_refused() -> None:
     with Journal.open(':memory:', 'paper', durable=False) as j: other = [j.append(Halted(str(n)), n + 1) for n in range(4)]
     with pytest.raises(BadInput, match='does not follow'): replay([a, other[1]])
     assert replay([a, b, c, d]).last_seq == 4 and replay([]).last_seq == 0
+
+
+parent = Parent('p1', 'twap', 'AAA', Side.BUY, Decimal(10), 0, 10)
+
+
+def test_parents_days_externals_and_sequences() -> None:
+    child = IntentRecorded('g1', Intent('AAA', Side.BUY, Decimal(5), run='r', parent='p1'))
+    book = told(AAA, ParentOpened(parent), child, IntentRecorded('g2', Intent('AAA', Side.BUY, Decimal(5), run='s')), IntentRecorded('g3', Intent('AAA', Side.BUY, Decimal(5), run='r')),
+                External('', 'v-7', 'AAA', 'quarantine'), External('web-1', 'v-8', 'AAA', 'claim'), fill(1, 2, 'web-1'), Accepted('web-1', 'v-8'), DayClosed('2020-01-02', {'cash': '1'}), Stages('g1', 1), Note('x'))
+    assert (book.parents, book.seqs, list(book.externals), book.days) == ({'p1': parent}, {'r': 2, 's': 1}, ['v-7', 'web-1'], {'2020-01-02': {'cash': '1'}})
+    assert book.account.qty('AAA') == 2 and not book.faults and book.counts['intent'] == 3
+    assert told(AAA, ParentOpened(parent), ParentClosed('p1', 'done')).parents == {}
+
+
+def test_orders_that_are_over_are_counted_off_in_the_order_of_their_last_word() -> None:
+    book = told(AAA, *(IntentRecorded(f'g{i}', Intent('AAA', Side.BUY, Decimal(10))) for i in range(4)), Cancelled('g1', ''), fill(1, 10, 'g0'), Submitted('g2'), fill(2, 3, 'g1'))
+    assert list(book.ended.items()) == [('g0', 6), ('g1', 8)] and book.latest == 8
+    assert [o.client_id for o in book.open_orders] == ['g2', 'g3']
+
+
+@pytest.mark.parametrize(('before', 'theirs', 'qty', 'cost', 'cash'), [
+    ((buy, fill(1)), '4', '4', '38.0', '905.00'), ((buy, fill(1)), '15', '15', '142.50', '905.00'), ((buy, fill(1)), '0', '0', '0', '905.00'), ((buy, fill(1)), '-2', '-2', '-19.00', '905.00'),
+    ((Marked({'AAA': Decimal('7')}, Decimal(1000)),), '3', '3', '21', '1000')])
+def test_a_corrected_position_is_the_venue_s_at_the_mark_or_the_last_price(before: tuple[object, ...], theirs: str, qty: str, cost: str, cash: str) -> None:
+    held = '10' if len(before) == 2 else '0'
+    book = told(AAA, Deposited(Decimal(1000)), *before, Corrected('position', 'AAA', Decimal(held), Decimal(theirs), 'ann', 'statement'))
+    p = book.account.positions['AAA']
+    assert (p.qty, p.cost, book.account.cash['USD'], book.faults) == (Decimal(qty), Decimal(cost), Decimal(cash), [])
+    assert book.marks['AAA'] == Decimal('9.50' if len(before) == 2 else '7') and book.equity == Decimal(cash) + Decimal(qty) * book.marks['AAA']
+
+
+def test_corrected_cash_is_the_venue_s_to_the_last_digit() -> None:
+    book = told(Deposited(Decimal(1000)), Corrected('cash', 'USD', Decimal(1000), Decimal('999.999999999999'), 'ann', 'statement'), Corrected('cash', 'EUR', Decimal(0), Decimal(5), 'ann', 'statement'))
+    assert (dict(book.account.cash), book.faults) == ({'USD': Decimal('999.999999999999'), 'EUR': Decimal(5)}, [])
+
+
+@pytest.mark.parametrize(('what', 'records'), [
+    ('cash USD before its correction', (Deposited(Decimal(1000)), Corrected('cash', 'USD', Decimal(900), Decimal(1), 'ann', ''))),
+    ('a correction of nothing known', (Corrected('position', 'ZZZ', Decimal(0), Decimal(1), 'ann', ''),)), ('a correction of nothing known', (AAA, Corrected('mood', 'AAA', Decimal(0), Decimal(1), 'ann', ''))),
+    ('AAA corrected without a price', (AAA, Corrected('position', 'AAA', Decimal(0), Decimal(1), 'ann', ''))), ('end of a parent never opened', (ParentClosed('p1', 'done'),))])
+def test_a_correction_that_contradicts_the_books_is_a_fault(what: str, records: tuple[object, ...]) -> None:
+    assert [f.what for f in told(*records).faults] == [what]
