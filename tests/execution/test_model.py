@@ -17,7 +17,7 @@ from model_venue import INSTRUMENTS, LOT, QUOTE, TICK, TIMES, ModelVenue, dec
 
 from gekko.desk.strangers import nameless, strangers
 from gekko.domain.account import Account, equity, pnl
-from gekko.domain.order import CancelRequested, Filled, Intent, Lost, Order, OrderEvent, OrderState, OrderType, Side, Submitted
+from gekko.domain.order import Amended, CancelRequested, Filled, Intent, Lost, Order, OrderEvent, OrderState, OrderType, Side, Submitted
 from gekko.execution.ids import client_id
 from gekko.execution.reconcile import differences, evidence, silent, statement, unarrived
 from gekko.execution.tracker import Tracker
@@ -246,7 +246,8 @@ class Line(RuleBasedStateMachine):
         self.agree()
         assert self.ours.reconcile(self.venue) == 0
         if late:
-            for e in self.venue.said: self.ours.hear(e)
+            for e in self.venue.said:
+                if not isinstance(e, Amended): self.ours.hear(e)      # an amendment undone since, and never heard of, is news: the next pass undoes it
             self.venue.said.clear()
             self.agree()
 
