@@ -11,7 +11,7 @@ from ..desk.config import Settings
 from ..domain.errors import BadInput
 
 # %% auto #0
-__all__ = ['verify_ledger', 'show_ledger', 'list_accounts', 'snapshot_ledger']
+__all__ = ['verify_ledger', 'show_ledger', 'list_accounts', 'snapshot_ledger', 'migrate_ledger']
 
 # %% ../../nbs/14_cli/10_ledger.ipynb #915d0e89
 def verify_ledger(settings: Settings, account: str = '', head: str = '', url: str = '') -> dict[str, Any]:
@@ -58,3 +58,18 @@ def snapshot_ledger(settings: Settings, account: str, url: str = '') -> dict[str
     from gekko.ledger.snapshot import last_snapshot, refresh
     url = url or settings.ledger
     return {'account': account, 'taken': bool(refresh(url, account, every=1)), 'seq': last_snapshot(url, account)}
+
+# %% ../../nbs/14_cli/10_ledger.ipynb #6f93a0cb
+def migrate_ledger(settings: Settings, to: str = '', url: str = '') -> dict[str, Any]:
+    "Bring the ledger up to the schema of this release; with `to`, copy it there instead and leave it as it is."
+    from gekko.domain.time import SystemClock
+    from gekko.ledger.copying import copy_ledger
+    from gekko.ledger.database import VERSION, check_version, reading, shown, writing
+    url = url or settings.ledger
+    if to:
+        done = copy_ledger(url, to, SystemClock())
+        return {'from': done.source, 'to': done.target, 'entries': done.entries, 'runs': done.runs, 'checked': done.checked, 'said': str(done)}
+    with reading(url) as c: found = check_version(c)
+    if found < VERSION:
+        with writing(url, 'the schema', create=False): pass
+    return {'ledger': shown(url), 'was': found, 'schema': VERSION, 'said': f'schema {VERSION}' + (f', before {found}' if found < VERSION else ', as it was')}

@@ -25,8 +25,9 @@ __all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'At', 'data_app', 'led
            'venue_app', 'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun',
            'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
            'desk_recover', 'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings',
-           'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'statement', 'positions',
-           'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'dashboard', 'doctor', 'bench', 'leave', 'main']
+           'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement',
+           'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'dashboard', 'doctor', 'bench',
+           'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -249,6 +250,13 @@ def ledger_snapshot(account: str, url: Url = '', json_out: Json = False) -> None
     "Keep the account's book as it stands, so that its next start reads from here."
     from gekko.cli.ledger import snapshot_ledger
     answer(lambda: snapshot_ledger(_settings(), account, url), json_out, show.facts)
+
+# %% ../../nbs/14_cli/04_main.ipynb #feec299e
+@ledger_app.command('migrate')
+def ledger_migrate(to: Annotated[str, typer.Option(envvar='GEKKO_LEDGER_TO', show_envvar=True, help='Copy the whole ledger to this path or database address, verified on both sides.')] = '', url: Url = '', json_out: Json = False) -> None:
+    "Bring the ledger to this release's schema, or copy it into another database."
+    from gekko.cli.ledger import migrate_ledger
+    answer(lambda: migrate_ledger(_settings(), to, url), json_out, lambda d: d['said'])
 
 # %% ../../nbs/14_cli/04_main.ipynb #957d1914
 @app.command()

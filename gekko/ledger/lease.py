@@ -55,7 +55,7 @@ def acquire(url: str, account: str, holder: str, ttl_s: float, clock: Clock, mar
     `dead`: whether a holder is known to have died, and can send no more; its lease is not waited for."""
     margin = ttl_s / 4 if margin_s is None else margin_s
     if not (0 <= margin < ttl_s < 86_400): raise BadInput('a lease that cannot be held', expected='0 <= margin < ttl < a day', found=f'margin {margin:g} s of ttl {ttl_s:g} s')
-    if not (0 < len(holder) <= 128 and 0 < len(account) <= 64): raise BadInput('a lease needs an account and a holder', expected='1 to 64 and 1 to 128 characters', found=f'{account!r}, {holder!r}')
+    if not (0 < len(holder) <= 128 and 0 < len(account) <= 64 and (account + holder).isprintable()): raise BadInput('a lease needs an account and a holder', expected='1 to 64 and 1 to 128 printable characters', found=f'{account!r}, {holder!r}')
     lease = Lease(url, account, holder, 0, round(ttl_s * SECOND), round(margin * SECOND), clock)
     with writing(url, f'the lease of {account}') as c: lease.epoch = _take(c, lease, clock.now(), dead)
     return lease
