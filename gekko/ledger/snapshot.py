@@ -36,10 +36,10 @@ LAST = 10_000
 _DAYS = 366
 
 def trimmed(book: Book, stretch: Nanos = STRETCH, last: int = LAST) -> Book:
-    """A copy of the book without orders that ended, and fills, equity and breaches that were told, both longer than `stretch` ago and before the `last` of their kind; without runs closed longer ago than that.
+    """A copy of the book without orders that ended, and fills, equity and breaches that were told, both longer than `stretch` ago and before the `last` of their kind; without runs closed longer ago than that. The children of a parent under way stay, whatever their age: how much of it is done is counted from them.
     Trimmed twice it is what trimming once, later, would have made of it, so a book from a snapshot and one from the start agree."""
     cut = book.latest - stretch
-    old = {c: ts for c, ts in _early(book.ended.items(), last) if ts < cut}
+    old = {c: ts for c, ts in _early(book.ended.items(), last) if ts < cut and book.orders[c].intent.parent not in book.parents}
     left = [f for f in _early(book.fills, last) if f.ts < cut and (f.client_id in old or f.client_id not in book.orders)]
     gone = {(f.client_id, f.fill_id) for f in left}
     return replace(book, orders={c: o for c, o in book.orders.items() if c not in old}, ended={c: ts for c, ts in book.ended.items() if c not in old},

@@ -124,6 +124,24 @@ def test_what_is_recent_by_time_or_by_number_is_remembered() -> None:
     assert trimmed(book).orders == book.orders and trimmed(book).forgotten == 0
 
 
+def test_the_children_of_a_parent_under_way_are_not_forgotten() -> None:
+    """What an algorithm has done is counted from its children: one forgotten would be bought twice."""
+    with Journal.open(':memory:', 'paper', durable=False) as j:
+        for e in (AAA, ParentOpened(Parent('week', 'twap', 'AAA', Side.BUY, Decimal(60), 0, 60 * HOUR))): j.append(e, 0)
+        for i in range(60):
+            j.append(IntentRecorded(f'g{i}', Intent('AAA', Side.BUY, Decimal(1), run='r', parent='week' if i % 2 else '')), i * HOUR)
+            j.append(Filled(f'g{i}', Fill(f'f{i}', f'g{i}', 'AAA', Side.BUY, Decimal(1), Decimal(9), ts=i * HOUR)), i * HOUR)
+        j.commit()
+        under_way = replay(j.entries())
+        j.append(ParentClosed('week', 'done', Decimal(30), ts=60 * HOUR), 60 * HOUR)
+        j.commit()
+        ended = replay(j.entries())
+    small = trimmed(under_way, HOUR, 4)
+    assert [c for c, o in small.orders.items() if o.intent.parent] == [f'g{i}' for i in range(1, 60, 2)] and len(small.orders) == 32
+    assert sum(o.filled for o in small.orders.values() if o.intent.parent == 'week') == 30
+    assert len(trimmed(ended, HOUR, 4).orders) == 4
+
+
 def test_a_fill_that_the_book_forgot_is_found_in_the_journal(url: str) -> None:
     write(url, 1, 60)
     book = replay(read_entries(url, 'paper'))
