@@ -160,7 +160,7 @@ def respond(run: Run | LiveRun, q: Next) -> EventsReply | None:
     if q.number == box.number and box.told is not None: return box.told
     if q.number not in (box.number, box.number + 1) and not (box.number < 0 and t.asked >= 0): raise Reject('a question out of turn', expected=f'number {box.number + 1}', found=q.number)
     if q.number > box.number: _begin(run, box, q)
-    if (found := collect(run)) is None and not box.refused and t.clock.monotonic() - box.since < PATIENCE: return None
+    if (found := collect(run)) is None and t.clock.monotonic() - box.since < PATIENCE: return None
     events, done = found or ([], False)
     positions = {s: p.qty for s, p in t.view.account.positions.items() if p.qty}
     box.told = EventsReply(q.number, tuple(map(said, events)), box.refused, positions, t.view.account.cash.get(t.spec.currency, ZERO), trim(t.view.equity), t.clock.now(),
@@ -174,3 +174,4 @@ def _begin(run: Run | LiveRun, box: Outbox, q: Next) -> None:
     with suppress(Halt): refused = take(run, q)      # the trader has halted, and each order says that it was not sent
     box.number, box.told, box.refused, box.since = q.number, None, tuple(refused), run.trader.clock.monotonic()
     box.hears = frozenset(KINDS[k] for k in q.hears)
+    box.eager = box.eager or bool(refused)      # told before the market goes on

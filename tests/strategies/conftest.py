@@ -13,7 +13,7 @@ STRATEGIES = Path(__file__).resolve().parents[2] / 'strategies'
 
 def kept(node: ast.stmt, names: dict[str, Any]) -> bool:
     """Definitions, imports, and sums of what is known by then, such as `window = lookback + 1`."""
-    if isinstance(node, (ast.FunctionDef, ast.Import, ast.ImportFrom)): return True
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)): return True
     if not isinstance(node, ast.Assign): return False
     parts = list(ast.walk(node.value))
     return not any(isinstance(n, (ast.Call, ast.Subscript, ast.Lambda)) for n in parts) and all(n.id in names for n in parts if isinstance(n, ast.Name))
