@@ -10,7 +10,8 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 from ...domain.errors import BadInput
 from .message import LIMIT, Answer, Ask, full_url
-from .pool import Pipe, Place, Pool, Trip, always, why
+from .pipe import Pipe, Place, Trip, always, why
+from .pool import Pool
 from .reply import Reply, Spoiled, unpacked
 from .secret import Address
 

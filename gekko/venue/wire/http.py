@@ -17,7 +17,8 @@ from .breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerRules
 from .carry import carry, connected, place_of, written
 from .hosts import Hosts
 from .message import KINDS, Answer, Ask, Stamp, body_fault, stamped
-from .pool import Place, Pool, Trip, always, why
+from .pipe import Place, Trip, always, why
+from .pool import Pool
 from .reply import Reply, Spoiled, unpacked
 from .secret import Access, Address, Secret, masked
 from .socket import FRAME, Lines, Socket, make_session, open_socket
