@@ -17,6 +17,7 @@ from ..domain.errors import GekkoError
 from ..domain.time import SECOND, Clock, SystemClock, to_datetime
 from ..ledger.replay import Book
 from .curve import Curve, curve_widget, draw
+from .money import money_rows
 from .panels import STYLE, html_headline, html_table, panel
 from .views import Headline, Look, State, breach_rows, fill_rows, headline, look, order_rows, position_rows, position_total, run_rows, working_orders
 from ..risk.kill import KillSwitch
@@ -61,7 +62,7 @@ class Pulse(anywidget.AnyWidget):
     title = traitlets.Unicode('gekko').tag(sync=True)
 
 # %% ../../nbs/12_ops/03_board.ipynb #dba6fc81
-PANELS = {'positions': 'Positions', 'orders': 'Open orders', 'fills': 'Fills', 'refused': 'Refused by the risk gate', 'runs': 'Runs', 'desks': 'Desks'}
+PANELS = {'positions': 'Positions', 'money': 'Cash and margin', 'orders': 'Open orders', 'fills': 'Fills', 'refused': 'Refused by the risk gate', 'runs': 'Runs', 'desks': 'Desks'}
 
 class Board:
     "The desk's screen for the run or account that is `asked` for, else the newest. `refresh` brings it up to date once, `live` for as long as it is watched."
@@ -75,7 +76,7 @@ class Board:
         self.pulse, self.head, self.chart = Pulse(), w.HTML(), w.VBox([])
         self.parts = {n: w.HTML() for n in PANELS}
         self.pulse.on_msg(lambda *_: self.here())
-        columns = [w.VBox([self.parts[n] for n in names]) for names in (('positions', 'fills'), ('orders', 'refused', 'desks'))]
+        columns = [w.VBox([self.parts[n] for n in names]) for names in (('positions', 'fills'), ('money', 'orders', 'refused', 'desks'))]
         self.widget = w.VBox([w.HTML(STYLE), self.pulse, self.head, self.chart, w.VBox(columns).add_class('gk-grid'), self.parts['runs']]).add_class('gk')
 
     def here(self) -> None:
@@ -116,6 +117,7 @@ def show_account(board: Board, seen: Look, changed: bool) -> None:
     kill = KillSwitch(board.settings.home/'kill').reason()
     say(board.head, html_headline(h, seen.state, [f'Kill switch: {kill}'] if kill and kill != h.halted else [], seen.progress))
     board.pulse.title = f'{h.equity:,.2f} {h.strategy or h.account}' if h.at else 'gekko'
+    _fill(board, 'money', html_table(money_rows(seen.watch.book, seen.watch.meter, seen.reply) if seen.watch else [], 'No cash.'))
     if changed: show_book(board, seen.watch.book if seen.watch else Book(Account('')), float(seen.watch.paid_in) if seen.watch else 0.0)
 
 # %% ../../nbs/12_ops/03_board.ipynb #d3350079

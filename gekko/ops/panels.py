@@ -21,7 +21,7 @@ __all__ = ['KINDS', 'SPARE', 'FEW', 'MINUS', 'POINT', 'DIGIT', 'STYLE', 'signed'
 # %% ../../nbs/12_ops/01_panels.ipynb #18af750e
 KINDS: dict[str, str] = {
     'time': 'time', 'sent': 'time', 'started': 'time', 'took': 'seconds', 'fills': 'count',
-    'position': 'number', 'size': 'number', 'filled': 'number', 'average price': 'number', 'mark': 'number', 'price': 'number', 'limit price': 'number',
+    'position': 'number', 'size': 'number', 'filled': 'number', 'amount': 'number', 'average price': 'number', 'mark': 'number', 'price': 'number', 'limit price': 'number',
     'value': 'money', 'fees': 'money', 'fee': 'money', 'equity': 'money', 'unrealised': 'gain', 'realised': 'gain',
     'share': 'percent', 'drawdown': 'percent', 'return': 'change', 'Sharpe': 'ratio', 'run': 'link'}
 SPARE = {'average price', 'share', 'fees', 'fee', 'type', 'sent', 'process', 'took', 'drawdown', 'mode', 'limit', 'started'}

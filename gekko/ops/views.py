@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 import sqlalchemy as sa
 from ..desk.progress import Progress, read_progress
+from ..desk.protocol import PositionsReply
 from ..desk.serve import find_desks
 from ..domain.account import Account
 from ..domain.errors import BadInput
@@ -24,6 +25,8 @@ from ..ledger.journal import read_entries
 from ..ledger.lease import Holding
 from ..ledger.replay import Book
 from ..ledger.runs import RunRecord, Runs
+from .money import ask_desk, paid, seen
+from ..risk.drawdown import LossMeter
 
 # %% auto #0
 __all__ = ['PAGE', 'Row', 'Watch', 'position_rows', 'position_total', 'working_orders', 'order_rows', 'fill_rows', 'breach_rows',
@@ -41,7 +44,7 @@ class Watch:
 
     def _begin(self) -> None:
         self.book, self._file = Book(Account(self.account)), identity(file_of(self.url))
-        self.paid_in, self.peak, self.deepest = ZERO, ZERO, 0.0
+        self.paid_in, self.peak, self.deepest, self.meter = ZERO, ZERO, 0.0, LossMeter()
 
     def refresh(self, most: int = PAGE) -> int:
         "Take in up to `most` entries committed since; how many. A ledger that was replaced by another file is read anew."
@@ -52,11 +55,16 @@ class Watch:
             if isinstance(r, (Deposited, Adopted, Marked)): self._worth(r)
         return self.book.last_seq - before
 
+    def _paid(self, amount: Decimal) -> None:
+        self.paid_in += amount
+        self.meter = paid(self.meter, amount)
+
     def _worth(self, r: Deposited | Adopted | Marked) -> None:
-        if isinstance(r, Deposited): self.paid_in += r.amount if r.currency == self.book.account.currency else ZERO
-        elif isinstance(r, Adopted): self.paid_in += self.book.instruments[r.symbol].notional(r.qty, r.price) if r.symbol in self.book.instruments else ZERO     # coins brought in are no profit
+        if isinstance(r, Deposited): self._paid(r.amount if r.currency == self.book.account.currency else ZERO)
+        elif isinstance(r, Adopted): self._paid(self.book.instruments[r.symbol].notional(r.qty, r.price) if r.symbol in self.book.instruments else ZERO)     # coins brought in are no profit
         elif self.book.equity_curve:
-            now = self.book.equity_curve[-1][1]
+            at, now = self.book.equity_curve[-1]
+            self.meter = seen(self.meter, at, now)
             self.peak = max(self.peak, now)
             self.deepest = min(self.deepest, float(now/self.peak - 1) if self.peak else 0.0)
 
@@ -191,7 +199,7 @@ def where_to_look(url: str, records: Sequence[RunRecord], asked: str = '') -> tu
 # %% ../../nbs/12_ops/00_views.ipynb #348e6047
 @dataclass(frozen=True, slots=True)
 class Look:
-    "What the ledger says at one moment. `watch` is None when nothing has traded; `behind` when more entries wait than one look takes in."
+    "What the ledger says at one moment. `watch` is None when nothing has traded; `behind` when more entries wait than one look takes in; `reply` what the account's desk says of it."
     watch: Watch | None
     now: Nanos
     new: int = 0
@@ -200,6 +208,7 @@ class Look:
     records: list[RunRecord] = field(default_factory=list)
     desks: list[Row] = field(default_factory=list)
     progress: Progress | None = None
+    reply: PositionsReply | None = None
 
 def look(url: str, home: Path, before: Watch | None, asked: str, now: Nanos, most: int = PAGE) -> Look:
     "Read what was committed since `before` (the last look's watch), or from the start when another account is now the one to see. BadInput when the ledger cannot be read."
@@ -216,4 +225,5 @@ def look(url: str, home: Path, before: Watch | None, asked: str, now: Nanos, mos
     new = w.refresh(most)
     runs = list(w.book.runs)
     own = next((h for h in held if h.account == account and at == url), None)
-    return Look(w, now, new, new == most, state_of(w.book, own, now), records, desks, read_progress(home/'runs'/runs[-1]) if runs and not w.book.runs[runs[-1]].closed else None)
+    progress = read_progress(home/'runs'/runs[-1]) if runs and not w.book.runs[runs[-1]].closed else None
+    return Look(w, now, new, new == most, state_of(w.book, own, now), records, desks, progress, ask_desk(home, account, own.holder) if own and own.expires > now else None)
