@@ -11,11 +11,16 @@ from ..domain.errors import BadInput
 __all__ = ['BENCHES', 'measure']
 
 # %% ../../nbs/14_cli/05_bench.ipynb #c79c675f
-BENCHES = {'jobs': 'gekko.jobs.bench:bench_jobs', 'feed': 'gekko.jobs.feed_bench:bench_feed', 'ledger': 'gekko.jobs.ledger_bench:bench_ledger'}
+BENCHES = {'jobs': 'gekko.jobs.bench:bench_jobs', 'feed': 'gekko.jobs.feed_bench:bench_feed', 'ledger': 'gekko.jobs.ledger_bench:bench_ledger',
+           'order-path': 'gekko.jobs.order_bench:bench_order_path'}
 
-def measure(name: str) -> dict[str, Any]:
-    "The figures of the bench called `name`."
+def measure(name: str, **asked: Any) -> dict[str, Any]:
+    "The figures of the bench called `name`; what is `asked` and is not None goes to it, and is refused where it has no use for it."
     if name not in BENCHES: raise BadInput('no such bench', expected=' '.join(BENCHES), found=name)
     from importlib import import_module
+    from inspect import signature
     module, function = BENCHES[name].split(':')
-    return dict(getattr(import_module(module), function)())
+    bench = getattr(import_module(module), function)
+    given, known = {k: x for k, x in asked.items() if x is not None}, signature(bench).parameters
+    if strange := [k for k in given if k not in known]: raise BadInput(f'an option that gekko bench {name} has no use for', expected=' '.join(f'--{k}' for k in asked if k in known) or 'none', found=f'--{strange[0]}')
+    return dict(bench(**given))

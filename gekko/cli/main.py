@@ -345,10 +345,11 @@ def doctor(json_out: Json = False) -> None:
     if any(r['state'] == 'missing' for r in said): raise typer.Exit(1)
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help='jobs, feed or ledger')], json_out: Json = False) -> None:
+def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger or order-path')],
+          seconds: Annotated[int | None, typer.Option(min=1, help='how long to measure, for a bench that takes its time')] = None, json_out: Json = False) -> None:
     "Measure, beside a peer in the same run where there is one."
     from gekko.cli.bench import measure
-    answer(lambda: measure(name), json_out, show.facts)
+    answer(lambda: measure(name, seconds=seconds), json_out, show.facts)
 
 # %% ../../nbs/14_cli/04_main.ipynb #8917f42e
 def leave(code: int) -> NoReturn:
