@@ -2,17 +2,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_stage import environ, gekko, one_line
+from desk_stage import at_once, ended, environ, gekko, ladder, launch, one_line, status_of, told, wait_for
 
 from gekko.desk.closing import Closer, venue_day
 from gekko.desk.config import load_settings
@@ -221,8 +223,29 @@ def test_the_command_prints_the_day_and_asks_the_venue(tmp_path: Path) -> None:
         broken = one_line(gekko(stage.home, 'statement', account, '--venue-match', '--json'), code=1)
         assert [b['what'] for b in broken['venue']['breaks']] == ['cash']
         stage.box.call(lambda: stage.box.server.protocol.deposit('USD', D('0.01')))
-        for words, found in ((['nobody'], 'no such account'), ([account, '--day', '1.2.2024'], 'not a day'), ([account, '--day', '1999-01-01'], 'before the books began'), ([account, '--day-end', 'mars'], 'when a day ends')):
-            refused = one_line(gekko(stage.home, 'statement', *words, '--json'), code=2)
-            assert found in refused['error']
+        wrong = {'no such account': ['nobody'], 'not a day': [account, '--day', '1.2.2024'], 'before the books began': [account, '--day', '1999-01-01'], 'when a day ends': [account, '--day-end', 'mars']}
+        for found, refused in zip(wrong, at_once(*(partial(gekko, stage.home, 'statement', *words, '--json') for words in wrong.values()))): assert found in one_line(refused, code=2)['error']
         assert 'no desk serves' in one_line(gekko(stage.home, 'positions', '--json'), code=2)['error']
 
+
+
+def test_a_desk_tells_what_it_holds_once_and_again(home: Path, store: Path, tmp_path: Path) -> None:
+    """A notebook that has stopped at its twentieth decision, and two commands that look at its desk."""
+    pulse, go = tmp_path / 'pulse', tmp_path / 'go'
+    job = launch(home, 'run', ladder(tmp_path), '--mode', 'paper', *told({'stop_at': 20, 'pulse': pulse, 'go': go}), GEKKO_STORE=str(store))
+    wait_for(pulse.exists, 'the twentieth decision')
+    said = wait_for(lambda: next((r for r in one_line(gekko(home, 'positions', '--json')) if r['positions'][0]['realised_today'] is not None), None), 'the journal\'s word on the day')
+    (line,) = said['positions']
+    status = status_of(home)
+    assert D(said['equity']) == status.equity and {line['symbol']: D(line['qty'])} == status.positions and said['margin_used'] is None
+    assert D(said['day_pnl']) == D(line['realised_today']) + D(line['unrealised']) - D(said['fees'])      # it began today, with cash alone
+    watched = launch(home, 'positions', '--watch', '--json')
+    assert watched.stdout is not None
+    rows = [json.loads(watched.stdout.readline()) for _ in range(2)]
+    watched.send_signal(signal.SIGINT)
+    assert [r[0]['equity'] for r in rows] == [said['equity']] * 2 and watched.wait(10) == 0
+    watched.communicate()
+    assert line['symbol'] in gekko(home, 'positions', said['desk']).stdout
+    assert 'no such desk' in one_line(gekko(home, 'positions', 'nobody', '--json'), code=2)['error']
+    go.touch()
+    assert ended(job).returncode == 0
