@@ -82,9 +82,7 @@ class Pool:
     def _gone(self, pipe: Pipe) -> None:
         self._open.discard(pipe)
         idle = self._idle.get(pipe.place)
-        if idle is not None and pipe in idle:
-            idle.remove(pipe)
-            if len(idle) < self.warm: self._lack.set()
+        if idle is not None and pipe in idle: idle.remove(pipe)      # a venue that hangs up at once is asked again by the keeper's clock, not at once
         self._next()
 
     def _next(self) -> None:
