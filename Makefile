@@ -12,6 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 BENCH ?= jobs feed
 # Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores.
 WORKERS ?= 2
+ON_POSTGRES ?= tests/fault/test_desk.py tests/fault/test_ledger.py tests/flow/test_live.py tests/flow/test_live_faults.py
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help setup demo test lab dashboards check bench export docs clean
@@ -32,6 +33,8 @@ test: setup
 	@nbdev_test --n_workers 4
 	@echo "Tests"
 	@CHROMIUM="$$(scripts/chromium.sh)" pytest -n $(WORKERS) --dist loadfile
+	@echo "Tests: faults and live runs with the ledger on PostgreSQL"   # the ledger's own suites have run on both already
+	@GEKKO_TEST_LEDGER=postgres pytest -n $(WORKERS) --dist loadfile $(ON_POSTGRES)
 
 lab: setup
 	@jupyter lab $(ROOT) $(LAB) strategies/trend.ipynb

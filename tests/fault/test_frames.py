@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
-from desk_stage import alive, entries_of, ledger_of, make_store, settings_of, tidy, wait_for
+from desk_stage import ON_SERVER, alive, entries_of, ledger_of, make_store, settings_of, tidy, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from gekko.desk.protocol import AskStatus, Beat, CloseRun, Decide, OpenRun, Refu
 from gekko.desk.serve import DeskProcess, start_desk
 from gekko.desk.spec import make_spec, to_json
 from gekko.domain.errors import BadInput, GekkoError, Halt, Reject
+from gekko.ledger.database import exists
 from gekko.ledger.journal import accounts, verify
 from gekko.ledger.lease import holdings
 
@@ -58,7 +59,9 @@ def store_here(folder: Path) -> Path: return make_store(folder / 'store')
 
 def serving(folder: Path, store: Path, name: str) -> Iterator[Server]:
     with tidy(folder / name) as home:
-        process = start_desk(settings_of(home), name, log=home / 'desk.log', leave_when_done=False)
+        with pytest.MonkeyPatch.context() as env:
+            if ON_SERVER: env.setenv('GEKKO_LEDGER', ledger_of(home))
+            process = start_desk(settings_of(home), name, log=home / 'desk.log', leave_when_done=False)
         server = Server(process, home, store)
         yield server
         server.line.close()
@@ -186,14 +189,14 @@ def test_runs_that_cannot_be_opened(idle: Server, run_id: str, spec: dict[str, A
     assert isinstance(e.value, (BadInput, Reject)) and not isinstance(e.value, Halt), e.value
     said, _ = idle.state()
     assert (said.state, said.halted, said.run_id) == ('idle', '', '')
-    assert not (idle.home / 'ledger.db').exists() or accounts(ledger_of(idle.home)) == []
+    assert not exists(ledger_of(idle.home)) or accounts(ledger_of(idle.home)) == []
 
 
 @pytest.mark.parametrize('run_id', ['', 'r' * 200, 'r\n2', '\x00'])
 def test_a_run_without_a_usable_name(idle: Server, run_id: str) -> None:
     with pytest.raises(BadInput): idle.ask(OpenRun(run_id, 'frames', '0', SPEC, str(idle.store)))
     assert idle.state()[0].state == 'idle'
-    if (idle.home / 'ledger.db').exists(): assert [h.account for h in holdings(ledger_of(idle.home)) if h.holder] == [] == accounts(ledger_of(idle.home))
+    if exists(ledger_of(idle.home)): assert [h.account for h in holdings(ledger_of(idle.home)) if h.holder] == [] == accounts(ledger_of(idle.home))
 
 
 def test_a_lineage_that_cannot_be_written(idle: Server) -> None:

@@ -1,14 +1,15 @@
 """The ledger is locked by another writer, full, or gone while a desk trades: nothing is sent, trading halts, and goes on when it is told to."""
-import os
-import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from decimal import Decimal as D
 from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_stage import entries_of, gekko, held, one_line, only_run, settings_of, sound_book, status_of
+import sqlalchemy as sa
+from desk_stage import ON_SERVER, entries_of, gekko, held, ledger_of, one_line, only_run, settings_of, sound_book, status_of
+from server_stage import place_of, shared
 
 from gekko.desk.protocol import AskResume, CloseRun, Decide, OpenRun, OutcomeReply, Refused, RowReply
 from gekko.desk.serve import DeskProcess
@@ -17,21 +18,32 @@ from gekko.desk.session import open_run
 from gekko.desk.spec import make_spec, to_json
 from gekko.domain.errors import Halt
 from gekko.domain.time import SystemClock
+from gekko.ledger.database import engine, heads
 from gekko.ledger.events import Halted, PolicyTaken, Resumed
 
 
-def lock(file: Path) -> Callable[[], None]:
+def lock(home: Path) -> Callable[[], None]:
     """Take the write lock as another process would; the function gives it back."""
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
+    if ON_SERVER:                           # not by way of an engine: what idles in a transaction of ours is ended after ten seconds
+        c, place = shared().connect(), place_of(ledger_of(home))
+        c.execute('begin')
+        c.execute(f'lock table {", ".join(f"{place}.{t}" for t in ("schema", "entries", "heads", "leases", "runs"))} in exclusive mode')
+        return lambda: (c.execute('rollback'), c.close())[1]
+    other = engine(ledger_of(home), write=True).connect()
+    other.execute(sa.select(heads))
     def release() -> None:
         other.rollback()
         other.close()
     return release
 
 
-def take_away(file: Path) -> Callable[[], None]:
-    """Move the ledger's files aside; the function puts them back."""
+def take_away(home: Path) -> Callable[[], None]:
+    """Move the ledger's files, or its place on the server, aside; the function puts them back."""
+    if ON_SERVER:
+        place = place_of(ledger_of(home))
+        shared().sql(f'alter schema {place} rename to away_{place}')
+        return lambda: (shared().sql(f'alter schema away_{place} rename to {place}'), None)[1]
+    file = home / 'ledger.db'
     parts = [p for p in (file, file.with_name(file.name + '-wal'), file.with_name(file.name + '-shm')) if p.exists()]
     for p in parts: p.rename(p.with_name('away.' + p.name))
     def release() -> None:
@@ -47,7 +59,7 @@ def test_a_run_on_a_ledger_that_cannot_be_written(strike: Callable[[Path], Calla
         next(seen)
         run.target(units={'WALK': D(size)})
     next(seen)
-    release = strike(home / 'ledger.db')
+    release = strike(home)
     for size in (20, 25):                   # the first meets the fault, the second the halt
         run.target(units={'WALK': D(size)})
         next(seen)
@@ -79,9 +91,18 @@ def asked(store: Path, policy: str = 'flatten', heartbeat_s: float = 60) -> Open
 def limit_pages(desk: Desk, more: int) -> None:
     """Let the desk's database grow by so many pages and no further, as a full disk would."""
     assert desk.run is not None
+    if ON_SERVER: return full_server(desk.settings.ledger, more)
     c: Any = desk.run.trader.journal._table.connection().connection.dbapi_connection
     (pages,) = c.execute('PRAGMA page_count').fetchone()
     c.execute(f'PRAGMA max_page_count={pages + more}')
+
+
+def full_server(url: str, more: int) -> None:
+    """The server takes a few entries more and then says that its disk is full."""
+    place = place_of(url)
+    (has,) = shared().sql(f'select count(*) from {place}.entries')[0]
+    shared().sql(f"create or replace function {place}.full() returns trigger as $$ begin if (select count(*) from {place}.entries) > {has + 10 * more} then raise sqlstate '53100'; end if; return new; end $$ language plpgsql",
+                 f'create or replace trigger full_disk before insert on {place}.entries for each row execute function {place}.full()')
 
 
 def test_a_full_ledger(home: Path, store: Path) -> None:
@@ -112,7 +133,7 @@ def test_a_policy_waits_for_the_ledger(home: Path, store: Path) -> None:
     desk = Desk('waiting', settings_of(home), SystemClock())
     handle(desk, asked(store, heartbeat_s=0.1))
     for row in (-1, 0, 1): handle(desk, Decide('r1', row, units={} if row < 0 else {'WALK': D(10)}))
-    release = lock(home / 'ledger.db')
+    release = lock(home)
     time.sleep(0.25)
     for _ in range(2):
         desk.later = 0
@@ -131,7 +152,7 @@ def test_a_desk_that_is_stopped_waits_for_the_ledger_within_its_grace(home: Path
     desk = Desk('leaving', settings_of(home, GEKKO_GRACE_S='1'), SystemClock())
     handle(desk, asked(store))
     for row in (-1, 0, 1): handle(desk, Decide('r1', row, units={} if row < 0 else {'WALK': D(10)}))
-    release, at = lock(home / 'ledger.db'), time.monotonic()
+    release, at = lock(home), time.monotonic()
     with pytest.raises(Halt, match='locked'): stop(desk, 'SIGTERM')
     assert time.monotonic() - at < 4
     release()
@@ -141,7 +162,7 @@ def test_a_desk_that_is_stopped_waits_for_the_ledger_within_its_grace(home: Path
 
 def test_no_run_is_opened_on_a_ledger_that_cannot_be_written(desk: DeskProcess, home: Path) -> None:
     open_run('WALK', mode='paper', window=5).finish()
-    before, release = entries_of(home), lock(home / 'ledger.db')
+    before, release = entries_of(home), lock(home)
     with pytest.raises(Halt, match='the ledger is locked'): open_run('WALK', mode='paper', window=5)
     release()
     assert entries_of(home) == before and status_of(home).halted == ''
@@ -151,10 +172,10 @@ def test_no_run_is_opened_on_a_ledger_that_cannot_be_written(desk: DeskProcess, 
 def test_a_job_needs_its_record_first(home: Path, store: Path, tmp_path: Path) -> None:
     """A runner that cannot write the record starts nothing."""
     from desk_stage import ladder
-    (home / 'ledger.db').write_bytes(b'this is not a database' * 100)
-    refused = gekko(home, 'run', ladder(tmp_path), '--mode', 'paper', '--json', GEKKO_STORE=str(store))
-    assert refused.returncode == 3 and 'corrupt' in refused.stdout and 'Traceback' not in refused.stderr
+    if ledger_of(home).startswith('sqlite'): (home / 'ledger.db').write_bytes(b'this is not a database' * 100)
+    with shared().away() if ON_SERVER else nullcontext(): refused = gekko(home, 'run', ladder(tmp_path), '--mode', 'paper', '--json', GEKKO_STORE=str(store))
+    assert refused.returncode == 3 and ('gone' if ON_SERVER else 'corrupt') in refused.stdout and 'Traceback' not in refused.stderr
     assert not list((home / 'runs').glob('*/executed.ipynb')) and not (home / 'desks').exists()
-    os.remove(home / 'ledger.db')
+    (home / 'ledger.db').unlink(missing_ok=True)
     one_line(gekko(home, 'run', ladder(tmp_path), '--json', GEKKO_STORE=str(store)))
     assert only_run(home).state == 'done'

@@ -1,6 +1,7 @@
 """The stage of the whole system: a home of its own, notebooks, commands, desks and journals, each a few lines over the real thing."""
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -11,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import pytest
+from server_stage import shared
 
 from gekko.data.store import Store
 from gekko.desk.client import Line
@@ -35,6 +38,7 @@ REPO = Path(__file__).resolve().parents[2]
 STRATEGIES = REPO / 'strategies'
 HEARTBEAT_S = 0.4      # twice that without a beat ends a run: enough for a machine that is busy with other tests
 T = TypeVar('T')
+ON_SERVER = os.environ.get('GEKKO_TEST_LEDGER') == 'postgres'      # then every home's ledger is on a PostgreSQL of the tests' own
 
 
 # Homes and commands
@@ -42,7 +46,8 @@ T = TypeVar('T')
 def environ(home: Path, **more: str) -> dict[str, str]:
     """This process's environment, but none of a user's own settings, for one home and a quick pulse."""
     ours = {f.alias or name.upper() for name, f in Settings.model_fields.items()}
-    return {**{k: v for k, v in os.environ.items() if k not in ours and k != 'GEKKO_RUN'}, 'GEKKO_HOME': str(home), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S), **more}
+    ledger = {'GEKKO_LEDGER': ledger_of(home)} if ON_SERVER else {}
+    return {**{k: v for k, v in os.environ.items() if k not in ours and k != 'GEKKO_RUN'}, 'GEKKO_HOME': str(home), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S), **ledger, **more}
 
 
 def settings_of(home: Path, **more: str) -> Settings: return load_settings(environ(home, **more), dotenv=None)
@@ -195,7 +200,9 @@ def status_of(home: Path, name: str = '') -> StatusReply:
     return said
 
 
-def ledger_of(home: Path) -> str: return f'sqlite:///{home}/ledger.db'
+@lru_cache
+def _place(home: Path) -> str: return shared().url(f'h{hashlib.sha256(str(home).encode()).hexdigest()[:12]}')
+def ledger_of(home: Path) -> str: return _place(home) if ON_SERVER else f'sqlite:///{home}/ledger.db'
 def runs_of(home: Path) -> list[RunRecord]: return Runs(ledger_of(home)).list()
 
 

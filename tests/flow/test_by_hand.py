@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from desk_stage import LADDER, STRATEGIES, alive, desk_of, environ, held, launch, sound_book, status_of, wait_for
+from desk_stage import LADDER, STRATEGIES, alive, desk_of, environ, held, launch, ledger_of, sound_book, status_of, wait_for
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 
@@ -48,14 +48,14 @@ def test_a_desk_is_started_used_again_and_leaves(home: Path, kernel: Kernel) -> 
     shown = first(kernel, '2018-01-01')
     desk = desk_of(home, 'hand-')
     assert status_of(home).state == 'ended'
-    (account,) = accounts(f'sqlite:///{home}/ledger.db')
+    (account,) = accounts(ledger_of(home))
     book = sound_book(home, account)
     assert book.fills and f'{book.equity:,.2f} USD' in re.sub(r'<[^>]+>', '', shown)
     assert not [f.client_id for f in book.fills if f.client_id in shown] and 'ipc://' not in shown
 
     first(kernel, '2018-06-01')
     assert desk_of(home)['pid'] == desk['pid'], 'the desk that was free is used again'
-    assert len(accounts(f'sqlite:///{home}/ledger.db')) == 2
+    assert len(accounts(ledger_of(home))) == 2
 
     wait_for(lambda: not alive(desk['pid']), 'the desk to leave once nobody needs it')
     assert kernel[0].is_alive() and not list((home / 'desks').iterdir())

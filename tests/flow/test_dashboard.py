@@ -15,10 +15,11 @@ from typing import Any
 
 import psutil
 import pytest
-from desk_stage import REPO, STRATEGIES, ended, gekko, launch, one_line, settings_of
+from desk_stage import REPO, STRATEGIES, ended, gekko, launch, ledger_of, one_line, settings_of
 from playwright.sync_api import Page, expect, sync_playwright
 
 from gekko.cli.doctor import find_chromium
+from gekko.ledger.database import exists
 from gekko.ledger.journal import read_entries
 from gekko.ledger.replay import replay
 
@@ -87,7 +88,7 @@ def test_the_page_follows_a_paper_run_to_its_last_cent(home: Path, tmp_path: Pat
         page = browser.new_page(viewport={'width': 1400, 'height': 1250})
         tab = Tab(page, url)
         assert tab.text('h1') == 'No account yet' and 'gekko run' in tab.text('.gk')      # a home that does not exist yet
-        assert not home.exists() or not list(home.glob('ledger.db'))
+        assert not home.exists() or not exists(ledger_of(home))
 
         job = launch(home, 'run', STRATEGIES / 'trend.ipynb', '-p', 'start', '2013-01-01', '--mode', 'paper', '--json', cwd=REPO)
         seen, states = list[str](), set[str]()

@@ -3,7 +3,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from desk_stage import LADDER, at_once, desk_of, ended, gekko, launch, notebook, ok, one_line, sound_book, told, wait_for
+from desk_stage import LADDER, at_once, desk_of, ended, gekko, launch, ledger_of, notebook, ok, one_line, sound_book, told, wait_for
 
 PASSWORD = 'correct-horse-battery'
 NOSY = ("import os, sys, onnxruntime\nprint(dict(os.environ), sys.argv)", "from gekko.desk.config import load_settings\nprint(repr(load_settings()), load_settings().model_dump())",
@@ -11,7 +11,7 @@ NOSY = ("import os, sys, onnxruntime\nprint(dict(os.environ), sys.argv)", "from 
 
 
 def test_a_password_is_found_nowhere(home: Path, store: Path, tmp_path: Path) -> None:
-    address, user = f'sqlite:///{home}/ledger.db?password={PASSWORD}', tmp_path / 'user'
+    address, user = f'{(ours := ledger_of(home))}{"&" if "?" in ours else "?"}password={PASSWORD}', tmp_path / 'user'
     user.mkdir()
     env = {'GEKKO_LEDGER': address, 'GEKKO_STORE': str(store), 'HOME': str(user)}
     job = launch(home, 'run', notebook(tmp_path / 'nosy.ipynb', *LADDER, *NOSY), '--mode', 'paper', *told({'stop_at': 100, 'pulse': tmp_path / 'pulse', 'go': tmp_path / 'go'}), **env)
