@@ -139,7 +139,7 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
     try:
         trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode='live', account=journal.account, instruments=instruments, venue=venue, journal=journal, clock=clock, may_send=may_send,
                          kill=lambda: kill() or guard.verdict(), wake=wake)
-        guard = Guard(trader.view, trader.gate.limits, usual_pace(history), clock, breakers=lambda: venue.health().get('breakers', {}))
+        guard = Guard(trader.view, trader.gate.limits, usual_pace(history), clock, breakers=getattr(venue, 'breakers', dict))
         wait_for_marks(trader, feed, set(instruments), venue)
         again = book is not None and run_id in unfinished(book)
         after = open_account(trader, number, book, ARRIVES_S.get(spec.venue, 60.0))

@@ -197,6 +197,10 @@ class BinanceUS:
         async def dial(path: str) -> Any: return await http.websocket(path, heartbeat_s=HEARTBEAT_S)
         return BinanceUSDialect(Talk(http, self._signer, self._clock, self._on_metric), dial, lambda: self._talk.markets, http.close)
 
+    def breakers(self) -> dict[str, str]:
+        "Each breaker's state; a look so cheap that it is taken before every order."
+        return self._http.breakers()
+
     def health(self) -> dict[str, Any]:
         "Address, breakers, throttle, the venue's clock against ours, the own stream, and what went wrong last. No network is used."
         own = self._own

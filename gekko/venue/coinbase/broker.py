@@ -219,6 +219,10 @@ class Coinbase:
         return self._run(lambda: all_bars(self._link, self._listed(symbol), bar, start, end), 12 * self._timeout_s)
 
     def dialect(self) -> CoinbaseDialect: return CoinbaseDialect(Reach(self._link.dial, self._link.body, self._link.signer.token, self._link.listed, self._clock.now))
+    def breakers(self) -> dict[str, str]:
+        "Each breaker's state; a look so cheap that it is taken before every order."
+        return self._link.breakers()
+
     def health(self) -> dict[str, Any]:
         "Plain values: where we are connected, what is refused or open, how old the own line's last word is, and why a person should look."
         line, link, orders = self._line, self._link, self._orders

@@ -61,6 +61,7 @@ class Link:
     def now(self) -> Nanos: return self._clock.now() + self.offset
     def listed(self) -> Mapping[str, Product]: return self.products
     def stamps(self) -> list[Stamp]: return self._http.stamps() if self._http is not None else []
+    def breakers(self) -> dict[str, str]: return self._http.breakers() if self._http is not None else {}
     def health(self) -> dict[str, Any]: return self._http.health() if self._http is not None else {}
 
     @property

@@ -194,6 +194,10 @@ class Oanda:
     def dialect(self) -> OandaDialect:
         link = self._link
         return OandaDialect(lambda names: link.lines(link.asks.prices(names), OandaDialect.quiet_s), lambda names: prices(link, names), link.listed, self._clock.now)
+    def breakers(self) -> dict[str, str]:
+        "Each breaker's state; a look so cheap that it is taken before every order."
+        return self._link.breakers()
+
     def health(self) -> dict[str, Any]:
         "Plain values: where we are connected, what is refused or open, how old the own line's last word is, and why a person should look."
         line, link, orders = self._line, self._link, self._orders

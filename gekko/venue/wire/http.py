@@ -278,9 +278,13 @@ class Http:
         waiting = self._way.stamps
         return [waiting.popleft() for _ in range(len(waiting))]
 
+    def breakers(self) -> dict[str, str]:
+        "Each breaker's state; a look so cheap that it is taken before every order."
+        return {k: b.state for k, b in tuple(self._breakers.items())}
+
     def health(self) -> dict[str, Any]:
         "Address in use, breakers and throttle: plain values for a report, readable from any thread."
-        return {'hosts': self.hosts.state(), 'breakers': {k: b.state for k, b in tuple(self._breakers.items())}, 'throttle': self.throttle.state()}
+        return {'hosts': self.hosts.state(), 'breakers': self.breakers(), 'throttle': self.throttle.state()}
 
     async def close(self) -> None:
         "Hang up. Twice is harmless."
