@@ -77,6 +77,7 @@ class _Under:
     record: DayClosed | None = None
     failed: bool = False
 
+# %% ../../nbs/09_desk/21_closing.ipynb #8962be92
 class Closer:
     "Closes an account's days beside its trading thread, on which alone `look` is called. `problem`: why the last try came to nothing."
     def __init__(self, t: Trader, *, ends: DayEnd = UTC_DAY) -> None:
