@@ -128,6 +128,16 @@ class Line(RuleBasedStateMachine):
     def pick(self, items: list[Any], at: int) -> Any: return items[at % len(items)] if items else None
     def ends(self) -> list[Any]: return [d for d in self.venue.deals.values() if d.open]
 
+    @rule(symbol=symbols, sizes=st.lists(st.integers(-40, 40).filter(bool), min_size=1, max_size=3), price=st.integers(0, 400))
+    def quiet(self, symbol: str, sizes: list[int], price: int) -> None:
+        "Some orders that go well: positions come, go and turn round, with fees in the coin where there is one."
+        for lots in sizes:
+            self.submit(symbol, lots > 0, abs(lots), None, 'arrives', 1)
+            d = list(self.venue.deals.values())[-1]
+            self.venue.trade(d, d.size, START[symbol] + (price + lots - 200) * TICK[symbol], F(1, 10**6) if symbol == 'BTC' else F(1, 100), 'BTC' if symbol == 'BTC' else QUOTE[symbol], self.tick())
+            self.ours.hear(self.venue.said.pop())
+            self.ours.hear(self.venue.said.pop())
+
     # our requests
 
     @rule(symbol=symbols, buys=st.booleans(), lots=st.integers(1, 40), limit=st.none() | st.integers(1, 400), how=st.sampled_from(['arrives', 'arrives', 'flies', 'lost', 'unsent']), refuse=st.integers(0, 7))
@@ -264,6 +274,7 @@ class Line(RuleBasedStateMachine):
         assert {c: F(x) for c, x in account.cash.items()} == v.money
         assert {s: F(p.qty) for s, p in account.positions.items() if p.qty} == {s: x for s, x in v.held.items() if x}
         assert {c: F(x) for c, x in account.paid.items() if x} == {c: x for c, x in v.cost.items() if x}
+        for p in account.positions.values(): assert (p.cost > 0) - (p.cost < 0) == (p.qty > 0) - (p.qty < 0), 'what is held has a cost, and what is not has none'
         rates = {'USD': F(1), **{c: F(x) for c, x in RATES.items()}}
         worth = sum(x * rates[c] for c, x in v.money.items()) + sum(x * self.marks[s] * TIMES[s] * rates[QUOTE[s]] for s, x in v.held.items())
         assert F(ours.view.equity) == worth
