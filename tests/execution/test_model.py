@@ -131,7 +131,7 @@ class Line(RuleBasedStateMachine):
     @rule(symbol=symbols, sizes=st.lists(st.integers(-40, 40).filter(bool), min_size=1, max_size=3), price=st.integers(0, 400))
     def quiet(self, symbol: str, sizes: list[int], price: int) -> None:
         "Some orders that go well: positions come, go and turn round, with fees in the coin where there is one."
-        for lots in sizes:
+        for lots in filter(None, [*sizes, -sum(sizes)]):      # to where it was
             self.submit(symbol, lots > 0, abs(lots), None, 'arrives', 1)
             d = list(self.venue.deals.values())[-1]
             self.venue.trade(d, d.size, START[symbol] + (price + lots - 200) * TICK[symbol], F(1, 10**6) if symbol == 'BTC' else F(1, 100), 'BTC' if symbol == 'BTC' else QUOTE[symbol], self.tick())
