@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from desk_stage import at_once, ended, environ, gekko, ladder, launch, one_line, status_of, told, wait_for
 
-from gekko.desk.closing import Closer, venue_day
+from gekko.desk.closing import venue_day
 from gekko.desk.config import load_settings
 from gekko.desk.funding import hear_fundings
 from gekko.desk.live import LiveRun
@@ -188,11 +188,13 @@ def test_a_day_is_closed_beside_the_trading_and_the_next_opens_from_it(tmp_path:
         stage.hold('0.5')
         today = UTC_DAY.day_of(t.clock.now())
         real, t.clock = t.clock, Ahead(t.clock)      # type: ignore[assignment]
-        closer = Closer(t)
-        assert closer.look() is None
+        stage.run.pump()
         t.clock.ahead = DAY                          # type: ignore[attr-defined]
         closed: list[DayClosed] = []
-        stage.until(lambda: bool(closed.extend(x for x in [closer.look()] if x) or closed))
+        def look() -> bool:
+            closed[:] = [e.record for e in read_entries(stage.url, t.view.account.name, kinds=('day_closed',))]
+            return bool(closed)
+        stage.until(look)
         t.clock = real
         t.journal.commit()
         (record,) = closed
