@@ -225,7 +225,8 @@ def _watched(card: Mapping[str, str], plan: Plan, beat: Schedule, p: subprocess.
     held, first = list[int](), beat.due(plan.before)
     while time.time_ns() < beat.due(plan.count - 1) and p.poll() is None:
         time.sleep(min(1.0, plan.seconds / 4))
-        if time.time_ns() > first: held.append(int(control(card, path='stats')['open_orders']))
+        now, n = time.time_ns(), int(control(card, path='stats')['open_orders'])
+        if first < now and time.time_ns() < beat.due(plan.count - 1): held.append(n)      # at the last quote the run ends and cancels them
     return {'fewest': min(held, default=0), 'most': max(held, default=0)}
 
 def _lines(settings: Settings, account: str) -> tuple[dict[str, str], dict[str, Any]]:
