@@ -121,13 +121,14 @@ def here() -> str:
     except OSError: return f'{platform.node()[:40]}'
 
 def _dead(holder: str) -> bool:
-    "Whether a lease's holder, `name:pid@here`, is no process any more. One of another machine is not known to be dead."
+    "Whether a lease's holder, `name:pid@here`, is no process any more, or one that only waits to be collected. One of another machine is not known to be dead."
     pid, _, where = holder.rpartition(':')[2].partition('@')
     if where != here(): return False
     try: os.kill(int(pid), 0)
     except ProcessLookupError: return True
     except (ValueError, OverflowError, PermissionError): return False
-    return False
+    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] in 'ZX'
+    except (OSError, IndexError): return False
 
 def claim(desk: Desk, account: str) -> Lease:
     "The account's lease. A holder that is known to have died is not waited for, because it sends no more; any other is refused until its lease has run out."

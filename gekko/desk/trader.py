@@ -59,6 +59,7 @@ class Trader:
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
         self.seq = self.quoted = 0      # orders named so far; when the newest quote was heard
+        self.strayed = ''    # an order that the venue spoke of and nobody here made
         self.since = ''      # the fill from which on the venue is asked
         self.asked = -1      # the last numbered question whose orders an earlier desk took
         self.tap: Callable[[object], None] | None = None
@@ -87,11 +88,14 @@ def hear(t: Trader, told: Sequence[OrderEvent] | None = None) -> int:
 
 def _heard(t: Trader, event: OrderEvent) -> int:
     "Take in one event; 1 for a new fill."
-    before = t.tracker.get(event.client_id) if event.client_id in t.tracker else None
+    if event.client_id not in t.tracker:      # somebody else's: the next comparison takes it in with its evidence (desk.watch)
+        t.strayed = t.strayed or event.client_id
+        return 0
+    before = t.tracker.get(event.client_id)
     after, new = t.tracker.on(event), 0
     t.record(event)
     if after is None or after is before: return 0
-    if isinstance(event, Filled) and after.filled != (before.filled if before else ZERO):
+    if isinstance(event, Filled) and after.filled != before.filled:
         t.view.fill(event.fill)
         t.fills.append(event.fill)
         new = 1

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from decimal import Decimal
 from .account import judge, ours
 from .funding import fundings, hear_fundings
 from .strangers import ask
 from .trader import Trader, halt, resume
 from ..domain.account import Funding
 from ..domain.errors import GekkoError
+from ..domain.money import EXACT
 from ..domain.order import OrderState
 from ..domain.time import SECOND, Nanos, iso
 from ..execution.reconcile import Difference, Statement
@@ -41,6 +43,11 @@ def table(wrong: list[Difference]) -> str:
     return '\n'.join('  '.join(c.ljust(w) for c, w in zip(r, wide)).rstrip() for r in rows)
 
 # %% ../../nbs/09_desk/18_watch.ipynb #362edf41
+def _by_how_much(wrong: list[Difference]) -> list[tuple[str, ...]]:
+    "The differences without what moves while we trade on: of an amount, only how far the two are apart."
+    return [(d.what, d.key, str(EXACT.subtract(Decimal(d.theirs), Decimal(d.ours)))) if d.what in ('cash', 'position') else (d.what, d.key, d.ours, d.theirs) for d in wrong]
+
+# %% ../../nbs/09_desk/18_watch.ipynb #e97eb9e2
 class Watch:
     """Compares a live run's books with the venue's every `every_s`, sooner while something is unsure. `look` is called at every turn of the trading thread and costs nothing in between.
     `after`: the fill from which on the venue is asked; `arrives_s`: how long what was sent may take to arrive; `wake`: rung when the answers are there."""
@@ -64,11 +71,12 @@ class Watch:
     def look(self) -> None:
         now = self.t.clock.monotonic()
         if self._asked is not None and self._asked.done(): self._hear(self._asked, now)
-        elif self._asked is None and now >= self._next: self._ask()
+        elif self._asked is None and (now >= self._next or self.t.strayed): self._ask()
 
     def close(self) -> None: self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self) -> None:
+        self.t.strayed = ''
         t, unsure = self.t, {d.key for d in self.wrong if d.what == 'order'}
         names = [o.client_id for o in t.tracker.open() if o.state is OrderState.UNKNOWN or o.client_id in unsure]
         after, since = self._cursor(), t.funding
@@ -91,13 +99,19 @@ class Watch:
         self.failures = 0
         if told.since == self.t.funding: hear_fundings(self.t, told.fundings)      # otherwise somebody was quicker
         wrong = judge(self.t, ours(self.t, told.said), self.arrives_s, grace_s=10.0)
-        self._same = self._same + 1 if wrong and wrong == self.wrong else int(bool(wrong))
+        if wrong and self._moved_on(told.said): self._next = now + SECOND // 2; return      # both are right, at different moments
+        self._same = self._same + 1 if wrong and _by_how_much(wrong) == _by_how_much(self.wrong) else int(bool(wrong))
         self.wrong = wrong
         if not wrong: self._agree()
         elif self._same >= 3: self._stop()
         unsure = bool(wrong or self.t.tracker.unknown())
         self._pause = min(2 * self._pause, self.every) if unsure and self._same != 1 else SECOND
         self._next = now + (min(self._pause, self.every) if unsure else self.every)
+
+    def _moved_on(self, said: Statement) -> bool:
+        "Whether fills were heard that the statement does not have yet."
+        known = {f.fill_id for f in said.fills}
+        return any(f.fill_id not in known for f in self.t.fills[self._seen:])
 
     def _failed(self, e: GekkoError, now: Nanos) -> None:
         "The venue could not be asked, or went on trading: in a while, then. That is its breakers' and the stream's to judge, not ours."

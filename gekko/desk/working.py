@@ -11,7 +11,7 @@ from typing import Any
 from .trader import Trader, cancel, decide, send
 from ..domain.errors import BadInput
 from ..domain.market import Quote, Trade
-from ..domain.money import EXACT, ZERO
+from ..domain.money import EXACT, ZERO, total
 from ..domain.order import Intent, Order, OrderState, Side
 from ..domain.parent import Parent
 from ..domain.target import Targets
@@ -51,7 +51,7 @@ def _children(t: Trader, w: Work) -> list[Order]:
 def standing(t: Trader, w: Work) -> tuple[Decimal, Decimal]:
     "What of it has traded, and what may still trade."
     orders = [t.tracker.get(n) for n in w.names]
-    return sum((o.filled for o in orders), ZERO), sum((o.open_qty for o in orders), ZERO)
+    return total(o.filled for o in orders), total(o.open_qty for o in orders)
 
 # %% ../../nbs/09_desk/20_working.ipynb #91c479eb
 class Works:
