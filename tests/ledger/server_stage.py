@@ -46,6 +46,7 @@ class Server:
         self.folder, self.settings, self.who = Path(tempfile.mkdtemp(prefix='gk')), {**SETTINGS, **settings}, somebody()
         self.data, self.log, self._made, self._lock = self.folder / 'd', self.folder / 'log', 0, threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
+        self.guard: subprocess.Popen[bytes] | None = None
         if self.who: os.chown(self.folder, self.who['user'], self.who['group'])
         self._run('initdb', '-D', self.data, '-U', 'gekko', '-A', 'trust', '-E', 'UTF8', '--no-locale', '--data-checksums', '--wal-segsize=1', '--no-sync', '--no-instructions')
         (self.data / 'pg_hba.conf').write_text('local all desk scram-sha-256\nlocal all all trust\n')
@@ -64,10 +65,24 @@ class Server:
         with self.log.open('ab') as log:
             self.process = subprocess.Popen([str(programs() / 'postgres'), '-D', str(self.data), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=self._env(), start_new_session=True,
                                             preexec_fn=limit if largest else None, **self.who)
+        self._guard()
         deadline = time.monotonic() + 60
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline: raise RuntimeError(self.log.read_text()[-2000:])
             time.sleep(0.01)
+
+    def _guard(self) -> None:
+        """Whatever becomes of this process, killed with -9 too: when its end of the pipe closes, the server is stopped and its folder removed."""
+        assert self.process is not None
+        if self.guard: self._release()
+        words = f'read _ && exit; kill -INT {self.process.pid} && while kill -0 {self.process.pid}; do sleep 0.1; done; rm -rf {self.folder}'
+        self.guard = subprocess.Popen(['sh', '-c', words], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **self.who)
+
+    def _release(self) -> None:
+        assert self.guard is not None and self.guard.stdin is not None
+        with suppress(BrokenPipeError): self.guard.stdin.write(b'done\n'); self.guard.stdin.close()
+        self.guard.wait(10)
+        self.guard = None
 
     def _answers(self) -> bool:
         import psycopg
@@ -79,6 +94,7 @@ class Server:
         """SIGKILL to the whole server at once, its sessions too: they are processes of their own, and would finish what they are at."""
         import psutil
         assert self.process is not None
+        if self.guard: self._release()
         everyone = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         for p in everyone:
             with suppress(psutil.NoSuchProcess): p.kill()
@@ -94,6 +110,7 @@ class Server:
 
     def remove(self) -> None:
         self.stop()
+        if self.guard: self._release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
