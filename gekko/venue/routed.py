@@ -231,6 +231,10 @@ class Routed:
         for m in self.members.values(): m.spent = {}
         self._asked = self._asker.submit(self._lying)
         self._asked.add_done_callback(lambda _: self._wake())
+    @property
+    def asking(self) -> bool:
+        "Whether such a question has not been taken in yet."
+        return self._asked is not None
 
     def fills_since(self, cursor: str) -> list[Fill]:
         """Fills of all members after `cursor`: places as `here` gives them, or one fill's name. A member of which the cursor says nothing is read from its beginning and what is older than

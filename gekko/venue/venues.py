@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gekko.venue.wire.secret import Access
 
 # %% auto #0
-__all__ = ['VENUES', 'LIQUID', 'ARRIVES_S', 'Venue', 'known', 'default_symbols', 'open_venue']
+__all__ = ['VENUES', 'LIQUID', 'ARRIVES_S', 'Venue', 'known', 'members_of', 'default_symbols', 'open_venue']
 
 # %% ../../nbs/08_venue/03_venues.ipynb #13615151
 class Venue(Broker, Protocol):
@@ -61,9 +61,16 @@ def known(venue: str) -> str:
     if venue not in VENUES: raise BadInput('venue', expected=' '.join(VENUES), found=venue or 'none')
     return venue
 
+def members_of(venue: str) -> tuple[str, ...]:
+    "The venues of a run that trades over several: `binanceus,coinbase`, each known and named once. One name is a run at one venue."
+    names = tuple(known(v.strip()) for v in venue.split(','))
+    if len(set(names)) < len(names): raise BadInput('venues to trade over', expected='each once', found=venue)
+    return names
+
 def default_symbols(venue: str = '') -> list[str]:
-    "What a strategy trades when nobody says: the reference series without a venue, liquid pairs in US dollars at one."
-    return list(LIQUID[known(venue) if venue else ''])
+    "What a strategy trades when nobody says: the reference series without a venue, liquid pairs in US dollars at one, or those that all of several have."
+    every = [LIQUID[v] for v in (members_of(venue) if venue else ('',))]
+    return [s for s in every[0] if all(s in other for other in every)]
 
 # %% ../../nbs/08_venue/03_venues.ipynb #686e9b1c
 def open_venue(access: Access, clock: Clock, *, symbols: Sequence[str] = (), may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None, **more: Any) -> Venue:
