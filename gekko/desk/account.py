@@ -9,15 +9,16 @@ from dataclasses import replace
 from decimal import Decimal
 from .funding import hear_fundings, last_funding
 from .strangers import ask, strangers, take_in
-from .trader import Trader, cancel, hear
+from .trader import LEASE, LEDGER, Trader, cancel, hear
 from ..domain.account import adopt
 from ..domain.errors import Halt
 from ..domain.money import ZERO
+from ..domain.target import Targets
 from ..domain.order import Filled, Lost, OrderEvent, OrderState
 from ..execution.broker import Broker
 from ..domain.time import SECOND, Nanos
 from ..execution.reconcile import Difference, Statement, differences, evidence, silent, unarrived
-from ..ledger.events import AccountOpened, Adopted, Deposited, Differed, Note, Resumed, RunClosed
+from ..ledger.events import AccountOpened, Adopted, Deposited, Differed, Halted, Note, PolicyTaken, Resumed, RunClosed
 from ..ledger.replay import Book, RunState
 from ..risk.drawdown import flow
 
@@ -149,10 +150,26 @@ def _bury(t: Trader, run: RunState) -> None:
     n = cancel(t, [o.client_id for o in t.tracker.open() if o.intent.run == run.opened.lineage])
     t.record(RunClosed(run.opened.run, f'its desk died; {t.run_id} took over, {n} orders cancelled'))
 
+def _passed(t: Trader) -> bool:
+    "Whether the last halt was the desk's own, over its ledger, its lease or a comparison: all three are as they should be when an account has been opened."
+    last = None
+    for e in t.journal.entries(kinds=('halt',)): last = e.record
+    return isinstance(last, Halted) and last.who in (LEDGER, LEASE, 'watch')
+
+def _policy_wanted(t: Trader) -> dict[str, Decimal] | None:
+    "The positions that a policy which had begun was to leave: half of what was held then, and not half of what is left."
+    begun, found = False, None
+    for e in t.journal.entries(kinds=('policy', 'targets'), run=t.lineage):
+        if isinstance(r := e.record, PolicyTaken): begun = True
+        elif begun and found is None and isinstance(r, Targets): found = dict(r.units)
+    return found
+
 def _go_on(t: Trader, book: Book) -> None:
     "The run itself is taken up again: its numbering, its fills, and a halt that stood."
     t.seq = book.seqs.get(t.lineage, 0)
+    if book.runs[t.run_id].policy is not None: t.wanted = _policy_wanted(t)
     t.fills += [f for f in book.fills if f.client_id in t.tracker and t.tracker.get(f.client_id).intent.run == t.lineage]
-    if book.halted: t.view.halted = book.halted
+    if book.halted and _passed(t): t.record(Resumed('a new desk', f'the books agree; it was halted: {book.halted}'))
+    elif book.halted: t.view.halted = book.halted
     t.asked = max((int(n) for o in t.tracker.all() if o.intent.run == t.lineage and (n := o.intent.reason.rpartition('#')[2]).isdecimal()), default=-1)
     t.record(Note('taken up again after the desk had died', {'run': t.run_id, 'orders': t.seq, 'open': len(t.tracker.open())}))

@@ -87,6 +87,7 @@ def recover(settings: Settings, venue: str, policy: str = '', clock: Clock = Sys
     if not left: return {'account': account, 'run': '', 'state': 'nothing was left open', 'positions': {s: str(p.qty) for s, p in book.account.positions.items() if p.qty} if book else {}}
     desk = Desk('recovery', settings, clock)
     take_up_again(desk, venue)
+    if policy: desk.ending = None      # whatever its desk had begun
     until, run_id = clock.monotonic() + round(patience_s * 1e9), desk.run_id
     while desk.run is not None:
         end_run(desk, 'taken up by hand after its desk had died', policy)

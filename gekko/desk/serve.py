@@ -102,6 +102,7 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
             if time.monotonic() - turned > desk.settings.heartbeat_s: stood_still(desk)
             turned = time.monotonic()
             if busy := answer_all(desk, s, wait): quiet = time.monotonic()
+            if time.monotonic() - turned > desk.settings.heartbeat_s: stood_still(desk)      # before silence is judged
             look_after(desk)
             answer_deferred(desk, s)
             if not busy and not gc.isenabled() and turned - swept > 1:

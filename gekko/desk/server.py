@@ -24,7 +24,7 @@ from .live import LiveRun
 from .run import Run, lay_out
 from .spec import RunSpec, from_json
 from .wake import Wake
-from .trader import LEDGER, halt, outcome, resume
+from .trader import LEASE, LEDGER, halt, outcome, resume
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.money import ZERO
 from ..domain.time import SECOND, Clock, Nanos, iso
@@ -146,6 +146,7 @@ def books(desk: Desk, account: str, lineage: str, writer: bool = False) -> Itera
             journal.close()
             raise
     except BaseException:
+        desk.lease = None
         lease.release()
         raise
 
@@ -166,12 +167,16 @@ def _open_live(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
     with books(desk, account_of(access), q.lineage, writer=True) as (lease, journal):
         book = told(journal)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
+        desk.lease = lease      # what a run before this one left working is cancelled while this one opens
         venue = connected(access, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}), lambda: _may_send(desk), desk.wake.ring)
         try: run = open_live(venue, access.credentials.account, spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: _may_send(desk), kill=desk.kill.reason, wake=desk.wake.ring)
         except BaseException:
             venue.close()
             raise
-        if not lease.alive(): lease.renew()      # a slow venue may have used it up
+        try: lease.renew()      # what opening took is not taken from the run
+        except BaseException:
+            run.shut()
+            raise
         gc.collect()
         gc.freeze()      # what is loaded by now stays; without this a full collection stops the stream for a quarter of a second
         gc.disable()     # and what the run leaves behind is collected when nothing is happening
@@ -204,6 +209,7 @@ def _on_decide(desk: Desk, q: Decide) -> Reply:
 def _take(desk: Desk, run: Run | LiveRun, q: Decide) -> None:
     try: run.answer(q.row, q.weights, q.units, q.cell)
     except Halt as e:
+        if run.trader.who == LEASE and isinstance(run, LiveRun): return      # until the next comparison
         if not desk.halted and run.trader.outgoing.trouble: desk.trouble = e.message
         desk.halted = desk.halted or e.message
 
@@ -373,6 +379,7 @@ def take_up_again(desk: Desk, venue: str) -> bool:
     r = open_runs[-1].opened
     q = OpenRun(r.run, r.strategy, r.lineage, {**r.spec, 'heartbeat_s': desk.settings.heartbeat_s}, '')
     _under_way(desk, q, *_open_live(desk, q, from_json(q.spec)))
+    if (begun := open_runs[-1].policy) is not None: desk.ending = begun.reason, begun.policy      # its end had begun, and is not called off
     if desk.run is not None and (why := desk.run.trader.view.halted): desk.halted = why
     return True
 

@@ -32,8 +32,8 @@ from ..execution.broker import Broker
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['LEDGER', 'ELSEWHERE', 'Worker', 'Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide', 'halt',
-           'resume', 'cancel', 'cancel_working', 'carry_out', 'close_run', 'outcome']
+__all__ = ['LEDGER', 'LEASE', 'ELSEWHERE', 'Worker', 'Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide',
+           'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'close_run', 'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 class Worker(Protocol):
@@ -64,6 +64,7 @@ class Trader:
         self.asked = -1      # the last numbered question whose orders an earlier desk took
         self.tap: Callable[[object], None] | None = None
         self.works: Worker | None = None
+        self.wanted: dict[str, Decimal] | None = None      # what a policy that an earlier desk had begun was to leave
         self.policy = self.closed = self.funding = self.who = ''      # who: whoever halted it
 
     def record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
@@ -108,12 +109,14 @@ def _heard(t: Trader, event: OrderEvent) -> int:
 # %% ../../nbs/09_desk/03_trader.ipynb #894216b9
 LEDGER = 'ledger'
 "Who halts a run whose journal can't be written, and lets it go on once it can."
+LEASE = 'lease'
+"Who halts a run whose lease had run out when an order was to leave; live, it goes on once the books were compared again."
 
 def _see_out(t: Trader) -> None:
     "What became of orders on their way out: those that never left end here, those that were acknowledged have their stages written."
     for leaving, why in t.outgoing.unsent():
         for a in leaving: _said(t, Rejected(a.order.client_id, f'not sent: {why}', t.clock.now()))
-        halt(t, why, LEDGER if t.outgoing.trouble else 'desk')
+        halt(t, why, LEDGER if t.outgoing.trouble else LEASE)
     for e in t.outgoing.broken(): _heard(t, e)
     for stages in t.outgoing.stages(): t.record(stages)
     if t.outgoing.trouble: halt(t, t.outgoing.trouble, LEDGER)
@@ -239,7 +242,7 @@ def carry_out(t: Trader, policy: str, reason: str) -> dict[str, Decimal]:
     keep = {'hold': None, 'reduce': t.spec.reduce_to, 'flatten': ZERO}[policy]
     if keep is None: return {}
     held = {s: p.qty for s, p in t.view.account.positions.items() if p.qty}
-    wanted = {s: t.instruments[s].size(EXACT.multiply(q, keep)) for s, q in held.items()}
+    wanted = t.wanted if policy == 'reduce' and t.wanted is not None else {s: t.instruments[s].size(EXACT.multiply(q, keep)) for s, q in held.items()}
     decide(t, units=wanted, band=ZERO, at_once=True)    # to the unit: the no-trade band is the strategy's, not the policy's
     return wanted
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from .account import judge, ours
 from .funding import fundings, hear_fundings
 from .strangers import ask
-from .trader import Trader, halt, resume
+from .trader import LEASE, Trader, halt, resume
 from ..domain.account import Funding
 from ..domain.errors import GekkoError
 from ..domain.money import EXACT
@@ -70,6 +70,7 @@ class Watch:
 
     def look(self) -> None:
         now = self.t.clock.monotonic()
+        if self.t.who == LEASE: self._next = min(self._next, now + SECOND)
         if self._asked is not None and self._asked.done(): self._hear(self._asked, now)
         elif self._asked is None and (now >= self._next or self.t.strayed): self._ask()
 
@@ -120,7 +121,7 @@ class Watch:
 
     def _agree(self) -> None:
         self.agreed = self.t.clock.now()
-        if self.t.who == WHO: resume(self.t, WHO)
+        if self.t.who in (WHO, LEASE): resume(self.t, WHO)
 
     def _stop(self) -> None:
         if self.t.view.halted: return
