@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from .money import EXACT
-from .order import (MOVES, Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderEvent, OrderState, Rejected,
+from .order import (MOVES, Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderEvent, OrderState, Rejected,
                                 Side, Submitted, apply)
 from .show import COOL, DIM, DOWN, UP, WARN, Picture, box, path, svg, table, words
 
@@ -46,6 +46,7 @@ WORDS: dict[str, Callable[[Order], OrderEvent]] = {
     'the same fill again': lambda o: _fill('f1', _HALF, 10),
     'cancel requested': lambda o: CancelRequested('g', 20),
     'cancel rejected': lambda o: CancelRejected('g', 'too late', 20),
+    'amend requested': lambda o: AmendRequested('g', qty=EXACT.add(o.intent.qty, _HALF), ts=20),
     'amended': lambda o: Amended('g', limit=Decimal(61), ts=20) if o.intent.limit else Amended('g', ts=20),
     'amend rejected': lambda o: AmendRejected('g', 'too late', 20),
     'cancelled': lambda o: Cancelled('g', ts=20),

@@ -10,12 +10,12 @@ from enum import Enum
 from .errors import BadInput
 from .money import EXACT, ZERO, plain
 from .show import COOL, DIM, DOWN, UP, WARN, brief, card, esc, gauge, pill
-from .time import Nanos, iso
+from .time import SECOND, Nanos, iso
 
 # %% auto #0
 __all__ = ['OrderEvent', 'MOVES', 'Side', 'OrderType', 'TimeInForce', 'Intent', 'OrderState', 'Fill', 'Submitted',
-           'CancelRequested', 'Lost', 'Accepted', 'Filled', 'CancelRejected', 'Amended', 'AmendRejected', 'Cancelled',
-           'Rejected', 'Expired', 'Order', 'apply']
+           'CancelRequested', 'Lost', 'Accepted', 'Filled', 'CancelRejected', 'AmendRequested', 'Amended',
+           'AmendRejected', 'Cancelled', 'Rejected', 'Expired', 'Order', 'apply']
 
 # %% ../../nbs/00_domain/05_order.ipynb #69717bde
 class Side(str, Enum):
@@ -41,6 +41,7 @@ class TimeInForce(str, Enum):
     DAY = 'day'
     IOC = 'ioc'
     FOK = 'fok'
+    GTD = 'gtd'
 
 # %% ../../nbs/00_domain/05_order.ipynb #15bf2fc0
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Intent:
     ts: Nanos = 0
     parent: str = ''     # the parent order of which this is a slice or a leg
     venue: str = ''      # the member venue that a routed leg goes to
+    expires: Nanos = 0   # when the venue itself ends it: good till date, and only that
 
     def __post_init__(self) -> None:
         if type(self.side) is not Side or type(self.type) is not OrderType or type(self.tif) is not TimeInForce: _word(self)
@@ -68,6 +70,7 @@ class Intent:
         needs_limit, needs_stop = _NEEDS[self.type]
         if needs_limit or self.limit is not None: _price(self, 'limit', self.limit, needs_limit)
         if needs_stop or self.stop is not None: _price(self, 'stop', self.stop, needs_stop)
+        if (self.tif is TimeInForce.GTD) is not (0 < self.expires < _FOREVER): _until(self)
 
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str: return _wish(self)
@@ -87,10 +90,16 @@ def _price(i: Intent, name: str, p: Decimal | None, needed: bool) -> None:
     if needed and not _positive(p): raise BadInput(f'{i.symbol}: a {i.type.value} order needs a {name} price', expected='a positive, finite Decimal', found=repr(p))
     if not needed: raise BadInput(f'{i.symbol}: a {i.type.value} order has no {name} price', expected='None', found=repr(p))
 
+_FOREVER = 2 ** 63      # ns, the year 2262
+
+def _until(i: Intent) -> None:
+    dated = i.tif is TimeInForce.GTD
+    raise BadInput(f'{i.symbol}: when an order good till date expires' if dated else f'{i.symbol}: a {i.tif.value} order has no expiry', expected='ns UTC, after 0' if dated else 0, found=i.expires)
+
 def _wish(i: Intent) -> str:
     "The intent as it would be said across a desk."
     how = [i.type.value.replace('_', ' ')] + [f'{n} {p}' if i.type is OrderType.STOP_LIMIT else str(p) for n, p in (('stop', i.stop), ('limit', i.limit)) if p is not None]
-    flags = [i.tif.value] * (i.tif is not TimeInForce.GTC) + ['reduce-only'] * i.reduce_only + ['post-only'] * i.post_only
+    flags = [f'gtd {iso(i.expires)}' if i.expires else i.tif.value] * (i.tif is not TimeInForce.GTC) + ['reduce-only'] * i.reduce_only + ['post-only'] * i.post_only
     return ' '.join([i.side.value, plain(i.qty), i.symbol, *how, *flags])
 
 def _tone(side: Side) -> str: return UP if side is Side.BUY else DOWN
@@ -180,13 +189,24 @@ class CancelRejected:
 
 # %% ../../nbs/00_domain/05_order.ipynb #bdefe076
 @dataclass(frozen=True, slots=True)
+class AmendRequested:
+    "We asked for another size, limit, stop or expiry (None: as it is); the venue has not answered."
+    client_id: str
+    qty: Decimal | None = None
+    limit: Decimal | None = None
+    stop: Decimal | None = None
+    expires: Nanos | None = None
+    ts: Nanos = 0
+
+@dataclass(frozen=True, slots=True)
 class Amended:
-    "The venue has changed it: size, limit and stop as they are now; None for what stayed."
+    "The venue has changed it: size, limit, stop and expiry as they are now; None for what stayed."
     client_id: str
     qty: Decimal | None = None
     limit: Decimal | None = None
     stop: Decimal | None = None
     ts: Nanos = 0
+    expires: Nanos | None = None
 
 @dataclass(frozen=True, slots=True)
 class AmendRejected:
@@ -216,7 +236,7 @@ class Expired:
     client_id: str
     ts: Nanos = 0
 
-OrderEvent = Submitted | Accepted | Filled | CancelRequested | CancelRejected | Cancelled | Rejected | Expired | Lost | Amended | AmendRejected
+OrderEvent = Submitted | Accepted | Filled | CancelRequested | CancelRejected | Cancelled | Rejected | Expired | Lost | AmendRequested | Amended | AmendRejected
 
 # %% ../../nbs/00_domain/05_order.ipynb #c75bd277
 @dataclass(frozen=True, slots=True)
@@ -234,7 +254,8 @@ class Order:
     reason: str = ''
     conflict: str = ''
     unheard: Lost | None = None
-    amended: tuple[Nanos, Nanos, Nanos] = (0, 0, 0)     # when the venue changed size, limit and stop, as far as was heard
+    amended: tuple[Nanos, Nanos, Nanos, Nanos] = (0, 0, 0, 0)     # when the venue changed size, limit, stop and expiry, as far as was heard
+    amending: AmendRequested | None = None              # a change that was asked for and not answered
 
     @property
     def symbol(self) -> str: return self.intent.symbol
@@ -242,8 +263,10 @@ class Order:
     def side(self) -> Side: return self.intent.side
     @property
     def open_qty(self) -> Decimal:
-        "What may still trade: the exposure to reserve. Zero once the order is over."
-        return ZERO if self.state.terminal else EXACT.subtract(self.intent.qty, self.filled)
+        "What may still trade: the exposure to reserve, the larger size while a change is under way. Zero once the order is over."
+        if self.state.terminal: return ZERO
+        a = self.amending
+        return EXACT.subtract(self.intent.qty if a is None or a.qty is None or a.qty < self.intent.qty else a.qty, self.filled)
     @property
     def avg_price(self) -> Decimal | None: return EXACT.divide(self.paid, self.filled) if self.filled else None
 
@@ -254,7 +277,7 @@ class Order:
 # %% ../../nbs/00_domain/05_order.ipynb #459b0176
 _TONES = {OrderState.FILLED: UP, OrderState.REJECTED: DOWN, OrderState.UNKNOWN: WARN, OrderState.ACCEPTED: COOL, OrderState.PARTLY_FILLED: COOL}
 
-def _standing(o: Order) -> str: return o.state.value.replace('_', ' ') + ', cancelling' * o.cancelling
+def _standing(o: Order) -> str: return o.state.value.replace('_', ' ') + ', cancelling' * o.cancelling + ', amending' * (o.amending is not None)
 
 def _progress(o: Order) -> str:
     return f'{plain(o.filled)} of {plain(o.intent.qty)}' + (f' at {plain(o.avg_price, 8)}' if o.filled else '') + (f', fees {plain(o.fees)}' if o.fees else '')
@@ -292,7 +315,7 @@ def _stands(order: Order, state: OrderState, venue_id: str) -> Order:
     "The order in another state, with the doubt about it gone. Written out, because `replace` takes three times as long."
     cancelling = order.cancelling and (order.unheard is None or order.unheard.what == 'submit')
     return Order(order.client_id, order.intent, state, order.filled, order.paid, order.fees, venue_id, order.fill_ids,
-                 cancelling, '' if order.state is _S.UNKNOWN else order.reason, order.conflict, None, order.amended)
+                 cancelling, '' if order.state is _S.UNKNOWN else order.reason, order.conflict, None, order.amended, order.amending)
 
 # %% ../../nbs/00_domain/05_order.ipynb #467e6a77
 _TRUE = Context(prec=EXACT.prec, Emin=EXACT.Emin, Emax=EXACT.Emax, traps=[Inexact, InvalidOperation, Overflow])
@@ -321,18 +344,25 @@ def _sums(order: Order, fill: Fill) -> tuple[Decimal, Decimal, Decimal] | None:
     except DecimalException: return None
 
 # %% ../../nbs/00_domain/05_order.ipynb #a0b5cd50
+def _grown(order: Order, filled: Decimal) -> Order | None:
+    "The order in the size that was asked for, when so much has traded that the venue must have changed it; None when nothing explains that."
+    a = order.amending
+    return replace(order, intent=replace(order.intent, qty=a.qty)) if a is not None and a.qty is not None and filled <= a.qty else None
+
+# %% ../../nbs/00_domain/05_order.ipynb #5a12663e
 def _fill(order: Order, fill: Fill) -> Order:
     if fill.fill_id in order.fill_ids: return order
     intent = order.intent
     if why := _odd(order, fill): return _noted(order, why)
     if (sums := _sums(order, fill)) is None: return _noted(order, f'fill {fill.fill_id} of {fill.qty} at {fill.price} cannot be added exactly')
+    if sums[0] > intent.qty and (proved := _grown(order, sums[0])) is not None: return _fill(proved, fill)
     if sums[0] > intent.qty: return _noted(order, f'overfill: {sums[0]} of {intent.qty} by fill {fill.fill_id}')
-    last = sums[0] == intent.qty
+    last = sums[0] == intent.qty and order.open_qty == fill.qty if order.amending is not None else sums[0] == intent.qty
     state, unheard = _moved(order, 'last fill' if last else 'part fill'), order.unheard
     if unheard is not None and (last or unheard.what == 'submit'): unheard = None
     elif unheard is not None: state = order.state
     after = Order(order.client_id, intent, state, *sums, order.venue_id, order.fill_ids | {fill.fill_id}, order.cancelling and not last,
-                  '' if order.unheard and not unheard else order.reason, order.conflict, unheard, order.amended)
+                  '' if order.unheard and not unheard else order.reason, order.conflict, unheard, order.amended, None if last else order.amending)
     return _noted(after, 'filled after a rejection') if order.state is _S.REJECTED else after
 
 # %% ../../nbs/00_domain/05_order.ipynb #e3ecff7f
@@ -346,6 +376,7 @@ def _accepted(order: Order, event: Accepted) -> Order:
 def _lost(order: Order, event: Lost) -> Order:
     word = 'lost submit' if event.what == 'submit' else 'lost cancel'
     known = order.unheard
+    if event.what == 'amend': return replace(order, reason='amend not heard')      # it works on; which of its two sizes it has is told by `amending`
     if _moved(order, word) is not _S.UNKNOWN: return order
     if known is not None and (known.what != 'submit', known.ts) >= (event.what != 'submit', event.ts): return order
     return replace(order, state=_S.UNKNOWN, unheard=event, cancelling=order.cancelling or event.what != 'submit', reason=f'{event.what} not heard')
@@ -355,30 +386,53 @@ def _changed(order: Order, event: Amended) -> Intent | None:
     "The intent with what `event` says and no later word has changed again; None when nothing in it is new. BadInput for what no order can become."
     i, at = order.intent, order.amended
     qty, limit, stop = (x if x is not None and event.ts >= t else None for x, t in zip((event.qty, event.limit, event.stop), at))
-    if qty is limit is stop is None: return None
+    expires = event.expires if event.expires is not None and event.ts >= at[3] else None
+    if qty is limit is stop is None and expires is None: return None
     if not all(x is None or _real(x) for x in (qty, limit, stop)): raise BadInput('an order as no market has it', expected='sizes and prices', found=repr(event))
-    return replace(i, qty=i.qty if qty is None else qty, limit=i.limit if limit is None else limit, stop=i.stop if stop is None else stop)
+    return replace(i, qty=i.qty if qty is None else qty, limit=i.limit if limit is None else limit, stop=i.stop if stop is None else stop, expires=i.expires if expires is None else expires)
 
 def _explained(conflict: str) -> str:
     "What is left of a conflict when the venue has told another size."
     return '; '.join(x for x in conflict.split('; ') if not x.startswith(('overfill', 'amended to')))
 
 # %% ../../nbs/00_domain/05_order.ipynb #52315fe2
+def _granted(i: Intent, a: AmendRequested) -> bool:
+    "Whether the order is what was asked for. A venue may cut an expiry to its own clock's steps."
+    return (a.qty in (None, i.qty) and a.limit in (None, i.limit) and a.stop in (None, i.stop)
+            and (a.expires is None or abs(a.expires - i.expires) < SECOND))
+
+def _settled(order: Order) -> Order:
+    "The order without a request that has been granted."
+    return replace(order, amending=None) if order.amending is not None and _granted(order.intent, order.amending) else order
+
+def _asked(order: Order, event: AmendRequested) -> Order:
+    "One change at a time is under way; one that no order can become was never sent."
+    if order.amending is not None or not all(x is None or _real(x) for x in (event.qty, event.limit, event.stop)): return order
+    try: _TRUE.subtract(event.qty or order.intent.qty, order.filled)
+    except DecimalException: return order
+    return replace(order, amending=event)
+
+def _unchanged(order: Order, reason: str) -> Order:
+    "The order as it was; nothing of it may be left."
+    over = order.filled == order.intent.qty
+    return replace(order, state=_S.FILLED if over else order.state, amending=None, cancelling=order.cancelling and not over, unheard=None if over else order.unheard, reason=reason)
+
+# %% ../../nbs/00_domain/05_order.ipynb #b9fe8a0b
 def _amended(order: Order, event: Amended) -> Order:
     "The order with what the venue changed. A size below what has traded contradicts itself; one equal to it ends the order, a larger one goes on."
     if order.state is _S.REJECTED: return order
     try:
         intent = _changed(order, event)
-        if intent is None: return order
+        if intent is None: return _settled(order)
         _TRUE.subtract(intent.qty, order.filled)
     except (BadInput, DecimalException): return _noted(order, f'amended to what cannot be: {event.qty}, {event.limit}, {event.stop}')
     if intent.qty < order.filled: return _noted(order, f'amended to {intent.qty} after fills of {order.filled}')
-    at = tuple(max(t, event.ts) if x is not None else t for x, t in zip((event.qty, event.limit, event.stop), order.amended))
-    if intent == order.intent and at == order.amended: return order
+    at = tuple(max(t, event.ts) if x is not None else t for x, t in zip((event.qty, event.limit, event.stop, event.expires), order.amended))
+    if intent == order.intent and at == order.amended: return _settled(order)
     told = at[0] > order.amended[0] or intent.qty > order.intent.qty
-    after = replace(order, intent=intent, amended=(at[0], at[1], at[2]), conflict=_explained(order.conflict) if told and order.conflict else order.conflict)
+    after = _settled(replace(order, intent=intent, amended=(at[0], at[1], at[2], at[3]), conflict=_explained(order.conflict) if told and order.conflict else order.conflict))
     full = intent.qty == order.filled
-    if full and not order.state.terminal: return replace(after, state=_S.FILLED, cancelling=False, unheard=None)
+    if full and not order.state.terminal: return replace(after, state=_S.FILLED, cancelling=False, unheard=None, amending=None) if after.open_qty == ZERO else after
     return replace(after, state=_S.PARTLY_FILLED) if order.state is _S.FILLED and not full else after
 
 # %% ../../nbs/00_domain/05_order.ipynb #490d1ab4
@@ -387,7 +441,7 @@ def _rejected(order: Order, event: Rejected) -> Order:
     return order if order.state.terminal else _ended(order, 'rejected', event.reason)
 
 def _ended(order: Order, word: str, reason: str) -> Order:
-    return replace(order, state=_moved(order, word), cancelling=False, reason=reason, unheard=None)
+    return replace(order, state=_moved(order, word), cancelling=False, reason=reason, unheard=None, amending=None)
 
 # %% ../../nbs/00_domain/05_order.ipynb #95e4b08c
 def apply(order: Order, event: OrderEvent) -> Order:
@@ -405,4 +459,5 @@ def apply(order: Order, event: OrderEvent) -> Order:
         case Cancelled(): return _ended(order, 'cancelled', event.reason)
         case Expired(): return _ended(order, 'expired', '')
         case Lost(): return _lost(order, event)
-        case AmendRejected(): return replace(order, reason=event.reason)
+        case AmendRequested(): return _asked(order, event)
+        case AmendRejected(): return _unchanged(order, event.reason)

@@ -27,6 +27,8 @@ class Capability(str, Enum):
     DAY = 'good for the day'
     IOC = 'immediate or cancel'
     FOK = 'fill or kill'
+    GTD = 'good till date'
+    RENEW = 'a later date for an order good till date'
     POST_ONLY = 'post-only'
     REDUCE_ONLY = 'reduce-only'
     SHORT = 'selling what is not held'
@@ -66,7 +68,7 @@ class Capabilities:
 
 # %% ../../nbs/06_execution/00_broker.ipynb #8b8351db
 _TYPES = {OrderType.MARKET: Capability.MARKET, OrderType.LIMIT: Capability.LIMIT, OrderType.STOP: Capability.STOP, OrderType.STOP_LIMIT: Capability.STOP_LIMIT}
-_TIFS = {TimeInForce.GTC: Capability.GTC, TimeInForce.DAY: Capability.DAY, TimeInForce.IOC: Capability.IOC, TimeInForce.FOK: Capability.FOK}
+_TIFS = {TimeInForce.GTC: Capability.GTC, TimeInForce.DAY: Capability.DAY, TimeInForce.IOC: Capability.IOC, TimeInForce.FOK: Capability.FOK, TimeInForce.GTD: Capability.GTD}
 
 def needs(intent: Intent) -> tuple[Capability, ...]:
     "What a venue must offer to take this order."

@@ -11,7 +11,7 @@ from ..domain.account import Account
 from ..domain.errors import Retry
 from ..domain.money import ZERO
 from ..domain.order import Accepted, Amended, Cancelled, Expired, Fill, Filled, Order, OrderEvent, OrderState, Rejected
-from ..domain.time import Nanos
+from ..domain.time import SECOND, Nanos
 from .broker import Broker
 from .tracker import Tracker
 
@@ -113,7 +113,8 @@ def _changed(ours: Order, theirs: Order, ts: Nanos) -> list[OrderEvent]:
     a, b = ours.intent, theirs.intent
     if (a.symbol, a.side, a.type) != (b.symbol, b.side, b.type): return []
     qty, limit, stop = (y if x != y else None for x, y in ((a.qty, b.qty), (a.limit, b.limit), (a.stop, b.stop)))
-    return [] if qty is limit is stop is None else [Amended(ours.client_id, qty, limit, stop, ts)]
+    expires = b.expires if a.expires and b.expires and abs(a.expires - b.expires) >= SECOND else None      # a venue may cut it to its own clock's steps
+    return [] if qty is limit is stop is None and expires is None else [Amended(ours.client_id, qty, limit, stop, ts, expires)]
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #820c2b86
 def evidence(tracker: Tracker, theirs: Statement, ts: Nanos) -> list[OrderEvent]:

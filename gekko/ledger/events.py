@@ -14,7 +14,7 @@ import msgspec
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.account import Funding
-from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Filled, Intent, Lost, Rejected, Submitted
+from ..domain.order import Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Filled, Intent, Lost, Rejected, Submitted
 from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
@@ -186,7 +186,7 @@ class ParentClosed:
 # %% ../../nbs/07_ledger/00_events.ipynb #9c0e30dc
 KINDS: dict[str, type] = {
     'intent': IntentRecorded, 'submitted': Submitted, 'accepted': Accepted, 'fill': Filled, 'cancel_requested': CancelRequested,
-    'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost, 'amended': Amended, 'amend_rejected': AmendRejected, 'funding': Funding, 'account_opened': AccountOpened, 'adopted': Adopted,
+    'cancel_rejected': CancelRejected, 'cancelled': Cancelled, 'rejected': Rejected, 'expired': Expired, 'lost': Lost, 'amend_requested': AmendRequested, 'amended': Amended, 'amend_rejected': AmendRejected, 'funding': Funding, 'account_opened': AccountOpened, 'adopted': Adopted,
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
     'parent_opened': ParentOpened, 'parent_closed': ParentClosed, 'external': External, 'differed': Differed, 'corrected': Corrected, 'stages': Stages, 'day_closed': DayClosed,
@@ -234,7 +234,7 @@ def decode(kind: str, data: Mapping[str, Any] | str | bytes) -> Any:
 # %% ../../nbs/07_ledger/00_events.ipynb #3000eb19
 def _of_intent(i: Intent) -> str:
     at = ''.join(f' {n} {p}' for n, p in (('limit', i.limit), ('stop', i.stop)) if p is not None)
-    flags = ' reduce-only' * i.reduce_only + ' post-only' * i.post_only
+    flags = ' reduce-only' * i.reduce_only + ' post-only' * i.post_only + f' until {iso(i.expires)}' * bool(i.expires)
     return f'{i.side.value} {i.qty} {i.symbol} {i.type.value}{at}{flags}' + (f' ({i.reason})' if i.reason else '')
 
 def _of_fill(e: Filled) -> str:

@@ -13,7 +13,7 @@ from ..domain.account import Account, Funding, adopt, correct, correct_position,
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.money import ZERO, to_minor, to_step
-from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Lost, Order, OrderEvent, OrderState, Rejected, Submitted, apply
+from ..domain.order import Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Lost, Order, OrderEvent, OrderState, Rejected, Submitted, apply
 from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
@@ -199,7 +199,7 @@ def _parent_closed(book: Book, r: ParentClosed, e: Entry) -> None:
 def _external(book: Book, r: External, e: Entry) -> None: book.externals[r.client_id or r.venue_id] = r
 def _day_closed(book: Book, r: DayClosed, e: Entry) -> None: book.days[r.day] = r.statement
 
-_ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost, Amended, AmendRejected)
+_ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost, AmendRequested, Amended, AmendRejected)
 _RULES: dict[type, Callable[[Book, Any, Entry], None]] = {
     Deposited: _deposited, Funding: _funded, AccountOpened: _account_opened, Adopted: _adopted, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
     Corrected: _corrected, ParentOpened: _parent_opened, ParentClosed: _parent_closed, External: _external, DayClosed: _day_closed,

@@ -9,13 +9,13 @@ from decimal import Decimal
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO
-from ..domain.order import Cancelled, CancelRejected, Expired, Fill, Filled, Intent, Order, OrderEvent, OrderState, Side, TimeInForce
+from ..domain.order import Amended, Cancelled, CancelRejected, Expired, Fill, Filled, Intent, Order, OrderEvent, OrderState, Side, TimeInForce
 from ..domain.time import DAY, Nanos
 from .fillmodel import Deal, FillModel, fee, inside, meet, share
 
 # %% auto #0
-__all__ = ['Held', 'view', 'Floor', 'enter', 'finish', 'cancel', 'reducible', 'book', 'strike', 'expire', 'request_cancel',
-           'depart', 'at_open', 'through', 'at_quote']
+__all__ = ['Held', 'view', 'Floor', 'enter', 'finish', 'cancel', 'reducible', 'book', 'strike', 'expire', 'lapse', 'change',
+           'request_cancel', 'depart', 'at_open', 'through', 'at_quote']
 
 # %% ../../nbs/08_venue/01_matching.ipynb #34f50893
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Held:
     triggered: bool = False               # its stop has gone off
     rested: bool = False                  # it has met a price that did not reach it
     met: Nanos | None = None              # start of the last bar whose open it met
-    expires: Nanos | None = None          # end of its day, once it has met a price
+    expires: Nanos | None = None          # end of its day, once it has met a price; or its own date
     leaves: Nanos | None = None           # when a cancel that was sent arrives
 
 # %% ../../nbs/08_venue/01_matching.ipynb #f16b9ee8
@@ -58,11 +58,13 @@ class Floor:
     last: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)     # bid and ask, or one price twice
     opened: dict[str, Nanos] = field(default_factory=dict)                     # start of the bar that is open now
     leaving: list[Held] = field(default_factory=list)                          # orders whose cancel is under way
+    lapses: Nanos = 0                                                          # the next date of an order good till date; 0: none
 
 # %% ../../nbs/08_venue/01_matching.ipynb #16400fb4
 def enter(floor: Floor, held: Held) -> None:
     "The order goes to work."
     floor.live.setdefault(held.intent.symbol, {})[held.client_id] = held
+    if until := held.intent.expires: held.expires, floor.lapses = until, min(floor.lapses or until, until)
 
 def finish(floor: Floor, held: Held, state: OrderState, reason: str = '') -> None:
     "The order is over and stops working."
@@ -136,16 +138,31 @@ def _here(floor: Floor, held: Held, ts: Nanos) -> bool:
     if held.leaves is not None and ts >= held.leaves:
         cancel(floor, held, 'by request', ts)
         return False
-    if held.intent.tif is not TimeInForce.DAY: return True
-    if held.expires is None: held.expires = (ts // DAY + 1) * DAY
-    if ts < held.expires: return True
+    if held.expires is None and held.intent.tif is TimeInForce.DAY: held.expires = (ts // DAY + 1) * DAY
+    if held.expires is None or ts < held.expires: return True
     expire(floor, held, ts)
     return False
 
 def expire(floor: Floor, held: Held, ts: Nanos) -> None:
-    "Its day is over."
+    "Its time is over."
     finish(floor, held, OrderState.EXPIRED)
     floor.said.append(Expired(held.client_id, ts))
+
+def lapse(floor: Floor, now: Nanos) -> None:
+    "Orders whose date has come are ended, market or no market."
+    dated = [h for orders in floor.live.values() for h in orders.values() if h.intent.expires]
+    for h in dated:
+        if h.intent.expires <= now: expire(floor, h, now)
+    floor.lapses = min((h.intent.expires for h in dated if not h.state.terminal), default=0)
+
+# %% ../../nbs/08_venue/01_matching.ipynb #b746decf
+def change(floor: Floor, held: Held, intent: Intent, now: Nanos) -> None:
+    "Another size, price or date: the order goes to the end of the queue, and may trade again once the request has travelled."
+    del floor.live[held.intent.symbol][held.client_id]
+    held.left = EXACT.add(held.left, EXACT.subtract(intent.qty, held.intent.qty))
+    held.intent, held.arrives, held.rested, held.met = intent, now + floor.model.latency_ns, False, None
+    enter(floor, held)
+    floor.said.append(Amended(held.client_id, intent.qty, intent.limit, intent.stop, now, intent.expires or None))
 
 # %% ../../nbs/08_venue/01_matching.ipynb #5bac2c9a
 def request_cancel(floor: Floor, held: Held, now: Nanos) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from ..data.feed import MarketEvent, Opened
 from ..domain.errors import BadInput
@@ -13,11 +14,11 @@ from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO, on_step
 from ..domain.order import Accepted, AmendRejected, CancelRejected, Fill, Intent, Order, OrderEvent, OrderState, Rejected, Side, TimeInForce
-from ..domain.time import Clock, Nanos
+from ..domain.time import Clock, Nanos, iso
 from ..execution.broker import Capabilities, Capability, unsupported
 from ..risk.gate import Approved
 from .fillmodel import FillModel
-from .matching import Floor, Held, at_open, at_quote, depart, enter, reducible, request_cancel, through, view
+from .matching import Floor, Held, at_open, at_quote, change, depart, enter, lapse, reducible, request_cancel, through, view
 
 # %% auto #0
 __all__ = ['capabilities', 'refusal', 'PaperVenue']
@@ -32,6 +33,7 @@ def capabilities(model: FillModel, name: str = 'paper') -> Capabilities:
         _C.MARKET: "at the next bar's open" if bars else 'against the next quote, buys at the ask', _C.LIMIT: 'a touch fills; maker once it has rested',
         _C.STOP: 'a touch sets it off; then it takes', _C.STOP_LIMIT: 'in the bar that sets it off only where the close proves it' if bars else 'a limit order from the touch on',
         _C.GTC: '', _C.DAY: 'the UTC day of the first price it meets', _C.IOC: 'the first price it meets', _C.FOK: 'all of it at the first price it meets',
+        _C.GTD: "by the clock; inside a bar, at the bar's end" if bars else 'by the clock', _C.RENEW: 'at once', _C.AMEND: 'size, prices and date; goes to the end of the queue',
         _C.POST_ONLY: 'refused, or cancelled at the first price, rather than taking', _C.REDUCE_ONLY: 'clipped to the position, taken off when there is none', _C.SHORT: 'no borrowing cost, no margin',
         _C.PARTIAL: "a share of each bar's volume" if bars else "the quote's size, where it has one", _C.CANCEL: 'after the latency; a fill may come first', _C.IDEMPOTENT: 'the first stands, its answer is repeated',
         _C.LOOKUP: 'finished orders too', _C.OPEN_ORDERS: '', _C.POSITIONS: '', _C.CASH: 'of its own counting', _C.FILLS_SINCE: 'by fill id'})
@@ -69,13 +71,18 @@ def _adds(floor: Floor, intent: Intent, offered: Capabilities) -> str:
     return f'{offered.venue} does not offer {_C.SHORT.value}: sell {intent.qty} with {EXACT.subtract(room, offers)} to sell' if intent.qty > EXACT.subtract(room, offers) else ''
 
 # %% ../../nbs/08_venue/02_paper.ipynb #de1dd166
+def _unwanted(floor: Floor, intent: Intent, instrument: Instrument, offered: Capabilities) -> str:
+    last = floor.last.get(intent.symbol)
+    return _too_small(intent, instrument, last) or _would_take(intent, last) or _adds(floor, intent, offered)
+
+def _bygone(intent: Intent, now: Nanos) -> str: return f'its date is over: {iso(intent.expires)}' if intent.expires and intent.expires <= now else ''
+
 def refusal(floor: Floor, intent: Intent, instrument: Instrument | None, offered: Capabilities, nth: int) -> str:
     "Why the venue will not have the order, or ''. `nth`: how many orders of this symbol came before; chance depends on that and the seed alone."
     if instrument is None: return f'unknown symbol {intent.symbol}'
     if not instrument.tradable: return f'{intent.symbol} is not tradable'
-    last, m = floor.last.get(intent.symbol), floor.model
-    said = (unsupported(offered, intent) or _off_grid(intent, instrument) or _too_small(intent, instrument, last)
-            or _would_take(intent, last) or _adds(floor, intent, offered))
+    m = floor.model
+    said = unsupported(offered, intent) or _off_grid(intent, instrument) or _unwanted(floor, intent, instrument, offered)
     if said or not m.reject_rate: return said
     # one draw per order, from a stream of its own: what another symbol does cannot shift it
     return f'by chance: reject_rate {m.reject_rate}' if random.Random(f'{m.seed}:{intent.symbol}:{nth}').random() < m.reject_rate else ''
@@ -108,7 +115,7 @@ class PaperVenue:
         intent, name = order.intent, order.client_id
         nth = self._counts[intent.symbol] = self._counts.get(intent.symbol, -1) + 1
         instrument = self._instruments.get(intent.symbol)
-        no = 'the venue is closed' if self._closed else refusal(self._floor, intent, instrument, self.capabilities, nth)
+        no = 'the venue is closed' if self._closed else refusal(self._floor, intent, instrument, self.capabilities, nth) or _bygone(intent, now)
         if no or instrument is None:
             self._orders[name] = refused = Order(name, intent, OrderState.REJECTED, reason=no)
             return refused
@@ -123,11 +130,29 @@ class PaperVenue:
         else: self._floor.said.append(CancelRejected(client_id, 'already rejected' if known else 'no such order', now))
 
     def amend(self, approved: Approved) -> None:
-        "Not offered here: cancel, and send another."
-        self._floor.said.append(AmendRejected(approved.order.client_id, f'{self.name} does not offer {_C.AMEND.value}', self._clock.now()))
+        "The order becomes as approved, or stays as it was; either is said in the next `drain`."
+        if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
+        order, now = approved.order, self._clock.now()
+        if not (no := self._unchangeable(order.client_id, order.intent, now)) and isinstance(known := self._orders.get(order.client_id), Held): change(self._floor, known, order.intent, now)
+        else: self._floor.said.append(AmendRejected(order.client_id, no, now))
+
+    def _unchangeable(self, client_id: str, intent: Intent, now: Nanos) -> str:
+        known, floor = self._orders.get(client_id), self._floor
+        if not isinstance(known, Held) or known.state.terminal: return f'already {known.state.value}' if known else 'no such order'
+        was, symbol = known.intent, known.intent.symbol
+        if (was.symbol, was.side, was.type, was.tif, was.reduce_only, was.post_only) != (intent.symbol, intent.side, intent.type, intent.tif, intent.reduce_only, intent.post_only): return 'only size, prices and date can change'
+        if _C.AMEND not in self.capabilities: return f'{self.name} does not offer {_C.AMEND.value}'
+        left = EXACT.add(known.left, EXACT.subtract(intent.qty, was.qty))
+        if left <= 0: return f'{EXACT.subtract(was.qty, known.left)} has traded already'
+        others = {n: h for n, h in floor.live[symbol].items() if n != client_id}      # its own size is no obstacle to itself
+        aside, floor.live[symbol] = floor.live[symbol], others
+        no = _off_grid(intent, known.instrument) or _unwanted(floor, replace(intent, qty=left), known.instrument, self.capabilities) or _bygone(intent, now)
+        floor.live[symbol] = aside
+        return no
 
     def drain(self) -> list[OrderEvent]:
         if self._floor.leaving: depart(self._floor, self._clock.now())
+        if self._floor.lapses and self._clock.now() >= self._floor.lapses: lapse(self._floor, self._clock.now())
         said, self._floor.said = self._floor.said, []
         return said
 

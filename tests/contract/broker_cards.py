@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from broker_stage import Stage
 
-from gekko.domain.order import Accepted, CancelRejected, Filled, Intent, OrderState, OrderType, Side, TimeInForce
+from gekko.domain.order import Accepted, Amended, CancelRejected, Filled, Intent, Order, OrderState, OrderType, Side, TimeInForce
+from gekko.domain.time import DAY, SECOND
 from gekko.execution.broker import Capabilities
 from gekko.execution.broker import Capability as C
 from gekko.execution.reconcile import compare
@@ -117,6 +118,47 @@ def day_order_expires(s: Stage) -> None:
     s.move(D(80))
     s.quiet()
     assert s.tracker.get(name).filled == 0
+
+
+@card(C.GTD, also=[C.LIMIT])
+def the_venue_ends_an_order_at_its_date(s: Stage) -> None:
+    "Nobody asks for its end: the date alone does it."
+    name = s.buy(Q, type=LIMIT, limit=D(90), tif=TimeInForce.GTD, expires=s.clock.now() + 3600 * SECOND)
+    s.move(D(100))
+    there = s.broker.order(s.expect(name, S.ACCEPTED).client_id)
+    assert there is not None and there.intent.tif is TimeInForce.GTD and there.intent.expires == s.tracker.get(name).intent.expires
+    s.next_day()
+    s.move(D(100))
+    s.expect(name, S.EXPIRED)
+    s.move(D(80))
+    s.quiet()
+    assert s.tracker.get(name).filled == 0 and s.broker.open_orders() == []
+
+
+@card(C.RENEW, also=[C.GTD, C.AMEND, C.LIMIT])
+def a_date_can_be_moved(s: Stage) -> None:
+    name = s.buy(Q, type=LIMIT, limit=D(90), tif=TimeInForce.GTD, expires=s.clock.now() + 3600 * SECOND)
+    s.move(D(100))
+    intent = s.expect(name, S.ACCEPTED).intent
+    s.broker.amend(s.approve(Order(name, replace(intent, expires=intent.expires + 4 * DAY))))
+    s.until(lambda: any(isinstance(e, Amended) for e in s.heard))
+    assert s.tracker.get(name).intent.expires == intent.expires + 4 * DAY
+    s.next_day()
+    s.move(D(100))
+    s.quiet()
+    assert s.expect(name, S.ACCEPTED).open_qty == Q and len(s.broker.open_orders()) == 1
+
+
+@card(C.AMEND, also=[C.LIMIT])
+def a_changed_order_trades_as_changed(s: Stage) -> None:
+    name = s.buy(Q, type=LIMIT, limit=D(90))
+    s.move(D(100))
+    intent = s.expect(name, S.ACCEPTED).intent
+    s.broker.amend(s.approve(Order(name, replace(intent, limit=D(95), qty=D(3)))))
+    s.until(lambda: any(isinstance(e, Amended) for e in s.heard))
+    s.move(D(94))
+    order = s.expect(name, S.FILLED)
+    assert order.filled == 3 and order.avg_price is not None and order.avg_price <= D(95)
 
 
 @card(C.IOC, also=[C.LIMIT])

@@ -36,6 +36,7 @@ ASKING: dict[C, dict[str, object]] = {
     C.MARKET: {}, C.LIMIT: {'type': OrderType.LIMIT, 'limit': Decimal(99)}, C.STOP: {'type': OrderType.STOP, 'stop': Decimal(105)},
     C.STOP_LIMIT: {'type': OrderType.STOP_LIMIT, 'stop': Decimal(105), 'limit': Decimal(106)},
     C.GTC: {}, C.DAY: {'tif': TimeInForce.DAY}, C.IOC: {'tif': TimeInForce.IOC}, C.FOK: {'tif': TimeInForce.FOK},
+    C.GTD: {'type': OrderType.LIMIT, 'limit': Decimal(99), 'tif': TimeInForce.GTD, 'expires': 2**62},
     C.POST_ONLY: {'type': OrderType.LIMIT, 'limit': Decimal(99), 'post_only': True},
 }
 

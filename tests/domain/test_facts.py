@@ -26,7 +26,7 @@ from gekko.domain.instrument import KINDS, Instrument
 from gekko.domain.market import Bar, Depth, Level, Quote, Trade
 from gekko.domain.money import Money
 from gekko.domain.order import (
-    Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderState, OrderType, Rejected, Side, Submitted, TimeInForce,
+    Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderState, OrderType, Rejected, Side, Submitted, TimeInForce,
 )
 from gekko.domain.position import Position
 from gekko.domain.target import Forecast, Signal, Targets
@@ -46,7 +46,9 @@ def intents(draw: st.DrawFn) -> Intent:
     kind = draw(st.sampled_from(OrderType))
     limit = draw(positive) if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) else None
     stop = draw(positive) if kind in (OrderType.STOP, OrderType.STOP_LIMIT) else None
-    return Intent(draw(text), draw(st.sampled_from(Side)), draw(positive), kind, limit, stop, draw(st.sampled_from(TimeInForce)), draw(st.booleans()), draw(st.booleans()), draw(text), draw(text), draw(text), draw(ts))
+    tif = draw(st.sampled_from(TimeInForce))
+    return Intent(draw(text), draw(st.sampled_from(Side)), draw(positive), kind, limit, stop, tif, draw(st.booleans()), draw(st.booleans()), draw(text), draw(text), draw(text), draw(ts),
+                  expires=draw(st.integers(1, 2**62)) if tif is TimeInForce.GTD else 0)
 
 
 @st.composite
@@ -61,6 +63,7 @@ def ladder(descending: bool) -> st.SearchStrategy[tuple[Level, ...]]:
 
 
 lost = st.builds(Lost, text, st.sampled_from(['submit', 'cancel']), ts)
+asked = st.builds(AmendRequested, text, st.none() | positive, st.none() | positive, st.none() | positive, st.none() | ts, ts)
 fills = st.builds(Fill, text, text, text, st.sampled_from(Side), positive, positive, amount, text, ts, st.booleans())
 positions = st.builds(Position, text, amount, amount, amount, amount, positive, text)
 triples = st.tuples(share, share, share).map(sorted)
@@ -71,8 +74,8 @@ FACTS: dict[type, st.SearchStrategy[Any]] = {
     Intent: intents(), Fill: fills, Submitted: st.builds(Submitted, text, ts), Accepted: st.builds(Accepted, text, text, ts), Filled: st.builds(Filled, text, fills, ts),
     CancelRequested: st.builds(CancelRequested, text, ts), CancelRejected: st.builds(CancelRejected, text, text, ts), Cancelled: st.builds(Cancelled, text, text, ts),
     Rejected: st.builds(Rejected, text, text, ts), Expired: st.builds(Expired, text, ts), Lost: lost,
-    Amended: st.builds(Amended, text, st.none() | positive, st.none() | positive, st.none() | positive, ts), AmendRejected: st.builds(AmendRejected, text, text, ts), Funding: st.builds(Funding, text, amount, text, text, text, ts),
-    Order: st.builds(Order, text, intents(), st.sampled_from(OrderState), positive, positive, amount, text, st.frozensets(text, max_size=4), st.booleans(), text, text, st.none() | lost),
+    AmendRequested: asked, Amended: st.builds(Amended, text, st.none() | positive, st.none() | positive, st.none() | positive, ts, st.none() | ts), AmendRejected: st.builds(AmendRejected, text, text, ts), Funding: st.builds(Funding, text, amount, text, text, text, ts),
+    Order: st.builds(Order, text, intents(), st.sampled_from(OrderState), positive, positive, amount, text, st.frozensets(text, max_size=4), st.booleans(), text, text, st.none() | lost, st.tuples(ts, ts, ts, ts), st.none() | asked),
     Position: positions, Account: st.builds(Account, text, text, st.dictionaries(text, amount, max_size=3), st.dictionaries(text, positions, max_size=3), st.dictionaries(text, amount, max_size=3)),
     Pnl: st.builds(Pnl, amount, amount, amount, text), Signal: st.builds(Signal, text, ts, share),
     Forecast: st.builds(lambda s, t, h, x, c: Forecast(s, t, h, x[1], x[0], x[2], c), text, ts, st.integers(1, 10**15), triples, st.floats(0, 1)),

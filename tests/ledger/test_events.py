@@ -13,7 +13,7 @@ from gekko.domain.errors import BadInput
 from gekko.domain.instrument import KINDS as INSTRUMENT_KINDS
 from gekko.domain.instrument import Instrument
 from gekko.domain.account import Funding
-from gekko.domain.order import (Accepted, Amended, AmendRejected, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, OrderType, Rejected, Side,
+from gekko.domain.order import (Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, OrderType, Rejected, Side,
                                 Submitted, TimeInForce)
 from gekko.domain.parent import Parent
 from gekko.domain.target import Targets
@@ -34,8 +34,9 @@ def intents(draw: st.DrawFn) -> Intent:
     kind = draw(st.sampled_from(OrderType))
     limit = draw(positive) if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) else None
     stop = draw(positive) if kind in (OrderType.STOP, OrderType.STOP_LIMIT) else None
-    return Intent(draw(text), draw(st.sampled_from(Side)), draw(positive), kind, limit, stop, draw(st.sampled_from(TimeInForce)), draw(st.booleans()), draw(st.booleans()),
-                  draw(text), draw(text), draw(text), draw(ts), draw(text), draw(text))
+    tif = draw(st.sampled_from(TimeInForce))
+    return Intent(draw(text), draw(st.sampled_from(Side)), draw(positive), kind, limit, stop, tif, draw(st.booleans()), draw(st.booleans()),
+                  draw(text), draw(text), draw(text), draw(ts), draw(text), draw(text), draw(st.integers(1, 2**62)) if tif is TimeInForce.GTD else 0)
 
 
 @st.composite
@@ -52,7 +53,8 @@ RECORDS = {
     'intent': st.builds(IntentRecorded, text, intents()), 'submitted': st.builds(Submitted, text, ts), 'accepted': st.builds(Accepted, text, text, ts),
     'fill': st.builds(Filled, text, fills, ts), 'cancel_requested': st.builds(CancelRequested, text, ts), 'cancel_rejected': st.builds(CancelRejected, text, text, ts),
     'cancelled': st.builds(Cancelled, text, text, ts), 'rejected': st.builds(Rejected, text, text, ts), 'expired': st.builds(Expired, text, ts), 'lost': st.builds(Lost, text, text, ts),
-    'amended': st.builds(Amended, text, st.none() | amount, st.none() | amount, st.none() | amount, ts), 'amend_rejected': st.builds(AmendRejected, text, text, ts), 'account_opened': st.builds(AccountOpened, text, text, text, text), 'adopted': st.builds(Adopted, text, amount, positive), 'funding': st.builds(Funding, text, amount, text, text, text, ts),
+    'amend_requested': st.builds(AmendRequested, text, st.none() | amount, st.none() | amount, st.none() | amount, st.none() | ts, ts),
+    'amended': st.builds(Amended, text, st.none() | amount, st.none() | amount, st.none() | amount, ts, st.none() | ts), 'amend_rejected': st.builds(AmendRejected, text, text, ts), 'account_opened': st.builds(AccountOpened, text, text, text, text), 'adopted': st.builds(Adopted, text, amount, positive), 'funding': st.builds(Funding, text, amount, text, text, text, ts),
     'breach': st.builds(BreachRecorded, text, text, text, text, text, ts, text, st.none() | intents()), 'targets': targets(), 'deposit': st.builds(Deposited, amount, text, text),
     'instrument': instruments, 'mark': st.builds(Marked, st.dictionaries(text, positive, max_size=4), amount, st.dictionaries(text, positive, max_size=2)),
     'run_opened': st.builds(RunOpened, text, text, text, json_dict), 'run_closed': st.builds(RunClosed, text, text, json_dict), 'policy': st.builds(PolicyTaken, text, text, text),

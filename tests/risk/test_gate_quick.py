@@ -41,7 +41,8 @@ def intents(draw: st.DrawFn) -> Intent:
     if symbol in TRADED and draw(st.integers(0, 7)): prices = {k: TRADED[symbol].price(p) for k, p in prices.items()}
     size = draw(sizes)
     if symbol in TRADED and draw(st.integers(0, 7)): size = max(TRADED[symbol].size(min(size, D(1000))), TRADED[symbol].lot)
-    return Intent(symbol, draw(st.sampled_from(Side)), size, kind, tif=draw(st.sampled_from(TimeInForce)), reduce_only=draw(st.integers(0, 5)) == 0, **prices)
+    tif = draw(st.sampled_from(TimeInForce))
+    return Intent(symbol, draw(st.sampled_from(Side)), size, kind, tif=tif, expires=1 if tif is TimeInForce.GTD else 0, reduce_only=draw(st.integers(0, 5)) == 0, **prices)
 
 
 @st.composite

@@ -34,6 +34,9 @@ PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryp
 amounts = st.decimals(min_value=D('1e-12'), max_value=D('1e12'), allow_nan=False, allow_infinity=False, places=12).filter(lambda x: x > 0)
 
 
+DATE = utc('2026-03-04T12:00:30.5Z')
+
+
 # --- what goes out
 
 @given(amounts)
@@ -41,9 +44,10 @@ def test_amounts_leave_as_they_are(x: Decimal) -> None:
     said = plainly(x)
     assert D(said) == x and 'E' not in said.upper()
     for tif in TimeInForce:
-        [(kind, terms)] = configuration(Intent('BTC-USD', Side.BUY, x, OrderType.LIMIT, limit=x, tif=tif), utc('2026-03-04T12:00:00Z')).items()
+        [(kind, terms)] = configuration(Intent('BTC-USD', Side.BUY, x, OrderType.LIMIT, limit=x, tif=tif, expires=DATE if tif is TimeInForce.GTD else 0), utc('2026-03-04T12:00:00Z')).items()
         assert D(terms['base_size']) == D(terms['limit_price']) == x
-        assert ('end_time' in terms) == kind.endswith('gtd') == (tif is TimeInForce.DAY)
+        assert ('end_time' in terms) == kind.endswith('gtd') == (tif in (TimeInForce.DAY, TimeInForce.GTD))
+        if tif is TimeInForce.GTD: assert terms['end_time'] == '2026-03-04T12:00:30.5Z'
 
 
 @pytest.mark.parametrize(('now', 'ends'), [('2026-03-04T23:59:59.999Z', '2026-03-05T00:00:00Z'), ('2026-03-04T00:00:00Z', '2026-03-05T00:00:00Z'), ('2026-12-31T12:00:00Z', '2027-01-01T00:00:00Z')])
@@ -108,13 +112,13 @@ def record(**kw: Any) -> dict[str, Any]:
     return {'order_id': '1', 'product_id': 'BTC-USD', 'side': 'BUY', 'status': 'OPEN', 'client_order_id': NAME, 'filled_size': '0', 'order_configuration': {'limit_limit_gtc': {'base_size': '0.5', 'limit_price': '100'}}} | kw
 
 
-@pytest.mark.parametrize('intent', [Intent('BTC-USD', side, D('0.5'), type, limit=None if type is OrderType.MARKET else D('99.5'), stop=D(98) if type is OrderType.STOP_LIMIT else None, tif=tif)
+@pytest.mark.parametrize('intent', [Intent('BTC-USD', side, D('0.5'), type, limit=None if type is OrderType.MARKET else D('99.5'), stop=D(98) if type is OrderType.STOP_LIMIT else None, tif=tif, expires=DATE if tif is TimeInForce.GTD else 0)
                                     for side in Side for type in (OrderType.MARKET, OrderType.LIMIT, OrderType.STOP_LIMIT) for tif in TimeInForce if not (type is OrderType.STOP_LIMIT and tif in (TimeInForce.IOC, TimeInForce.FOK))], ids=str)
 def test_what_we_send_is_read_back_as_we_meant_it(intent: Intent) -> None:
     row = record(side=intent.side.value.upper(), order_configuration=configuration(intent, utc('2026-03-04T12:00:00Z')))
     back = intent_of(read(Records, json.dumps({'orders': [row]}).encode()).orders[0])
     assert back is not None and (back.side, back.qty, back.type, back.limit, back.stop) == (intent.side, intent.qty, intent.type, intent.limit, intent.stop)
-    assert back.tif is (TimeInForce.IOC if intent.type is OrderType.MARKET else intent.tif)
+    assert back.tif is (TimeInForce.IOC if intent.type is OrderType.MARKET else intent.tif) and back.expires == (0 if intent.type is OrderType.MARKET else intent.expires)
 
 
 @pytest.mark.parametrize('row', [record(order_configuration=None), record(order_configuration={}), record(order_configuration={'market_market_ioc': {'quote_size': '100'}}), record(order_configuration={'twap_limit_gtd': {'quote_size': '100', 'limit_price': '1'}}), record(side='UNKNOWN_ORDER_SIDE')])

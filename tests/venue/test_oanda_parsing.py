@@ -34,9 +34,9 @@ amounts = st.decimals(min_value=D('1e-9'), max_value=D('1e12'), allow_nan=False,
 
 @given(amounts, st.sampled_from(list(Side)), st.sampled_from(list(TimeInForce)))
 def test_amounts_leave_as_they_are(x: Decimal, side: Side, tif: TimeInForce) -> None:
-    said = specification(NAME, Intent('EUR-USD', side, x, OrderType.LIMIT, limit=x, tif=tif))
+    said = specification(NAME, Intent('EUR-USD', side, x, OrderType.LIMIT, limit=x, tif=tif, expires=1_500_000_000 if tif is TimeInForce.GTD else 0))
     assert D(said['units']) == x * side.sign and D(said['price']) == x and 'E' not in plainly(x).upper()
-    assert said['timeInForce'] == {'gtc': 'GTC', 'day': 'GFD', 'ioc': 'IOC', 'fok': 'FOK'}[tif.value] and said['clientExtensions'] == {'id': NAME}
+    assert said['timeInForce'] == {'gtc': 'GTC', 'day': 'GFD', 'ioc': 'IOC', 'fok': 'FOK', 'gtd': 'GTD'}[tif.value] and said.get('gtdTime') == ('1.500000000' if tif is TimeInForce.GTD else None) and said['clientExtensions'] == {'id': NAME}
 
 
 def test_the_token_is_a_header_and_shows_nowhere_else() -> None:

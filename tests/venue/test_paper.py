@@ -123,7 +123,8 @@ def intents(draw: st.DrawFn, symbol: str) -> Intent:
     kind = draw(st.sampled_from(list(OrderType)))
     limit = draw(ticks) if kind in (OrderType.LIMIT, OrderType.STOP_LIMIT) else None
     stop = draw(ticks) if kind in (OrderType.STOP, OrderType.STOP_LIMIT) else None
-    return Intent(symbol, draw(st.sampled_from(list(Side))), draw(sizes), kind, limit, stop, draw(st.sampled_from(list(TimeInForce))),
+    tif = draw(st.sampled_from(list(TimeInForce)))
+    return Intent(symbol, draw(st.sampled_from(list(Side))), draw(sizes), kind, limit, stop, tif, expires=draw(st.integers(1, 2**62)) if tif is TimeInForce.GTD else 0,
                   reduce_only=draw(st.integers(0, 4)) == 0, post_only=limit is not None and draw(st.integers(0, 3)) == 0)
 
 

@@ -13,7 +13,7 @@ from ...domain.errors import BadInput, Halt, Retry
 from ...domain.instrument import Instrument
 from ...domain.money import EXACT, ZERO, dec, to_step
 from ...domain.order import Fill, Intent, Order, OrderState, OrderType, Side, TimeInForce
-from ...domain.time import Nanos, utc
+from ...domain.time import DAY, Nanos, utc
 from .table import DOLLARS, VENUE
 
 # %% auto #0
@@ -193,6 +193,11 @@ def state_of(status: str, filled: Decimal) -> OrderState:
 _TYPES = {'market': OrderType.MARKET, 'stop': OrderType.STOP_LIMIT}
 _TIFS = {'ioc': TimeInForce.IOC, 'fok': TimeInForce.FOK, 'gtd': TimeInForce.DAY, 'gtc': TimeInForce.GTC}
 
+def _term(kind: str, terms: Mapping[str, Any]) -> tuple[TimeInForce, Nanos]:
+    "How long it may work. A date at midnight UTC is our word for a day order."
+    tif, end = _TIFS.get(kind.rsplit('_')[-1], TimeInForce.GTC), stamp(str(terms.get('end_time') or ''))
+    return (TimeInForce.GTD, end) if tif is TimeInForce.DAY and end > 0 and end % DAY else (tif, 0)
+
 def intent_of(r: Record) -> Intent | None:
     "What the order asked for; None where it can't be said in our words (sized in money and not traded yet, or a kind we never send)."
     if not r.order_configuration: return None
@@ -200,8 +205,9 @@ def intent_of(r: Record) -> Intent | None:
     qty = amount(terms.get('base_size')) or r.filled
     limit, stop = amount(terms.get('limit_price')) or None, amount(terms.get('stop_price') or terms.get('stop_trigger_price')) or None
     type_ = _TYPES.get(kind.split('_')[0], OrderType.LIMIT)
+    tif, expires = _term(kind, terms)
     if type_ is OrderType.LIMIT and stop is not None: type_ = OrderType.STOP_LIMIT
-    try: return Intent(r.product_id, Side(r.side.lower()), qty, type_, limit, stop, _TIFS.get(kind.rsplit('_')[-1], TimeInForce.GTC), post_only=bool(terms.get('post_only')), ts=stamp(r.created_time))
+    try: return Intent(r.product_id, Side(r.side.lower()), qty, type_, limit, stop, tif, post_only=bool(terms.get('post_only')), ts=stamp(r.created_time), expires=expires)
     except (BadInput, ValueError): return None
 
 # %% ../../../nbs/08_venue/coinbase/02_answers.ipynb #47ec5580

@@ -70,14 +70,14 @@ def day_end(now: Nanos) -> Nanos:
 # %% ../../../nbs/08_venue/coinbase/01_rest.ipynb #f0f22e4e
 def configuration(intent: Intent, now: Nanos) -> dict[str, dict[str, Any]]:
     "The order_configuration of Create Order. `now` is the venue's time, from which a day order's end follows."
-    ends, tif = {'end_time': iso(day_end(now))}, intent.tif
+    ends, dated = {'end_time': iso(intent.expires or day_end(now))}, intent.tif in (TimeInForce.DAY, TimeInForce.GTD)
     if intent.type is OrderType.MARKET: return {'market_market_ioc': {'base_size': plainly(intent.qty)}}
     if intent.type is OrderType.STOP_LIMIT:
-        return {'stop_limit_stop_limit_gtd': _stops(intent) | ends} if tif is TimeInForce.DAY else {'stop_limit_stop_limit_gtc': _stops(intent)}
-    if tif is TimeInForce.IOC: return {'sor_limit_ioc': _limits(intent)}
-    if tif is TimeInForce.FOK: return {'limit_limit_fok': _limits(intent)}
+        return {'stop_limit_stop_limit_gtd': _stops(intent) | ends} if dated else {'stop_limit_stop_limit_gtc': _stops(intent)}
+    if intent.tif is TimeInForce.IOC: return {'sor_limit_ioc': _limits(intent)}
+    if intent.tif is TimeInForce.FOK: return {'limit_limit_fok': _limits(intent)}
     rests = _limits(intent) | {'post_only': intent.post_only}
-    return {'limit_limit_gtd': rests | ends} if tif is TimeInForce.DAY else {'limit_limit_gtc': rests}
+    return {'limit_limit_gtd': rests | ends} if dated else {'limit_limit_gtc': rests}
 
 # %% ../../../nbs/08_venue/coinbase/01_rest.ipynb #b154b8e0
 def submit(client_id: str, intent: Intent, now: Nanos) -> Call:

@@ -34,6 +34,7 @@ def capabilities() -> Capabilities:
     return Capabilities(VENUE, {
         _C.MARKET: 'market_market_ioc by base size: what is not there at once is cancelled', _C.LIMIT: '', _C.STOP_LIMIT: 'set off upwards for a buy, downwards for a sell',
         _C.GTC: 'a market order is immediate all the same', _C.DAY: "good till date, the end of the venue's UTC day", _C.IOC: 'limit orders as sor_limit_ioc', _C.FOK: 'limit orders only',
+        _C.GTD: 'limit_limit_gtd and stop_limit_stop_limit_gtd, by end_time; Edit Order does not take them, so the date stays',
         _C.POST_ONLY: 'resting limit orders; refused rather than taking', _C.REDUCE_ONLY: 'sales: nothing can be sold that is not held', _C.PARTIAL: '', _C.CANCEL: 'asked for by order id; a fill may come first',
         _C.AMEND: 'price and size of resting good-till-cancelled limit orders', _C.IDEMPOTENT: 'the venue gives back the order that has the name',
         _C.LOOKUP: 'through the lists of orders: the venue has no look-up by name', _C.OPEN_ORDERS: '', _C.POSITIONS: 'coins held, free and on hold, under BASE-USD', _C.CASH: 'fiat and dollar coins, free and on hold',
@@ -45,9 +46,10 @@ def unsendable(intent: Intent) -> str:
     "Why this venue can't express the order, or ''."
     if said := unsupported(capabilities(), intent): return said
     if intent.reduce_only and intent.side is Side.BUY: return 'reduce-only: a purchase reduces nothing where nothing is sold short'
-    market, waits = intent.type is OrderType.MARKET, intent.tif in (TimeInForce.GTC, TimeInForce.DAY)
+    market, waits = intent.type is OrderType.MARKET, intent.tif in (TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD)
+    if market and intent.tif is TimeInForce.GTD: return f'{VENUE}: a market order is immediate, so it has no date'
     if market and intent.tif is TimeInForce.FOK: return f'{VENUE} has no fill-or-kill market orders: a market order takes what is there'
-    if intent.type is OrderType.STOP_LIMIT and not waits: return f'{VENUE} has no {intent.tif.value} stop-limit orders: gtc and day'
+    if intent.type is OrderType.STOP_LIMIT and not waits: return f'{VENUE} has no {intent.tif.value} stop-limit orders: gtc, gtd and day'
     if intent.post_only and (intent.type is not OrderType.LIMIT or not waits): return f'{VENUE} takes post-only on resting limit orders only'
     return ''
 

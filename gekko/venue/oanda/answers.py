@@ -109,6 +109,7 @@ class Txn(msgspec.Struct, frozen=True):
     price: Decimal | None = None
     fullVWAP: Decimal | None = None
     timeInForce: str = ''
+    gtdTime: str = ''
     positionFill: str = ''
     clientExtensions: Ext | None = None
     replacesOrderID: str = ''
@@ -186,7 +187,7 @@ def price_of(t: Txn) -> Decimal:
 # %% ../../../nbs/08_venue/oanda/02_answers.ipynb #5247eb93
 KINDS = {'MARKET': OrderType.MARKET, 'LIMIT': OrderType.LIMIT, 'STOP': OrderType.STOP}
 "Kinds of orders that gekko has a word for. Those that hang on a trade, and MARKET_IF_TOUCHED, it has not."
-TIFS = {'GTC': TimeInForce.GTC, 'GFD': TimeInForce.DAY, 'GTD': TimeInForce.GTC, 'IOC': TimeInForce.IOC, 'FOK': TimeInForce.FOK}
+TIFS = {'GTC': TimeInForce.GTC, 'GFD': TimeInForce.DAY, 'GTD': TimeInForce.GTD, 'IOC': TimeInForce.IOC, 'FOK': TimeInForce.FOK}
 
 class Resting(msgspec.Struct, frozen=True):
     "An order of GET orders and pendingOrders."
@@ -198,6 +199,7 @@ class Resting(msgspec.Struct, frozen=True):
     units: Decimal = ZERO
     price: Decimal | None = None
     timeInForce: str = ''
+    gtdTime: str = ''
     positionFill: str = ''
     clientExtensions: Ext | None = None
     replacesOrderID: str = ''
@@ -219,9 +221,11 @@ def intent_of(kind: str, x: Resting | Txn, filled: Decimal = ZERO) -> Intent | N
     if type_ is None or not x.units: return None
     market = type_ is OrderType.MARKET
     tif = TimeInForce.GTC if market and x.timeInForce != 'FOK' else TIFS.get(x.timeInForce, TimeInForce.GTC)
+    expires = stamp(x.gtdTime) if tif is TimeInForce.GTD else 0
+    if tif is TimeInForce.GTD and expires <= 0: tif, expires = TimeInForce.GTC, 0
     at, ts = None if market else x.price, stamp(x.createTime if isinstance(x, Resting) else x.time)
     try: return Intent(symbol_of(x.instrument), Side.BUY if x.units > 0 else Side.SELL, EXACT.add(abs(x.units), filled), type_, at if type_ is OrderType.LIMIT else None, at if type_ is OrderType.STOP else None,
-                       tif, x.positionFill == 'REDUCE_ONLY', ts=ts)
+                       tif, x.positionFill == 'REDUCE_ONLY', ts=ts, expires=expires)
     except BadInput: return None
 
 # %% ../../../nbs/08_venue/oanda/02_answers.ipynb #50249d20

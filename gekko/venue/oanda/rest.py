@@ -36,7 +36,7 @@ def moment(ts: Nanos) -> str:
     return f'{ts // SECOND}.{ts % SECOND:09d}'
 
 # %% ../../../nbs/08_venue/oanda/01_rest.ipynb #f9971d86
-_TIFS = {TimeInForce.GTC: 'GTC', TimeInForce.DAY: 'GFD', TimeInForce.IOC: 'IOC', TimeInForce.FOK: 'FOK'}
+_TIFS = {TimeInForce.GTC: 'GTC', TimeInForce.DAY: 'GFD', TimeInForce.IOC: 'IOC', TimeInForce.FOK: 'FOK', TimeInForce.GTD: 'GTD'}
 
 def specification(client_id: str, intent: Intent, units: Decimal | None = None) -> dict[str, Any]:
     "An OrderRequest. `units` (without sign) when it is not the whole size that is asked for."
@@ -44,7 +44,7 @@ def specification(client_id: str, intent: Intent, units: Decimal | None = None) 
     tif = 'FOK' if intent.tif is TimeInForce.FOK else 'IOC' if market else _TIFS[intent.tif]
     price = intent.limit if intent.type is OrderType.LIMIT else intent.stop
     return {'type': intent.type.value.upper(), 'instrument': name_of(intent.symbol), 'units': plainly(size if intent.side is Side.BUY else size.copy_negate()), 'timeInForce': tif,
-            'positionFill': 'REDUCE_ONLY' if intent.reduce_only else 'REDUCE_FIRST', 'clientExtensions': {'id': client_id}, **({} if price is None else {'price': plainly(price)})}
+            'positionFill': 'REDUCE_ONLY' if intent.reduce_only else 'REDUCE_FIRST', 'clientExtensions': {'id': client_id}, **({} if price is None else {'price': plainly(price)}), **({'gtdTime': moment(intent.expires)} if intent.expires else {})}
 
 # %% ../../../nbs/08_venue/oanda/01_rest.ipynb #de82dc96
 Make = Callable[[Address], Ask]

@@ -138,7 +138,7 @@ class Roll:
         changed, known.replacing, known.awaited, known.ended = known.replacing, False, '', False
         self._awaiting.pop(known.name, None)
         intent = intent_of(t.type.removesuffix('_ORDER'), t, known.order.filled)
-        if changed and intent is not None: self._tell(known, Amended(known.name, intent.qty, intent.limit, intent.stop, t.ts))
+        if changed and intent is not None: self._tell(known, Amended(known.name, intent.qty, intent.limit, intent.stop, t.ts, intent.expires or None))
 
     def _filled(self, t: Txn) -> None:
         name = self._owners.get(t.orderID) or (t.clientOrderID if t.clientOrderID in self._known else None)

@@ -30,6 +30,7 @@ def capabilities() -> Capabilities:
     return Capabilities(VENUE, {
         _C.MARKET: 'MARKET, immediate or cancel unless fill or kill is asked for', _C.LIMIT: 'LIMIT', _C.STOP: 'STOP: a market order once the price is touched',
         _C.GTC: 'a market order is immediate all the same', _C.DAY: 'GFD: until 17:00 in New York', _C.IOC: 'market and limit orders', _C.FOK: 'market and limit orders',
+        _C.GTD: 'limit and stop orders, by gtdTime', _C.RENEW: 'by replacement, as any change',
         _C.REDUCE_ONLY: 'positionFill=REDUCE_ONLY', _C.SHORT: 'on margin', _C.PARTIAL: 'the rest of a limit order goes on as another order of the same name', _C.CANCEL: 'by name',
         _C.AMEND: 'limit and stop orders, by replacement: another venue id, the same name', _C.IDEMPOTENT: 'the adapter sends a name once; the venue itself knows the names of pending orders only',
         _C.LOOKUP: "pending orders by name, finished ones in the account's log", _C.OPEN_ORDERS: '', _C.POSITIONS: 'net units', _C.CASH: 'the balance, less what open positions cost',
@@ -40,6 +41,7 @@ def capabilities() -> Capabilities:
 def unsendable(intent: Intent) -> str:
     "Why this venue can't express the order, or ''."
     if said := unsupported(capabilities(), intent): return said
+    if intent.type is OrderType.MARKET and intent.tif is TimeInForce.GTD: return f'{VENUE}: a market order is immediate, so it has no date'
     if intent.type is OrderType.STOP and intent.tif in (TimeInForce.IOC, TimeInForce.FOK): return f'{VENUE}: a stop order waits, so it can not be {intent.tif.value}'
     return ''
 
