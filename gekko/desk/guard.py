@@ -18,7 +18,7 @@ from ..risk.view import BookView
 from ..venue.wire.breaker import Bounds, Conditions, TradingBreaker
 
 # %% auto #0
-__all__ = ['usual_pace', 'Pace', 'bounds_of', 'Guard']
+__all__ = ['AGE', 'usual_pace', 'Pace', 'bounds_of', 'Guard']
 
 # %% ../../nbs/09_desk/14_guard.ipynb #f375df4b
 def usual_pace(bars: Bars) -> dict[str, float]:
@@ -59,14 +59,20 @@ def bounds_of(limits: Limits) -> Bounds:
     drawdown, gross = limits.max_drawdown or Decimal('0.25'), limits.max_gross or Decimal(100)
     return Bounds(volatility=10.0, drawdown=float(drawdown), exposure=float(gross) * 1.05, queue_age_s=2.0)
 
+AGE: Nanos = SECOND // 100
+
 class Guard:
     "Asked by the gate before every order: '' or why no new risk is opened now. `queue_age` in seconds, `breakers` by name."
     def __init__(self, view: BookView, limits: Limits, usual: Mapping[str, float], clock: Clock, *, queue_age: Callable[[], float] = lambda: 0.0,
                  breakers: Callable[[], Mapping[str, Any]] = dict) -> None:
         self.view, self.pace, self.clock, self._queue_age, self._breakers = view, Pace(usual), clock, queue_age, breakers
         self.breaker = TradingBreaker(clock, bounds_of(limits))
+        self.said, self._next = '', 0
 
-    def look(self) -> None: self.pace.look(self.view.marks, self.clock.now())
+    def look(self) -> None:
+        "Between orders: note the marks, and judge. An order then finds the verdict ready, at most `AGE` old; what its own size adds is the gate's to count."
+        self.pace.look(self.view.marks, self.clock.now())
+        if (now := self.clock.monotonic()) >= self._next: self.said, self._next = self.verdict(), now + AGE
 
     def conditions(self) -> Conditions:
         "What trading looks like now."

@@ -15,6 +15,7 @@ class Wake:
     "`ring` from any thread; `fileno` is readable from then until `clear`. Ringing twice is once."
     def __init__(self) -> None:
         self._rung = self._closed = False
+        self.count = 0      # rings so far; who saw one number and sees it again has missed nothing
         if hasattr(os, 'eventfd'): self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
             self._read, self._write = os.pipe()
@@ -23,6 +24,7 @@ class Wake:
     def fileno(self) -> int: return self._read
 
     def ring(self) -> None:
+        self.count += 1
         if self._rung or self._closed: return
         self._rung = True
         with suppress(OSError): os.write(self._write, b'\1\0\0\0\0\0\0\0')      # full means that it is rung already

@@ -26,7 +26,7 @@ from .metronome import Schedule, number
 # %% auto #0
 __all__ = ['SYMBOLS', 'LOTS', 'SIZES', 'TICK', 'LIMITS', 'WAYS', 'ARRIVES_S', 'LEGS', 'WHOLES', 'PERCENTILES', 'RATES', 'Plan',
            'Replaces', 'metronome', 'control', 'notebook', 'in_kernel', 'main', 'in_desk', 'measure', 'spread',
-           'figures', 'bench_order_path']
+           'figures', 'floor', 'bench_order_path']
 
 # %% ../../nbs/11_jobs/07_order_bench.ipynb #3a6f0e5c
 SYMBOLS = ('BTC-USD', 'ETH-USD', 'SOL-USD')
@@ -261,11 +261,28 @@ def figures(plan: Plan, beat: Schedule, lines: tuple[Mapping[str, str], Mapping[
     return {'actions': plan.seconds * plan.actions, 'orders': len(measured), 'without_stages': len(measured) - len(rows), 'actions_per_second': plan.actions, 'quotes_per_second': plan.quotes,
             **{name: spread(x[:, b] - x[:, a]) for name, (a, b) in WHOLES.items()}, 'stages': {leg: spread(x[:, i + 1] - x[:, i]) for i, leg in enumerate(LEGS)}}
 
-# %% ../../nbs/11_jobs/07_order_bench.ipynb #d380bae6
+# %% ../../nbs/11_jobs/07_order_bench.ipynb #4837c415
+def floor(folder: Path, times: int = 1_000) -> dict[str, dict[str, float]]:
+    "Milliseconds: how late a sleep of one ms ends, and how long an fdatasync of 500 bytes takes."
+    late, disk = list[int](), list[int]()
+    with open(folder/'floor', 'wb', buffering=0) as f:
+        for _ in range(times):
+            t = time.perf_counter_ns()
+            time.sleep(0.001)
+            late.append(time.perf_counter_ns() - t - 1_000_000)
+            f.write(b'x' * 500)
+            t = time.perf_counter_ns()
+            getattr(os, 'fdatasync', os.fsync)(f.fileno())
+            disk.append(time.perf_counter_ns() - t)
+    return {'wake_late': spread(late), 'fdatasync': spread(disk)}
+
+# %% ../../nbs/11_jobs/07_order_bench.ipynb #d1f93a4f
 RATES = (100, 300)
 
 def bench_order_path(seconds: int = 60, working: int = 1_000, quotes: int = 1_000, rates: Sequence[int] = RATES) -> dict[str, Any]:
     "Both ways at each rate of actions, with the hardware. The mark is what its users measured of nautilus_trader 1.221's Python node, without a socket and without a log."
     plans = [Plan(quotes, rate, working, seconds) for rate in rates]
-    runs = [measure(way, plan) for plan in plans for way in WAYS]
+    def asked() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as d: return floor(Path(d))
+    runs = [{**measure(way, plan), 'machine': asked()} for plan in plans for way in WAYS]
     return {'runs': runs, 'required_p99_ms': 100, 'goal_p99_ms_to_sent': 2, 'mark': 'nautilus_trader 1.221: 1.3 to 1.8 ms at p99, without socket or log', **hardware()}
