@@ -17,7 +17,7 @@ from .funding import hear_fundings
 from .closing import Closer
 from .watch import Watch
 from .working import Works
-from .trader import Trader, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
+from .trader import Trader, beyond, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
 from ..domain.errors import BadInput, Halt, Reject, Retry
 from ..domain.market import Bar
 from ..domain.money import ZERO
@@ -170,7 +170,7 @@ class LiveRun:
             self.works.stop(reason)
             self._wanted, self._until = carry_out(t, policy or self.spec.policy, reason), t.clock.monotonic() + SETTLE
             self._again = t.clock.monotonic() + SECOND
-        short = {s: q for s, q in self._wanted.items() if abs(t.view.account.qty(s) - q) >= t.instruments[s].lot}
+        short = beyond(t, self._wanted)
         now = t.clock.monotonic()
         if (t.tracker.open() or short) and now < min(self._until, self._latest):
             if not t.tracker.open() and now > self._again:

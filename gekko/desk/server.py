@@ -380,7 +380,7 @@ def take_up_again(desk: Desk, venue: str) -> bool:
     q = OpenRun(r.run, r.strategy, r.lineage, {**r.spec, 'heartbeat_s': desk.settings.heartbeat_s}, '')
     _under_way(desk, q, *_open_live(desk, q, from_json(q.spec)))
     if (begun := open_runs[-1].policy) is not None: desk.ending = begun.reason, begun.policy      # its end had begun, and is not called off
-    if desk.run is not None and (why := desk.run.trader.view.halted): desk.halted = why
+    elif desk.run is not None and (why := desk.run.trader.view.halted): desk.halted = why
     return True
 
 def _see_to(desk: Desk) -> None:

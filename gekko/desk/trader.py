@@ -33,7 +33,8 @@ from ..venue.paper import PaperVenue
 
 # %% auto #0
 __all__ = ['LEDGER', 'LEASE', 'ELSEWHERE', 'Worker', 'Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide',
-           'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'close_run', 'outcome']
+           'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond', 'close_run',
+           'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 class Worker(Protocol):
@@ -243,8 +244,15 @@ def carry_out(t: Trader, policy: str, reason: str) -> dict[str, Decimal]:
     if keep is None: return {}
     held = {s: p.qty for s, p in t.view.account.positions.items() if p.qty}
     wanted = t.wanted if policy == 'reduce' and t.wanted is not None else {s: t.instruments[s].size(EXACT.multiply(q, keep)) for s, q in held.items()}
-    decide(t, units=wanted, band=ZERO, at_once=True)    # to the unit: the no-trade band is the strategy's, not the policy's
+    decide(t, units=beyond(t, wanted), band=ZERO, at_once=True)    # to the unit: the no-trade band is the strategy's, not the policy's
     return wanted
+
+def beyond(t: Trader, wanted: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    "Those of the positions wanted from which what is held is a lot or more away on the far side. What was sold beyond them, by an order that filled before its cancel, is not bought again."
+    def far(s: str, q: Decimal) -> bool:
+        held = t.view.account.qty(s)
+        return abs(EXACT.subtract(held, q)) >= t.instruments[s].lot and (abs(held) > abs(q) or EXACT.multiply(held, q) < ZERO)
+    return {s: q for s, q in wanted.items() if far(s, q)}
 
 # %% ../../nbs/09_desk/03_trader.ipynb #58fda3b7
 def close_run(t: Trader, reason: str) -> Result:
