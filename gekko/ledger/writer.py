@@ -119,7 +119,8 @@ class Table:
         return self._open
 
     def write(self, batch: Sequence[Entry], after: tuple[int, str]) -> None:
-        "Store the batch; on return it is in the file that the path names."
+        "Store the batch; on return it is in the file that the path names. A batch that does not follow on is never written, since no later one could mend the chain."
+        if batch[0].prev != after[1]: raise Halt(f'the journal of {batch[0].account} has lost entries before they were written', expected=f'#{after[0] + 1} {after[1][:8]}', found=f'#{batch[0].seq} {batch[0].prev[:8]}', reason='forked', pending=len(batch))
         try:
             c = self.connection()
             if not (after[0] and store_quick(c, batch, after)): store(c, batch, after)
@@ -148,11 +149,11 @@ class Writer:
         self._thread.start()
 
     def put(self, fresh: list[Entry], then: Then) -> None:
-        "Hand over `fresh`, which the caller gives up, and return at once; `then` is called on the writer's thread. Raises what an earlier `then` raised."
+        "Hand over `fresh`, which the caller gives up, and return at once; `then` is called on the writer's thread. Raises what an earlier `then` raised; these entries are on their way all the same."
+        self._queue.put((fresh, then))
         if (e := self._broken) is not None:
             self._broken = None
             raise e
-        self._queue.put((fresh, then))
 
     def wait(self, fresh: list[Entry]) -> None:
         "Hand over and wait until it is on disk; raises the Halt where it can't be."

@@ -241,6 +241,32 @@ def test_an_error_in_an_answer_is_the_next_flush_s(j: Journal) -> None:
     assert flushed(j) == ''
 
 
+def test_what_is_handed_over_with_somebody_else_s_error_is_written_and_answered(j: Journal, file: str) -> None:
+    def clumsy(said: Halt | None) -> None: raise ValueError('spilled')
+    heard = Heard()
+    j.append(Note('1'), 1)
+    j.flush(clumsy)
+    while j.pending: pass
+    j.append(Note('2'), 2)
+    while True:      # until the error has been noted
+        try: j.flush(heard.of(2))
+        except ValueError: break
+    j.append(Note('3'), 3)
+    j.commit()
+    assert texts(file) == ['0', '1', '2', '3'] and verify(file).ok and (2, '') in heard.all
+
+
+def test_a_batch_that_does_not_follow_on_is_never_written(tmp_path: Path) -> None:
+    with Journal.open(str(tmp_path / 'sound.db'), 'a') as j: j.append(Note('1'), 1)
+    broken = Journal.open(str(tmp_path / 'sound.db'), 'a')
+    broken.append(Note('lost'), 2)
+    broken._buffer.clear()      # whoever took it has dropped it
+    broken.append(Note('3'), 3)
+    with pytest.raises(Halt) as e: broken.commit()
+    broken._table.close()
+    assert e.value.values['reason'] == 'forked' and [x.seq for x in read_entries(j.url, 'a')] == [1] and verify(j.url).ok
+
+
 def test_a_commit_inside_an_answer_is_refused_instead_of_waiting_for_ever(j: Journal) -> None:
     said: list[str] = []
     def then(h: Halt | None) -> None:
