@@ -131,8 +131,8 @@ class Meter:
 
 # %% ../../../nbs/08_venue/sandbox/21_binanceus_keys.ipynb #e5ddfc39
 def used(meter: Meter) -> dict[str, str]:
-    "The headers with which every answer tells the weight used."
-    count = str(meter.weight.add(0, meter.clock.now()))
+    "The headers with which every answer tells the weight used; of quotas that are larger than the venue's, the same share, so that a client which begins with the venue's own is not held up."
+    count = str(meter.weight.add(0, meter.clock.now()) // meter.plenty)
     return {'X-MBX-USED-WEIGHT': count, 'X-MBX-USED-WEIGHT-1M': count}
 
 def ordered(meter: Meter) -> dict[str, str]:
