@@ -16,7 +16,7 @@ from ..domain.errors import BadInput, GekkoError
 from .show import table
 from ..desk.spec import POLICIES
 from ..risk.kill import KillSwitch
-from ..venue.venues import known
+from ..venue.venues import members_of
 
 # %% auto #0
 __all__ = ['desks_named', 'ask_all', 'halt_all', 'resume_all', 'flatten_all', 'compared', 'shown_comparison', 'recovered']
@@ -62,7 +62,7 @@ def compared(settings: Settings, venue: str, *, wait: bool = False, accept: str 
     "Compare the account's books with the venue's; `accept` is the reason for setting them to its word."
     from gekko.desk.recovery import compare
     if accept is not None and not accept.strip(): raise BadInput('reason', expected='why the venue is right', found=repr(accept))
-    return compare(settings, known(venue), wait=wait, accept=accept or '', who=getpass.getuser())
+    return compare(settings, ','.join(members_of(venue)), wait=wait, accept=accept or '', who=getpass.getuser())
 
 def shown_comparison(said: dict[str, Any]) -> str:
     "The comparison for a terminal."
@@ -75,4 +75,4 @@ def recovered(settings: Settings, venue: str, policy: str = '') -> dict[str, Any
     "End the run that a killed desk left open."
     from gekko.desk.recovery import recover
     if policy and policy not in POLICIES: raise BadInput('policy', expected=' '.join(POLICIES), found=policy)
-    return recover(settings, known(venue), policy)
+    return recover(settings, ','.join(members_of(venue)), policy)

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/11_account.ipynb #4aaa13e4
 from __future__ import annotations
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from .funding import hear_fundings, last_funding
@@ -14,7 +14,7 @@ from ..domain.account import adopt
 from ..domain.errors import Halt
 from ..domain.money import ZERO
 from ..domain.target import Targets
-from ..domain.order import Filled, Lost, OrderEvent, OrderState
+from ..domain.order import Fill, Filled, Lost, OrderEvent, OrderState
 from ..execution.broker import Broker
 from ..domain.time import SECOND, Nanos
 from ..execution.reconcile import Difference, Statement, differences, evidence, silent, unarrived
@@ -23,7 +23,7 @@ from ..ledger.replay import Book, RunState
 from ..risk.drawdown import flow
 
 # %% auto #0
-__all__ = ['BACK', 'begin', 'bring_in', 'take_up', 'cursor', 'ours', 'settle_up', 'judge', 'open_account', 'unfinished']
+__all__ = ['BACK', 'place', 'begin', 'bring_in', 'take_up', 'cursor', 'ours', 'settle_up', 'judge', 'open_account', 'unfinished']
 
 # %% ../../nbs/09_desk/11_account.ipynb #30e305e0
 def _money(broker: Broker, currencies: Iterable[str]) -> dict[str, Decimal]:
@@ -31,8 +31,12 @@ def _money(broker: Broker, currencies: Iterable[str]) -> dict[str, Decimal]:
     return {c: held.get(c, ZERO) for c in currencies}
 
 def _last(broker: Broker) -> str:
-    earlier = broker.fills_since('')
-    return earlier[-1].fill_id if earlier else ''
+    return place(broker, broker.fills_since(''))
+
+def place(broker: Broker | None, fills: Sequence[Fill], since: str = '') -> str:
+    "The cursor after these fills, which follow `since`: the last one's name, or what a venue that is several makes of them."
+    after: Callable[[Sequence[Fill], str], str] | None = getattr(broker, 'after', None)
+    return after(fills, since) if after is not None else fills[-1].fill_id if fills else since
 
 def begin(t: Trader, number: str) -> str:
     "The first lines of an account's journal: what the venue holds for us in the run's currency and symbols, at today's marks. Marks must be known for what is held. Gives the last fill of the time before."
@@ -61,17 +65,18 @@ def take_up(t: Trader, book: Book) -> None:
     t.funding = book.funding
     t.view.adopt(book.account)
     t.view.meter = flow(t.view.meter, t.view.equity)
+    if (remember := getattr(t.venue, 'remember', None)) is not None: remember(book.open_orders)
     for o in book.orders.values():
         t.tracker.add(o)
         if not o.state.terminal: t.view.track(o)
 
 BACK: Nanos = 600 * SECOND
 
-def cursor(book: Book) -> str:
+def cursor(book: Book, broker: Broker | None = None) -> str:
     "A fill that the books know of, from before any order that is still open and a little further back than the last: fills can be told out of their order."
     until = min([max((f.ts for f in book.fills), default=0) - BACK, *(o.intent.ts for o in book.open_orders)])
     known = sorted((f for f in book.fills if book.since < f.ts < until), key=lambda f: f.ts)
-    return known[-1].fill_id if known else book.cursor
+    return place(broker, known, book.cursor)
 
 # %% ../../nbs/09_desk/11_account.ipynb #ecd7720e
 def ours(t: Trader, said: Statement) -> Statement:
@@ -130,7 +135,7 @@ def _take_up_again(t: Trader, number: str, book: Book) -> str:
     "The books taken up; what was held all along in symbols that they never dealt in is brought in. The fill from which on the venue is to be asked."
     take_up(t, book)
     bring_in(t, {s: qty for s, qty in t.venue.positions().items() if s in t.instruments and s not in book.instruments})
-    return cursor(book)
+    return cursor(book, t.venue)
 
 def _brought(t: Trader, book: Book) -> bool: return any(s not in book.instruments and p.qty for s, p in t.view.account.positions.items())
 

@@ -25,7 +25,7 @@ from ..domain.time import SECOND, Nanos, iso
 from ..execution.broker import Capability
 
 # %% auto #0
-__all__ = ['SETTLE', 'QUIET', 'joined', 'LiveRun']
+__all__ = ['SETTLE', 'QUIET', 'LOOK', 'joined', 'LiveRun']
 
 # %% ../../nbs/09_desk/12_live.ipynb #c8545206
 def joined(symbols: Sequence[str], bars: Mapping[str, Sequence[Bar]]) -> Bars:
@@ -41,14 +41,17 @@ def joined(symbols: Sequence[str], bars: Mapping[str, Sequence[Bar]]) -> Bars:
 # %% ../../nbs/09_desk/12_live.ipynb #9ab3a457
 SETTLE: Nanos = 20 * SECOND
 QUIET: Nanos = 10 * SECOND
+LOOK: Nanos = SECOND // 200
 
 class LiveRun:
     "A run under way on a venue. `pump` takes in what has arrived; `advance` says whether a row waits (None: not yet); `finish` and `abandon` end it."
 
-    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, watch: Watch | None = None, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None, again: bool = False) -> None:
+    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, watch: Watch | None = None, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None, again: bool = False, rung: Callable[[], int] | None = None) -> None:
         self.trader, self.feed, self.spec, self._look, self._close = trader, feed, trader.spec, look, close
         self.history, self.first, self.total = history.rows(0, max(len(history) - 1, 0)), max(len(history) - 1, 0), trader.spec.bars
         self.version, self.watch = '', watch
+        self._rung, self._count, self._next = rung, -1, 0      # rings heard, and when to look without one
+        self._ends = trader.spec.last
         self.again = again      # taken up after a crash: the notebook's own count of rows holds
         self.row, self.due, self.decided = self.first - 1, False, 0
         self.last = history.rows(0, 0)
@@ -61,16 +64,21 @@ class LiveRun:
         self._shut = False
         self.works, self._closer = Works(trader), Closer(trader)
         trader.works = self.works
+        self.router = trader.router      # where the venue is several
         if len(history): close_row(trader, trader.clock.now(), {s: trader.view.marks[s] for s in trader.spec.symbols if s in trader.view.marks})
 
     def pump(self, most: int = 5_000) -> int:
-        "Take in what the venue and the market have said, at most so many steps; how many there were."
-        n = 0
+        "Take in what the venue and the market have said, at most so many steps; how many there were. Where somebody rings for news, no ring in the last few milliseconds means that there is none."
+        n, now = 0, self.trader.clock.monotonic()
+        if self._rung is not None:
+            if (count := self._rung()) == self._count and now < self._next: return 0
+            self._count, self._next = count, now + LOOK
         while n < most and (step := self.feed.poll()) is not None:
             self._live(step)
             n += 1
         n += hear(self.trader)
         self.works.step()
+        if self.router is not None: self.router.step()
         self._look()
         self._closer.look()
         if self.watch is not None: self.watch.look()
@@ -99,7 +107,7 @@ class LiveRun:
     @property
     def over(self) -> bool:
         "Whether the run has decided all that it was to decide, or its time is up."
-        return 0 < self.spec.bars <= self.decided or (self.spec.last is not None and self.trader.clock.now() >= self.spec.last)
+        return 0 < self.spec.bars <= self.decided or (self._ends is not None and self.trader.clock.now() >= self._ends)
 
     def advance(self) -> bool | None:
         "True: a row waits for its decision. False: there will be none. None: not yet."
@@ -115,7 +123,8 @@ class LiveRun:
         "Whether no order works any more, or we have waited long enough for one that does."
         now = self.trader.clock.monotonic()
         self._until = self._until or now + SETTLE + max((w.parent.end + 60 * SECOND - self.trader.clock.now() for w in self.works.under_way.values()), default=0)
-        return not (self.trader.tracker.open() or self.works.under_way) or now > min(self._until, self._latest)
+        working = self.trader.tracker.open() or self.works.under_way or (self.router is not None and self.router.busy)
+        return not working or now > min(self._until, self._latest)
 
     def answer(self, row: int, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '') -> None:
         "The decision made on `row`."
@@ -143,9 +152,10 @@ class LiveRun:
         "The notebook is done: working orders are cancelled and their ends awaited; positions stay as they are."
         t = self.trader
         if not t.closed:
-            self.works.stop(reason)
+            self._stop(reason)
             cancel_working(t)
             self._await(lambda: not t.tracker.open(), self._last)
+            if self.router is not None: self.router.leave(reason)
             with suppress(Retry): hear_fundings(t)      # what stays untold now is heard when the next run opens
             if unknown := t.tracker.unknown(): reason += f'; {len(unknown)} orders of unknown outcome'
             close_row(t, t.clock.now(), {s: t.view.marks[s] for s in self.spec.symbols if s in t.view.marks})
@@ -167,7 +177,7 @@ class LiveRun:
         if t.closed: return self.finish(reason)
         self.pump()
         if self._wanted is None:
-            self.works.stop(reason)
+            self._stop(reason)
             self._wanted, self._until = carry_out(t, policy or self.spec.policy, reason), t.clock.monotonic() + SETTLE
             self._again = t.clock.monotonic() + SECOND
         short = beyond(t, self._wanted)
@@ -179,6 +189,10 @@ class LiveRun:
             return None
         if short: reason += '; could not be closed: ' + ', '.join(f'{s} {t.view.account.qty(s)}' for s in short)
         return self.finish(reason)
+
+    def _stop(self, why: str) -> None:
+        self.works.stop(why)
+        if self.router is not None: self.router.stop(why)
 
     def hurry(self, patience: Nanos) -> None:
         "End within `patience` from now: two thirds of it for orders to work, the rest for their cancels."

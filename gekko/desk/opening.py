@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import cast
 from ..data.bars import Bars
 from ..data.dialect import Dialect
 from ..data.live import LiveFeed
@@ -17,6 +20,7 @@ from ..data.stream import Stream
 from .account import open_account, unfinished
 from .guard import Guard, usual_pace
 from .live import LiveRun, joined
+from .routing import ROUTE, Lines, Router, close_left
 from .spec import RunSpec
 from .trader import Trader, open_run
 from .watch import Watch
@@ -26,17 +30,36 @@ from ..domain.time import SECOND, Clock, Nanos, duration
 from ..ledger.journal import Journal
 from ..ledger.replay import Book
 from ..ledger.snapshot import load_book
-from ..venue.venues import ARRIVES_S, Venue, open_venue
-from ..venue.wire.secret import Access
+from ..domain.parent import Parent
+from ..execution.broker import Broker
+from ..venue.routed import Routed, open_routed, routed_account
+from ..venue.venues import ARRIVES_S, Venue, members_of, open_venue
+from ..venue.wire.secret import Access, load_access
 
 # %% auto #0
-__all__ = ['account_of', 'chosen', 'dealt', 'window_of', 'wait_for_marks', 'VenueTime', 'time_at', 'connected', 'hang_up',
-           'open_live', 'told']
+__all__ = ['account_of', 'accesses_of', 'account_over', 'parts_of', 'arrives', 'chosen', 'dealt', 'window_of', 'wait_for_marks',
+           'VenueTime', 'time_at', 'connected', 'listening', 'hang_up', 'take_parents', 'open_live', 'told']
 
 # %% ../../nbs/09_desk/13_opening.ipynb #9bc6a35e
 def account_of(access: Access) -> str:
     "The name of a venue's account in the ledger."
     return f'{access.venue}-{access.credentials.account}'[:64]
+
+def accesses_of(home: Path, venue: str) -> tuple[Access, ...]:
+    "The kept accesses of a run's venues: one, or those of `binanceus,coinbase`."
+    return tuple(load_access(home, v) for v in members_of(venue))
+
+def account_over(accesses: Sequence[Access]) -> str:
+    "The account whose journal a run over these writes."
+    return account_of(accesses[0]) if len(accesses) == 1 else routed_account(accesses)
+
+def parts_of(accesses: Sequence[Access]) -> tuple[str, ...]:
+    "The members' own accounts, which nobody else may trade meanwhile; none for a single venue, whose account is the journal's."
+    return tuple(map(account_of, accesses)) if len(accesses) > 1 else ()
+
+def arrives(venue: Broker, name: str) -> float:
+    "How long what was sent may be on its way there, seconds."
+    return float(getattr(venue, 'arrives_s', ARRIVES_S.get(name, 60.0)))
 
 # %% ../../nbs/09_desk/13_opening.ipynb #15498abb
 def chosen(instruments: Mapping[str, Instrument], spec: RunSpec, held: set[str]) -> dict[str, Instrument]:
@@ -95,9 +118,11 @@ def _stale(spec: RunSpec) -> RunSpec:
     "Live, a mark that is half a minute old opens no new risk unless the run says otherwise."
     return spec if 'stale_after_s' in spec.limits else replace(spec, limits={**spec.limits, 'stale_after_s': 30})
 
-def connected(access: Access, clock: Clock, symbols: Sequence[str] = (), may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None) -> Venue:
+def connected(access: Access | Sequence[Access], clock: Clock, symbols: Sequence[str] = (), may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None) -> Venue:
     "The venue, connected; `symbols` is what the account deals in, `may_send` is asked before any order's bytes leave, `wake` rung when it has something to say."
-    venue = open_venue(access, clock, symbols=symbols, may_send=may_send, wake=wake)
+    several = () if isinstance(access, Access) else tuple(access)
+    one = access if isinstance(access, Access) else several[0]
+    venue: Venue = open_routed(several, clock, symbols=symbols, may_send=may_send, wake=wake) if len(several) > 1 else open_venue(one, clock, symbols=symbols, may_send=may_send, wake=wake)
     try: venue.connect()
     except BadInput:
         listed = venue.instruments()
@@ -111,6 +136,19 @@ def connected(access: Access, clock: Clock, symbols: Sequence[str] = (), may_sen
     return venue
 
 # %% ../../nbs/09_desk/13_opening.ipynb #74025483
+def listening(venue: Venue, clock: Clock, wake: Callable[[], None]) -> tuple[Stream, Callable[[], Callable[[], None]]]:
+    "The venue's market, not heard yet; what begins to hear it, and gives what hangs up."
+    if isinstance(venue, Routed):
+        lines = Lines(venue, clock, wake)
+        def hear_all() -> Callable[[], None]:
+            lines.run()
+            return lines.close
+        return cast(Stream, lines), hear_all      # a feed asks nothing else of a stream
+    dialect = venue.dialect()
+    stream = Stream(dialect, clock, wake=wake)
+    def hear_it() -> Callable[[], None]: return partial(hang_up, venue, dialect, stream, venue.loop.spawn(stream.run()))
+    return stream, hear_it
+
 def hang_up(venue: Venue, dialect: Dialect, stream: Stream, running: Future[None]) -> None:
     "End a stream, and let go of the line that its dialect keeps for itself, if it does. Blocks for a moment; never raises."
     stream.close()
@@ -119,35 +157,43 @@ def hang_up(venue: Venue, dialect: Dialect, stream: Stream, running: Future[None
         with suppress(Exception): venue.loop.run(close(), 3.0)
 
 # %% ../../nbs/09_desk/13_opening.ipynb #82a20792
+def take_parents(run: LiveRun, parents: Mapping[str, Parent], again: bool) -> None:
+    "Parents that the journal has open: this run's are worked on, `again`, those of runs that it took over from are closed."
+    close_left(run.trader, parents)
+    if not again: return
+    run.works.restore({n: p for n, p in parents.items() if p.algo != ROUTE and p.run == run.trader.lineage})
+    if run.router is not None: run.router.restore(parents)
+
+# %% ../../nbs/09_desk/13_opening.ipynb #a437af6c
 def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: Book | None, clock: Clock, *, run_id: str, strategy: str, lineage: str,
-              may_send: Callable[[], bool], kill: Callable[[], str], wake: Callable[[], None] = lambda: None) -> LiveRun:
+              may_send: Callable[[], bool], kill: Callable[[], str], wake: Callable[[], None] = lambda: None, rung: Callable[[], int] | None = None) -> LiveRun:
     """A run on a connected venue whose account's journal is `journal`, so far told by `book`. One way for start and restart: a run that the journal has open goes on under its number.
     Halt when the books and the venue differ."""
     spec, clock = _stale(replace(spec, bar=spec.bar or '1d')), time_at(venue, clock)
     held = {*venue.positions(), *(dealt(book) if book else ())}
     instruments = chosen(venue.instruments(), spec, held)
     history = window_of(venue, spec, clock.now())
-    dialect = venue.dialect()
-    stream = Stream(dialect, clock, wake=wake)
+    stream, listen = listening(venue, clock, wake)
     kept = spec.bar in venue.bars()      # a bar that the venue does not keep is not waited for
     feed = LiveFeed(spec.symbols, duration(spec.bar), stream, clock, lambda s, lo, hi: venue.history(s, spec.bar, lo, hi) if kept else [], patience=(10 if kept else 0) * SECOND)
-    running = venue.loop.spawn(stream.run())
+    hang_up_all = listen()
     def let_go() -> None:
         feed.close()
-        hang_up(venue, dialect, stream, running)
+        hang_up_all()
         venue.close()
     try:
         trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode='live', account=journal.account, instruments=instruments, venue=venue, journal=journal, clock=clock, may_send=may_send,
-                         kill=lambda: kill() or guard.verdict(), wake=wake)
+                         kill=lambda: kill() or guard.said, wake=wake)
         guard = Guard(trader.view, trader.gate.limits, usual_pace(history), clock, breakers=getattr(venue, 'breakers', dict))
         wait_for_marks(trader, feed, set(instruments), venue)
         again = book is not None and run_id in unfinished(book)
-        after = open_account(trader, number, book, ARRIVES_S.get(spec.venue, 60.0))
+        trader.router = Router(trader, venue) if isinstance(venue, Routed) else None
+        after = open_account(trader, number, book, arrives(venue, spec.venue))
         trader.spec = replace(spec, cash=trader.view.equity)
         if not again: open_run(trader)
-        watch = Watch(trader, after, ARRIVES_S.get(spec.venue, 60.0), spec.reconcile_s, wake)
-        run = LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again)
-        if again and book is not None: run.works.restore(book.parents)
+        watch = Watch(trader, after, arrives(venue, spec.venue), spec.reconcile_s, wake)
+        run = LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again, rung=rung)
+        if book is not None: take_parents(run, book.parents, again)
         return run
     except BaseException:
         let_go()

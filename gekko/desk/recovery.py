@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from .account import cursor, settle_up, take_up, unfinished
 from .config import Settings
-from .opening import account_of, connected
+from .opening import accesses_of, account_over, arrives, connected, parts_of
 from .server import Desk, books, end_run, take_up_again
 from .spec import RunSpec
 from .trader import Trader
@@ -19,54 +19,52 @@ from ..domain.errors import BadInput, Halt
 from ..domain.time import Clock, SystemClock
 from ..execution.reconcile import Difference
 from ..ledger.events import Corrected, Differed, LeaseTaken
+from ..ledger.lease import Lease
 from ..ledger.snapshot import load_book
-from ..venue.venues import ARRIVES_S
-from ..venue.wire.secret import load_access
 
 # %% auto #0
 __all__ = ['compare', 'recover']
 
 # %% ../../nbs/09_desk/19_recovery.ipynb #a61fedf1
 @contextmanager
-def _looking(settings: Settings, venue: str, clock: Clock) -> Iterator[Trader]:
+def _looking(settings: Settings, venue: str, clock: Clock) -> Iterator[tuple[Trader, Lease]]:
     "The account's books in hand and its venue connected, for looking and not for trading. Reject while a desk trades it."
-    access = load_access(settings.home, venue)
+    accesses = accesses_of(settings.home, venue)
     desk = Desk('recovery', settings, clock)
-    account = account_of(access)
-    with books(desk, account, 'recovery') as (lease, journal):
+    account = account_over(accesses)
+    with books(desk, account, 'recovery', also=parts_of(accesses)) as (lease, journal):
+        book = load_book(settings.ledger, account) if journal.head[0] else None
+        if book is None or not book.instruments: raise BadInput('no books to compare', expected=f'an account that was traded: {account}', found='none')
+        journal.append(LeaseTaken(lease.holder, lease.epoch), clock.now(), 'recovery')
+        there = connected(accesses, clock, sorted(book.instruments))
         try:
-            book = load_book(settings.ledger, account) if journal.head[0] else None
-            if book is None or not book.instruments: raise BadInput('no books to compare', expected=f'an account that was traded: {account}', found='none')
-            journal.append(LeaseTaken(lease.holder, lease.epoch), clock.now(), 'recovery')
-            there = connected(access, clock, sorted(book.instruments))
-            try:
-                spec = RunSpec(tuple(sorted(book.instruments)), bar='1d', venue=venue, currency=book.account.currency, reconcile_s=1.0)
-                t = Trader(spec, run_id='recovery', strategy='recovery', lineage='recovery', mode='live', account=account, instruments={**book.instruments},
-                           venue=there, journal=journal, clock=clock, may_send=lambda: False)
-                for s in book.instruments:
-                    q = there.quote(s)
-                    if not q.crossed and q.bid > 0: t.view.mark(s, q.mid, clock.now())
-                take_up(t, book)
-                t.funding = book.funding
-                t.since = cursor(book)
-                yield t
-                journal.commit()
-            finally: there.close()
-        finally:
-            journal.close()
-            lease.release()
+            spec = RunSpec(tuple(sorted(book.instruments)), bar='1d', venue=venue, currency=book.account.currency, reconcile_s=1.0)
+            t = Trader(spec, run_id='recovery', strategy='recovery', lineage='recovery', mode='live', account=account, instruments={**book.instruments},
+                       venue=there, journal=journal, clock=clock, may_send=lambda: False)
+            for s in book.instruments:
+                q = there.quote(s)
+                if not q.crossed and q.bid > 0: t.view.mark(s, q.mid, clock.now())
+            take_up(t, book)
+            t.funding = book.funding
+            t.since = cursor(book, there)
+            yield t, lease
+            journal.commit()
+        finally: there.close()
+        journal.close()      # when something goes wrong, `books` lets go of both
+        lease.release()
 
 # %% ../../nbs/09_desk/19_recovery.ipynb #4047771f
 def compare(settings: Settings, venue: str, *, accept: str = '', who: str = '', wait: bool = False, clock: Clock = SystemClock(), pause: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Compare an account's books with its venue's; what the venue proves is taken in. `wait`: until no order's outcome is unknown. `accept`: the reason for setting cash and positions that still
     differ to the venue's word, said by `who`; written down as a correction."""
     if accept and not (accept.strip() and who): raise BadInput('an accepted difference', expected='a reason and a name', found=f'{accept!r} by {who!r}')
-    with _looking(settings, venue, clock) as t:
-        arrives_s = ARRIVES_S.get(venue, 60.0)
+    with _looking(settings, venue, clock) as (t, lease):
+        arrives_s = arrives(t.venue, venue)
         until = clock.monotonic() + round((arrives_s + 10) * 1e9)
         wrong = settle_up(t, t.since, arrives_s=arrives_s)
         while wait and t.tracker.unknown() and clock.monotonic() < until:
             pause(1.0)
+            lease.renew()      # longer than a lease lasts
             wrong = settle_up(t, t.since, arrives_s=arrives_s)
         if wrong: t.record(Differed(tuple({'what': d.what, 'key': d.key, 'ours': d.ours, 'theirs': d.theirs} for d in wrong), 'accepted' if accept else 'seen', accept))
         accepted = [_correct(t, d, who, accept) for d in wrong if accept and d.what in ('cash', 'position')]
@@ -80,8 +78,7 @@ def _correct(t: Trader, d: Difference, who: str, why: str) -> Difference:
 # %% ../../nbs/09_desk/19_recovery.ipynb #6f810ca6
 def recover(settings: Settings, venue: str, policy: str = '', clock: Clock = SystemClock(), patience_s: float = 120.0) -> dict[str, Any]:
     "Take up the run that a killed desk left open and end it by its declared policy, or the one given. Halt when the books and the venue differ, or when it can't be ended in time."
-    access = load_access(settings.home, venue)
-    account = account_of(access)
+    account = account_over(accesses_of(settings.home, venue))
     book = load_book(settings.ledger, account)
     left = unfinished(book) if book else {}
     if not left: return {'account': account, 'run': '', 'state': 'nothing was left open', 'positions': {s: str(p.qty) for s, p in book.account.positions.items() if p.qty} if book else {}}

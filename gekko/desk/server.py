@@ -5,11 +5,11 @@
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
 import gc, os, platform, subprocess, sys, time, traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np
 from ..data.bars import Bars
@@ -37,12 +37,13 @@ from ..risk.kill import KillSwitch
 from ..risk.limits import Limits
 
 # %% auto #0
-__all__ = ['FLUSH', 'PATIENCE', 'SNAP', 'Deferred', 'Desk', 'columns', 'here', 'claim', 'books', 'status', 'stop_risk', 'handle',
-           'end_run', 'tick', 'take_up_again', 'stood_still', 'look_after', 'shut_out', 'stop']
+__all__ = ['FLUSH', 'PATIENCE', 'GLANCE', 'SNAP', 'Deferred', 'Desk', 'columns', 'here', 'claim', 'books', 'status', 'stop_risk',
+           'handle', 'end_run', 'tick', 'take_up_again', 'stood_still', 'look_after', 'shut_out', 'stop']
 
 # %% ../../nbs/09_desk/06_server.ipynb #8fd75289
 FLUSH: Nanos = SECOND // 5
 PATIENCE: Nanos = SECOND
+GLANCE: Nanos = SECOND // 50
 SNAP = 50_000      # entries between two snapshots of a run under way: read back in about a second
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Deferred:
     number: bytes
     request: Request
     until: Nanos
+    frame: bytes = b''
 
 class Desk:
     "A desk. One run at a time: a replay on an account of its own, because it starts from nothing; a live run on the account it has at the venue."
@@ -66,6 +68,7 @@ class Desk:
         self.started, self.beat, self.asked, self.flushed, self.renewed, self.later = clock.now(), 0, 0, 0, 0, 0
         self.ending: tuple[str, str] | None = None      # why and by which policy the run is being ended, until that is done
         self.leaving = False
+        self._killed, self._glance = '', 0
         self.take_up = ''       # a venue whose account has a run that its desk died under, until it is taken up again
         self.opened: RunOpenedReply | None = None
         self.positions: PositionService | None = None
@@ -73,9 +76,18 @@ class Desk:
         self.snapped = 0        # the journal's end at the last snapshot
         self.wake = Wake()      # rung by a venue's threads and the journal's writer
         self.deferred: list[Deferred] = []
+        self.answers: dict[bytes, tuple[bytes, bytes, bytes]] = {}      # the last question of each caller: its number, its words, and what was said
         self.renewal: Future[None] | None = None
         self._aside: ThreadPoolExecutor | None = None
 
+    def killed(self) -> str:
+        "The kill switch's reason, at most `GLANCE` old: a look at the disk takes longer than the rest of the gate, so it is taken between orders."
+        if self.clock.monotonic() >= self._glance: self.glance()
+        return self._killed
+    def glance(self) -> None:
+        "Look at the kill switch, if the last look is half as old as it may be."
+        now = self.clock.monotonic()
+        if now >= self._glance - GLANCE // 2: self._killed, self._glance = self.kill.reason(), now + GLANCE
     @property
     def aside(self) -> ThreadPoolExecutor:
         "One thread for what would make the trading thread wait for the disk."
@@ -136,9 +148,10 @@ def claim(desk: Desk, account: str) -> Lease:
 
 # %% ../../nbs/09_desk/06_server.ipynb #904754da
 @contextmanager
-def books(desk: Desk, account: str, lineage: str, writer: bool = False) -> Iterator[tuple[Lease, Journal]]:
-    "The account's lease and journal, with the lease's line in it; both let go again when the opening fails."
-    lease = claim(desk, account)
+def books(desk: Desk, account: str, lineage: str, writer: bool = False, also: Sequence[str] = ()) -> Iterator[tuple[Lease, Journal]]:
+    "The account's lease and journal, with the lease's line in it; both let go again when the opening fails. `also`: accounts whose leases are held with it."
+    if also: from gekko.desk.routing import hold_all
+    lease = hold_all(partial(claim, desk), account, also) if also else claim(desk, account)
     try:
         journal = Journal.open(desk.settings.ledger, account, epoch=lease.epoch, writer=writer)
         try: yield lease, journal
@@ -161,15 +174,14 @@ def _open_paper(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[Run, Lease]:
 
 def _open_live(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
     "A run at a venue: the account's lease first, so that no two desks speak for it, then the venue, then the books."
-    from gekko.desk.opening import account_of, connected, open_live, told
-    from gekko.venue.wire.secret import load_access
-    access = load_access(desk.settings.home, spec.venue)
-    with books(desk, account_of(access), q.lineage, writer=True) as (lease, journal):
+    from gekko.desk.opening import accesses_of, account_over, connected, open_live, parts_of, told
+    accesses = accesses_of(desk.settings.home, spec.venue)
+    with books(desk, account_over(accesses), q.lineage, writer=True, also=parts_of(accesses)) as (lease, journal):
         book = told(journal)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
         desk.lease = lease      # what a run before this one left working is cancelled while this one opens
-        venue = connected(access, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}), lambda: _may_send(desk), desk.wake.ring)
-        try: run = open_live(venue, access.credentials.account, spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: _may_send(desk), kill=desk.kill.reason, wake=desk.wake.ring)
+        venue = connected(accesses, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}), lambda: _may_send(desk), desk.wake.ring)
+        try: run = open_live(venue, ' '.join(a.credentials.account for a in accesses), spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: _may_send(desk), kill=desk.killed, wake=desk.wake.ring, rung=lambda: desk.wake.count)
         except BaseException:
             venue.close()
             raise
@@ -217,7 +229,7 @@ def _take(desk: Desk, run: Run | LiveRun, q: Decide) -> None:
 def _on_next(desk: Desk, q: Next) -> Reply | None:
     "An event-driven strategy's orders, and what has happened since it asked last."
     run = _running(desk, q.run_id)
-    if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
+    if not desk.halted and (why := desk.killed()): stop_risk(desk, why, 'kill switch')
     desk.asked = desk.clock.monotonic()
     return respond(run, q)
 
@@ -359,6 +371,7 @@ def tick(desk: Desk) -> None:
     if isinstance(desk.run, LiveRun):
         _renew_aside(desk, now)
         desk.run.pump()
+        desk.glance()
         _snap(desk)
         return
     if desk.lease is not None and now - desk.renewed > desk.lease.ttl // 3:
@@ -371,9 +384,8 @@ def tick(desk: Desk) -> None:
 def take_up_again(desk: Desk, venue: str) -> bool:
     "Open again the run that the journal of the venue's account has open; False when there is none. Halt when the books and the venue differ, Retry when the venue can't be asked."
     from gekko.desk.account import unfinished
-    from gekko.desk.opening import account_of
-    from gekko.venue.wire.secret import load_access
-    book = load_book(desk.settings.ledger, account_of(load_access(desk.settings.home, venue)))
+    from gekko.desk.opening import accesses_of, account_over
+    book = load_book(desk.settings.ledger, account_over(accesses_of(desk.settings.home, venue)))
     open_runs = list(unfinished(book).values()) if book else []
     if not open_runs: return False
     r = open_runs[-1].opened
@@ -401,7 +413,7 @@ def _mended(desk: Desk) -> None:
     desk.trouble = ''
     if desk.run is None: return
     desk.run.trader.outgoing.trouble = ''
-    if desk.run.trader.who == LEDGER and not desk.halted: resume(desk.run.trader, LEDGER)
+    if LEDGER in desk.run.trader.halts and not desk.halted: resume(desk.run.trader, LEDGER)
 
 def stood_still(desk: Desk) -> None:
     "This process did not run for a while: stopped, or its machine asleep. The silence was ours and not the notebook's; and if the lease ran out meanwhile, others may have traded."

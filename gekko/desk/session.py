@@ -280,11 +280,12 @@ class DeskRun:
 # %% ../../nbs/09_desk/10_session.ipynb #3d3018d3
 def require_live(settings: Settings, venue: str) -> None:
     "Live trading needs a venue, allowed here, and its credentials in this home; BadInput names what is missing."
-    from gekko.venue.venues import known
+    from gekko.venue.venues import members_of
     from gekko.venue.wire.secret import load_access
     if not venue: raise BadInput('live mode without a venue', expected=f'--venue and one of {", ".join(settings.venues)}', found='none')
-    if known(venue) not in settings.venues: raise BadInput(f'{venue} is not among the platforms of this installation', expected=f'TRADING_PLATFORMS with {venue} in it', found=settings.trading_platforms)
-    load_access(settings.home, venue)
+    for v in members_of(venue):
+        if v not in settings.venues: raise BadInput(f'{v} is not among the platforms of this installation', expected=f'TRADING_PLATFORMS with {venue} in it', found=settings.trading_platforms)
+        load_access(settings.home, v)
 
 def identify(mode: str, spec: RunSpec, market_version: str, env: Mapping[str, str], namespace: Mapping[str, Any]) -> Identity:
     "Who this run is: from the runner's context, checked against the notebook, or made up for a notebook used by hand."

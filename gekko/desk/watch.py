@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from .account import judge, ours
+from .account import judge, ours, place
 from .funding import fundings, hear_fundings
 from .strangers import ask
 from .trader import LEASE, Trader, halt, resume
@@ -57,6 +57,7 @@ class Watch:
         self.agreed: Nanos = t.clock.now()
         self.wrong: list[Difference] = []
         self._same = 0                       # looks in a row with these very differences
+        self._stopped = False                # and whether they have stopped trading
         self._pause = SECOND
         self._next: Nanos = t.clock.monotonic() + self.every
         self._seen = 0                       # fills of this run that are behind the cursor
@@ -70,7 +71,7 @@ class Watch:
 
     def look(self) -> None:
         now = self.t.clock.monotonic()
-        if self.t.who == LEASE: self._next = min(self._next, now + SECOND)
+        if LEASE in self.t.halts: self._next = min(self._next, now + SECOND)
         if self._asked is not None and self._asked.done(): self._hear(self._asked, now)
         elif self._asked is None and (now >= self._next or self.t.strayed): self._ask()
 
@@ -88,8 +89,9 @@ class Watch:
     def _cursor(self) -> str:
         "The last fill that every later one is sure to be told after: a minute old, and older than any open order."
         until = min([self.t.clock.now() - BACK, *(o.intent.ts for o in self.t.tracker.open())])
-        while self._seen < len(self.t.fills) and self.t.fills[self._seen].ts < until:
-            self.after, self._seen = self.t.fills[self._seen].fill_id, self._seen + 1
+        seen, fills = self._seen, self.t.fills
+        while self._seen < len(fills) and fills[self._seen].ts < until: self._seen += 1
+        if self._seen > seen: self.after = place(self.t.venue, fills[seen:self._seen], self.after)
         return self.after
 
     def _hear(self, asked: Future[Told], now: Nanos) -> None:
@@ -121,10 +123,12 @@ class Watch:
 
     def _agree(self) -> None:
         self.agreed = self.t.clock.now()
-        if self.t.who in (WHO, LEASE): resume(self.t, WHO)
+        self._stopped = False
+        for who in (LEASE, WHO): resume(self.t, who)
 
     def _stop(self) -> None:
-        if self.t.view.halted: return
+        if self._stopped: return
+        self._stopped = True
         self.t.record(Differed(tuple({'what': d.what, 'key': d.key, 'ours': d.ours, 'theirs': d.theirs} for d in self.wrong), 'halted', f'the same in {self._same} looks'))
         halt(self.t, f'the books and the venue differ: {"; ".join(map(str, self.wrong[:8]))}', WHO)
         sys.stderr.write(f'{iso(self.t.clock.now())} {self.t.run_id}: the books and the venue differ\n{table(self.wrong)}\n')

@@ -19,7 +19,7 @@ from ..desk.config import Settings
 from ..desk.progress import Progress, hold, read_progress
 from ..desk.protocol import AskStatus, CloseRun, OutcomeReply, StatusReply, socket_folder
 from ..desk.live import SETTLE
-from ..desk.opening import account_of as venue_account
+from ..desk.opening import accesses_of, account_over
 from ..desk.result import Result, decode_result, encode_result
 from ..desk.run import lay_out
 from ..desk.serve import DeskProcess, KeptDesk, start_desk
@@ -28,7 +28,6 @@ from ..desk.spec import MODES, RunContext, make_spec
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..venue.venues import default_symbols
 from ..domain.time import SECOND, Clock, SystemClock
-from ..venue.wire.secret import load_access
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from ..ledger.runs import RunRecord, Runs, new_run_id
 from ..research.stats import performance
@@ -251,7 +250,7 @@ class Done:
 
 def account_name(job: Job, settings: Settings, run_id: str) -> str:
     "Whose journal the run will be in: a replay's own, or the one that stands for the account at the venue."
-    return {'backtest': 'backtest', 'paper': f'paper-{run_id}'}.get(job.mode) or venue_account(load_access(settings.home, str(job.params['venue'])))
+    return {'backtest': 'backtest', 'paper': f'paper-{run_id}'}.get(job.mode) or account_over(accesses_of(settings.home, str(job.params['venue'])))
 
 def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None) -> RunRecord:
     "The run's folder, the copy of its notebook, and its record, before anything runs."
