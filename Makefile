@@ -1,6 +1,7 @@
 # make demo    sets everything up and runs the main job          make lab         JupyterLab, with the kernel ready
 # make test    sets everything up and passes every test          make dashboards  the desk in a browser, live
 # make check   what a change must pass before it is merged       make bench       figures, with the hardware they were taken on
+# make campaigns  seeded campaigns of the tests, ten times as long
 # make export  notebooks to modules     make docs  the documentation, as HTML     make clean  what can be made again
 SHELL := /bin/bash
 export PYTHON TORCH_INDEX CHROMIUM
@@ -9,13 +10,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ORT_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-BENCH ?= jobs feed
+BENCH ?= jobs feed ledger order-path crash
 # Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores.
 WORKERS ?= 2
 ON_POSTGRES ?= tests/fault/test_desk.py tests/fault/test_ledger.py tests/flow/test_live.py tests/flow/test_live_faults.py
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup demo test lab dashboards check bench export docs clean
+.PHONY: help setup demo test lab dashboards check campaigns bench export docs clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -50,6 +51,10 @@ check: setup
 	ruff check
 	mypy
 	scripts/actionlint.sh
+
+# Ten times as long as in the tests, and of fresh seeds: our books against a venue's truth over a bad line, and damage done to a ledger.
+campaigns: setup
+	@GEKKO_CAMPAIGN=$${GEKKO_CAMPAIGN:-10} pytest -n $(WORKERS) tests/execution/test_model.py tests/ledger/test_campaign.py
 
 bench: setup
 	@for b in $(BENCH); do .venv/bin/gekko bench $$b --json; done

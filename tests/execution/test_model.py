@@ -1,7 +1,7 @@
 """Our books against a venue's truth, over a line that loses, doubles, delays and turns round whatever goes along it, through crashes of ours at any moment.
 
-Every history ends with one pass of reconciliation, after which the two agree to the last unit, and a second that finds nothing. GEKKO_CAMPAIGN=20000 tries
-that many histories, of fresh seeds.
+Every history ends with one pass of reconciliation, after which the two agree to the last unit, and a second that finds nothing. GEKKO_CAMPAIGN=N tries
+N times as many, each twice as long and of fresh seeds.
 """
 from __future__ import annotations
 
@@ -319,5 +319,5 @@ class Line(RuleBasedStateMachine):
 
 
 TestLine = Line.TestCase
-TestLine.settings = settings(max_examples=CAMPAIGN or 60, stateful_step_count=60 if CAMPAIGN else 30, deadline=None, report_multiple_bugs=False, derandomize=not CAMPAIGN,
+TestLine.settings = settings(max_examples=60 * max(CAMPAIGN, 1), stateful_step_count=60 if CAMPAIGN else 30, deadline=None, report_multiple_bugs=False, derandomize=not CAMPAIGN,
                              suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large])

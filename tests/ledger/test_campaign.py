@@ -1,6 +1,6 @@
 """A seeded campaign of damage on a ledger with two accounts and their snapshots: all of it is found, or the file is said to be unreadable, or nothing that is read has changed.
 
-GEKKO_TEST_CAMPAIGN=N makes it N times as long, with other seeds."""
+GEKKO_CAMPAIGN=N makes it N times as long, with other seeds."""
 from __future__ import annotations
 
 import os
@@ -20,7 +20,7 @@ from gekko.ledger.journal import Journal, read_entries
 from gekko.ledger.replay import replay
 from gekko.ledger.snapshot import audit, save_snapshot
 
-ROUNDS = int(os.environ.get('GEKKO_TEST_CAMPAIGN', '1'))
+ROUNDS = int(os.environ.get('GEKKO_CAMPAIGN', '1'))
 COLUMNS = {'entries': 'account seq ts epoch kind run body prev hash'.split(), 'heads': 'account seq epoch hash'.split(), 'snapshots': 'account seq hash body digest made'.split()}
 
 
