@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ..domain.errors import Halt
-from ..domain.order import Lost, OrderEvent
+from ..domain.order import AmendRejected, Lost, OrderEvent
 from ..domain.time import SECOND, Clock, Nanos
 from ..execution.broker import Broker
 from ..ledger.events import Stages
@@ -30,6 +30,7 @@ class Passage:
 
 # %% ../../nbs/09_desk/02_outgoing.ipynb #474e2e6a
 EVERY: Nanos = SECOND // 20
+_PASSAGES = 20_000      # an order that never is acknowledged leaves its passage behind
 
 class Outgoing:
     """The way out. `post`, `end`, `unsent` and `stages` belong to the trading thread; what the journal calls back may run on its writer's thread, and touches
@@ -41,6 +42,7 @@ class Outgoing:
         self._asked = 0        # the journal's end when its writing was last asked for
         self._next: Nanos = 0  # and when it may be asked for again
         self._held: set[str] = set()
+        self._kept: set[str] = set()      # of those the ones that did not leave, until that is told
         self._unsent: deque[tuple[Sequence[Approved], str]] = deque()
         self._broken: deque[OrderEvent] = deque()
         self._passages: dict[str, Passage] = {}
@@ -49,7 +51,9 @@ class Outgoing:
 
     def passing(self, client_id: str, quote: Nanos, decided: Nanos, gated: Nanos) -> None:
         "Note an order's first stages."
-        if self.stamped: self._passages[client_id] = Passage(quote, decided, gated)
+        if not self.stamped: return
+        self._passages[client_id] = Passage(quote, decided, gated)
+        if len(self._passages) > _PASSAGES: del self._passages[next(iter(self._passages))]
 
     def post(self, leaving: Sequence[Approved]) -> None:
         "Send them as soon as all that was appended to the journal so far is durable."
@@ -74,7 +78,9 @@ class Outgoing:
                 if not why: self.venue.submit(a)
             except Exception: self._broken.append(Lost(name, 'submit', self.clock.now()))      # nobody knows how far it came
             self._held.discard(name)
-        if why: self._unsent.append((leaving, why))
+        if why:
+            self._kept.update(a.order.client_id for a in leaving)
+            self._unsent.append((leaving, why))
         if why or self._broken: self.wake()
 
     def end(self, client_id: str) -> None:
@@ -83,7 +89,21 @@ class Outgoing:
         self.journal.flush(partial(self._end, client_id))
 
     def _end(self, client_id: str, trouble: Halt | None) -> None:
-        if trouble is None: self.venue.cancel(client_id)      # otherwise the order hasn't left either
+        if client_id not in self._kept: self.venue.cancel(client_id)      # the order may have left with an earlier write, though this one failed
+
+    def change(self, approved: Approved) -> None:
+        "Ask the venue to make the order as approved, once that is on disk; behind the order itself, if that still waits."
+        self._asked = self.journal.head[0]
+        self.journal.flush(partial(self._change, approved))
+
+    def _change(self, approved: Approved, trouble: Halt | None) -> None:
+        why = self._judge(trouble) or ('' if self.may_send() else 'the account\'s lease has run out')
+        name = approved.order.client_id
+        try:
+            if not why: return self.venue.amend(approved)
+            self._broken.append(AmendRejected(name, f'not sent: {why}', self.clock.now()))
+        except Exception: self._broken.append(Lost(name, 'amend', self.clock.now()))
+        self.wake()
 
     def flush(self, now: Nanos) -> None:
         "Have what was appended since the last time written, whenever that is done: at most every `EVERY`, and every second while it can't be. `now` is monotonic."
@@ -95,7 +115,9 @@ class Outgoing:
 
     def unsent(self) -> list[tuple[Sequence[Approved], str]]:
         "Orders that did not leave, and why; each is said once."
-        return [self._unsent.popleft() for _ in range(len(self._unsent))]
+        told = [self._unsent.popleft() for _ in range(len(self._unsent))]
+        for leaving, _ in told: self._kept.difference_update(a.order.client_id for a in leaving)
+        return told
 
     def broken(self) -> list[OrderEvent]: return [self._broken.popleft() for _ in range(len(self._broken))]
 
@@ -105,5 +127,3 @@ class Outgoing:
         for s in getattr(self.venue, 'stamps', list)() if self.stamped else ():
             if (p := self._passages.pop(s.client_id, None)) is not None: out.append(Stages(s.client_id, p.quote, p.decided, p.gated, p.committed, s.sent, s.heard))
         return out
-
-    def forget(self, client_id: str) -> None: self._passages.pop(client_id, None)

@@ -15,7 +15,7 @@ from .time import SECOND, Nanos, iso
 # %% auto #0
 __all__ = ['OrderEvent', 'MOVES', 'Side', 'OrderType', 'TimeInForce', 'Intent', 'OrderState', 'Fill', 'Submitted',
            'CancelRequested', 'Lost', 'Accepted', 'Filled', 'CancelRejected', 'AmendRequested', 'Amended',
-           'AmendRejected', 'Cancelled', 'Rejected', 'Expired', 'Order', 'apply']
+           'AmendRejected', 'Cancelled', 'Rejected', 'Expired', 'Order', 'granted', 'apply']
 
 # %% ../../nbs/00_domain/05_order.ipynb #69717bde
 class Side(str, Enum):
@@ -396,14 +396,14 @@ def _explained(conflict: str) -> str:
     return '; '.join(x for x in conflict.split('; ') if not x.startswith(('overfill', 'amended to')))
 
 # %% ../../nbs/00_domain/05_order.ipynb #52315fe2
-def _granted(i: Intent, a: AmendRequested) -> bool:
+def granted(i: Intent, a: AmendRequested) -> bool:
     "Whether the order is what was asked for. A venue may cut an expiry to its own clock's steps."
     return (a.qty in (None, i.qty) and a.limit in (None, i.limit) and a.stop in (None, i.stop)
             and (a.expires is None or abs(a.expires - i.expires) < SECOND))
 
 def _settled(order: Order) -> Order:
     "The order without a request that has been granted."
-    return replace(order, amending=None) if order.amending is not None and _granted(order.intent, order.amending) else order
+    return replace(order, amending=None) if order.amending is not None and granted(order.intent, order.amending) else order
 
 def _asked(order: Order, event: AmendRequested) -> Order:
     "One change at a time is under way; one that no order can become was never sent."

@@ -10,13 +10,13 @@ from decimal import Decimal
 from ..domain.account import Account
 from ..domain.errors import Retry
 from ..domain.money import ZERO
-from ..domain.order import Accepted, Amended, Cancelled, Expired, Fill, Filled, Order, OrderEvent, OrderState, Rejected
+from ..domain.order import Accepted, Amended, AmendRejected, Cancelled, Expired, Fill, Filled, Order, OrderEvent, OrderState, Rejected, granted
 from ..domain.time import SECOND, Nanos
 from .broker import Broker
 from .tracker import Tracker
 
 # %% auto #0
-__all__ = ['Statement', 'statement', 'Difference', 'differences', 'compare', 'evidence', 'silent', 'unarrived']
+__all__ = ['Statement', 'statement', 'Difference', 'differences', 'compare', 'evidence', 'silent', 'unarrived', 'unchanged']
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #a4c0f1f3
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,9 @@ def _changed(ours: Order, theirs: Order, ts: Nanos) -> list[OrderEvent]:
     if (a.symbol, a.side, a.type) != (b.symbol, b.side, b.type): return []
     qty, limit, stop = (y if x != y else None for x, y in ((a.qty, b.qty), (a.limit, b.limit), (a.stop, b.stop)))
     expires = b.expires if a.expires and b.expires and abs(a.expires - b.expires) >= SECOND else None      # a venue may cut it to its own clock's steps
-    return [] if qty is limit is stop is None and expires is None else [Amended(ours.client_id, qty, limit, stop, ts, expires)]
+    if qty is limit is stop is None and expires is None:      # as we have it: then a fill had proved it, or it was never changed
+        return [Amended(ours.client_id, b.qty, b.limit, b.stop, ts)] if ours.amending is not None and granted(b, ours.amending) else []
+    return [Amended(ours.client_id, qty, limit, stop, ts, expires)]
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #820c2b86
 def evidence(tracker: Tracker, theirs: Statement, ts: Nanos) -> list[OrderEvent]:
@@ -135,3 +137,10 @@ def silent(tracker: Tracker, theirs: Statement) -> list[Order]:
 def unarrived(tracker: Tracker, theirs: Statement, before: Nanos, ts: Nanos) -> list[OrderEvent]:
     "The end of silent orders that were meant to leave before `before`: whatever was sent then can't be taken any more."
     return [Rejected(o.client_id, 'never reached the venue', ts) for o in silent(tracker, theirs) if o.intent.ts < before]
+
+# %% ../../nbs/06_execution/03_reconcile.ipynb #72374e8a
+def unchanged(tracker: Tracker, theirs: Statement, before: Nanos, ts: Nanos) -> list[OrderEvent]:
+    "The end of changes that the venue does not show: asked for before `before`, they can't arrive any more; and of an order that is over nothing changes."
+    found = [(o, there) for o in tracker.open() if o.amending is not None and (there := theirs.asked.get(o.client_id)) is not None]
+    return [AmendRejected(o.client_id, 'never reached the venue', ts) for o, there in found
+            if o.amending is not None and not granted(there.intent, o.amending) and (o.amending.ts < before or there.state.terminal)]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, DecimalException
 from typing import NamedTuple, NoReturn, Protocol, final
 from ..domain.account import Account
@@ -19,10 +19,10 @@ from .limits import Limits, percent, plain, shown, tighten
 _all_ = ['Limits']     # a gate is made from them
 
 # %% auto #0
-__all__ = ['Rule', 'RULES', 'REDUCING', 'Breach', 'Approved', 'Reserved', 'reserve', 'span', 'worst', 'RiskView', 'Case',
-           'on_grid', 'really_reduces', 'near_mark', 'not_halted', 'not_losing', 'not_drawn_down', 'valued', 'fresh',
-           'notional', 'enough', 'order_size', 'position_size', 'position_count', 'gross_exposure', 'net_exposure',
-           'Terms', 'Gate', 'Limits']
+__all__ = ['Rule', 'RULES', 'REDUCING', 'MILD', 'CHANGED', 'GROWN', 'Breach', 'Approved', 'Reserved', 'reserve', 'span', 'worst',
+           'RiskView', 'Case', 'on_grid', 'really_reduces', 'near_mark', 'not_halted', 'not_losing', 'not_drawn_down',
+           'valued', 'fresh', 'notional', 'enough', 'order_size', 'position_size', 'position_count', 'gross_exposure',
+           'net_exposure', 'Terms', 'milder', 'Gate', 'Limits']
 
 # %% ../../nbs/05_risk/01_gate.ipynb #1000e0cd
 @dataclass(frozen=True, slots=True)
@@ -403,6 +403,18 @@ def _keeps(i: Intent, t: Terms, view: RiskView, ts: Nanos) -> bool:
     except DecimalException: return False    # more digits than any market has: the rules say which
 
 # %% ../../nbs/05_risk/01_gate.ipynb #923e27bb
+def milder(was: Intent, now: Intent) -> bool:
+    "Whether an order becomes no larger, no nearer to trading and no longer lived."
+    def above(a: Decimal | None, b: Decimal | None) -> bool: return a is not None and b is not None and a > b
+    limits, stops = ((now.limit, was.limit), (was.stop, now.stop)) if was.side is Side.BUY else ((was.limit, now.limit), (now.stop, was.stop))
+    return now.qty <= was.qty and not above(*limits) and not above(*stops) and now.expires <= was.expires
+
+MILD: tuple[Rule, ...] = (on_grid, near_mark)
+CHANGED: tuple[Rule, ...] = (on_grid, not_halted, not_losing, not_drawn_down, valued, fresh, near_mark, enough, order_size)
+GROWN: tuple[Rule, ...] = (position_size, position_count, gross_exposure, net_exposure)
+"The rules that a changed order meets: taking risk off; whole, as it is to become; and the part by which it grows."
+
+# %% ../../nbs/05_risk/01_gate.ipynb #3e125da7
 class Gate:
     "Checks orders against `limits`. `kill` says why nothing may add risk, '' when it may. Its only memory is when it let orders through, for the rate."
 
@@ -427,6 +439,18 @@ class Gate:
         if isinstance(c, Breach): return c
         return _broken(c) or self._late(c) or Approved(order, c.ts, _SEAL)
 
+    def change(self, order: Order, intent: Intent, view: RiskView) -> Approved | Breach:
+        "A working order as it is to become, or why it stays. What it grows by is new risk; a change that only takes risk off passes a halt."
+        c = self._case(Order(order.client_id, intent), view)
+        if isinstance(c, Breach): return c
+        mild, grows = intent.reduce_only or milder(order.intent, intent), EXACT.subtract(intent.qty, order.intent.qty)
+        breach = next((b for rule in (MILD if mild else CHANGED) if (b := rule(c))), None)
+        if breach is None and grows > 0:
+            more = _case(Order(order.client_id, replace(intent, qty=grows)), c.instrument, c.limits, view, c.ts)      # what works already is reserved already
+            breach = next((b for rule in ((really_reduces,) if intent.reduce_only else GROWN) if (b := rule(more))), None)
+        if breach is None and not mild: breach = self._late(c)
+        return breach or Approved(replace(order, intent=intent), c.ts, _SEAL)
+
     def explain(self, order: Order, view: RiskView) -> tuple[Breach, ...]:
         "Every rule that the order breaks, and not just the first. Uses up no rate."
         c = self._case(order, view)
@@ -446,7 +470,7 @@ class Gate:
         return _case(order, i, self._of.get(i.symbol, self.limits), view, ts, '' if order.intent.reduce_only else self.kill())
     def _late(self, c: Case) -> Breach | None: return _rate(c, self.limits.max_orders_per_minute, self._sent[c.intent.reduce_only], self.clock.monotonic())
 
-# %% ../../nbs/05_risk/01_gate.ipynb #38dac42a
+# %% ../../nbs/05_risk/01_gate.ipynb #fc459937
 _MINUTE = 60 * SECOND
 
 def _counted(most: Decimal | None, sent: deque[Nanos], now: Nanos) -> bool:
