@@ -37,7 +37,7 @@ def show_ledger(settings: Settings, account: str, since: int = 0, kind: str = ''
     if (book := load_book(url, account)) is None: raise BadInput('no such account', expected=', '.join(accounts(url)[-5:]) or 'an account with entries', found=account)
     if last and not kinds and not run: since = max(since, book.last_seq - last)
     found = deque(read_entries(url, account, since, kinds, run), maxlen=last or None)
-    rows = [{'seq': e.seq, 'time': when(e.ts), 'kind': e.kind, 'run': e.run, 'what': describe(e.record), 'hash': e.hash[:12]} for e in found]
+    rows = [{'seq': e.seq, 'time': when(e.ts), 'kind': e.kind, 'run': e.run, 'hash': e.hash[:12], 'what': describe(e.record)} for e in found]
     return {'account': account, 'entries': rows, 'book': repr(book)}
 
 # %% ../../nbs/14_cli/10_ledger.ipynb #b791a7f4

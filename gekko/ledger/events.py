@@ -232,6 +232,12 @@ def decode(kind: str, data: Mapping[str, Any] | str | bytes) -> Any:
     except (msgspec.MsgspecError, UnicodeError) as e: raise BadInput(f'a {kind} that cannot be read', expected=KINDS[kind].__name__, found=str(e)) from None
 
 # %% ../../nbs/07_ledger/00_events.ipynb #3000eb19
+def _passage(r: Stages) -> str:
+    "Milliseconds from stage to stage, as far as they are known."
+    known = [(n, t) for n in ('quote', 'decided', 'gated', 'committed', 'sent', 'heard') if (t := getattr(r, n))]
+    steps = ', '.join(f'{b} {(y - x) / 1e6:+.2f}' for (_, x), (b, y) in zip(known, known[1:]))
+    return f'{(known[-1][1] - known[0][1]) / 1e6:.2f} ms from {known[0][0]} to {known[-1][0]}: {steps}' if len(known) > 1 else 'no stage known'
+
 def _of_intent(i: Intent) -> str:
     at = ''.join(f' {n} {p}' for n, p in (('limit', i.limit), ('stop', i.stop)) if p is not None)
     flags = ' reduce-only' * i.reduce_only + ' post-only' * i.post_only + f' until {iso(i.expires)}' * bool(i.expires)
@@ -248,7 +254,8 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     IntentRecorded: lambda r: _of_intent(r.intent), Filled: _of_fill, Targets: _of_targets,
     BreachRecorded: lambda r: f'{r.limit} allows {r.allowed}, found {r.found}' + (f': {_of_intent(r.intent)}' if r.intent else ''),
     Deposited: lambda r: f'{r.amount:+,} {r.currency}', Instrument: lambda r: f'{r.symbol} in {r.quote}, tick {r.tick}, lot {r.lot}',
-    Marked: lambda r: f'equity {r.equity:,} at ' + ', '.join(f'{s} {p}' for s, p in r.prices.items())}
+    Marked: lambda r: f'equity {r.equity:,} at ' + ', '.join(f'{s} {p}' for s, p in r.prices.items()),
+    Stages: lambda r: _passage(r)}
 
 # %% ../../nbs/07_ledger/00_events.ipynb #98c97119
 def describe(obj: object) -> str:
