@@ -5,7 +5,7 @@
 # %% ../../nbs/09_desk/08_serve.ipynb #fbb57d2b
 from __future__ import annotations
 import gc, hashlib, json, os, shutil, signal, subprocess, sys, threading, time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 import msgspec
@@ -15,10 +15,10 @@ from zmq.auth.thread import ThreadAuthenticator
 from .client import key_pair
 from .live import LiveRun
 from .config import Settings, load_settings
-from .protocol import MAX_FRAME, Request, RowReply, pack, refusal, socket_folder, unpack_request
+from .protocol import MAX_FRAME, Reply, RowReply, pack, refusal, socket_folder, unpack_request
 from .server import PATIENCE, Deferred, Desk, handle, look_after, stood_still, stop
 from ..domain.errors import BadInput, GekkoError, Retry
-from ..domain.time import Nanos, SystemClock
+from ..domain.time import SystemClock
 
 # %% auto #0
 __all__ = ['local_address', 'listen', 'answer_all', 'answer_deferred', 'serve', 'find_desks', 'DeskProcess', 'start_desk',
@@ -57,31 +57,45 @@ def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], T
 
 # %% ../../nbs/09_desk/08_serve.ipynb #624f5c6f
 def answer_all(desk: Desk, s: zmq.Socket[bytes], wait_ms: int) -> int:
-    "Answer what waits, waiting up to `wait_ms` for the first question or for the bell; how many were answered. A malformed frame is answered with what is wrong."
+    """Answer what waits, waiting up to `wait_ms` for the first question or for the bell; how many were answered. A malformed frame is answered with what is wrong, and a question that was put
+    again because its answer took long with that answer: asked once, done once."""
     n, poll = 0, zmq.Poller()
     poll.register(s, zmq.POLLIN)
     poll.register(desk.wake.fileno(), zmq.POLLIN)
     while rung := dict(poll.poll(wait_ms if n == 0 else 0)):
         desk.wake.clear()
         if s not in rung: break
-        who, number, frame = (s.recv_multipart() + [b'', b''])[:3]
+        who, number, frame, *more = s.recv_multipart() + [b'', b'']
         n += 1
-        try: _answer(desk, s, who, number, unpack_request(frame))
-        except GekkoError as e: s.send_multipart([who, number, pack(refusal(e))])
+        if (before := desk.answers.get(who)) is not None and before[:2] == (number, frame): s.send_multipart([who, number, before[2]]); continue
+        if any(d.who == who and d.number == number and d.frame == frame for d in desk.deferred): continue
+        try:
+            if len(more) > 2: raise BadInput('malformed request', expected='a number and a message', found=f'{len(more)} parts')
+            _answer(desk, s, Deferred(who, number, unpack_request(frame), 0, frame))
+        except GekkoError as e: _tell(desk, s, who, number, frame, refusal(e))
         if n >= 256: break
     return n
 
-def _answer(desk: Desk, s: zmq.Socket[bytes], who: bytes, number: bytes, request: Request, until: Nanos = 0) -> None:
+def _answer(desk: Desk, s: zmq.Socket[bytes], d: Deferred) -> None:
     "Send the answer, or keep the question until there is one."
-    reply, now = handle(desk, request), desk.clock.monotonic()
-    until = until or now + PATIENCE
-    if reply is None or (isinstance(reply, RowReply) and reply.waiting and now < until): desk.deferred.append(Deferred(who, number, request, until))
-    else: s.send_multipart([who, number, pack(reply)])
+    reply, now = handle(desk, d.request), desk.clock.monotonic()
+    until = d.until or now + PATIENCE
+    if reply is None or (isinstance(reply, RowReply) and reply.waiting and now < until): desk.deferred.append(d if d.until else replace(d, until=until))
+    else: _tell(desk, s, d.who, d.number, d.frame, reply)
+
+_CALLERS = 256
+
+def _tell(desk: Desk, s: zmq.Socket[bytes], who: bytes, number: bytes, frame: bytes, reply: Reply) -> None:
+    "Send it, and keep it for as long as this caller may put the same question again: until the next one."
+    desk.answers.pop(who, None)
+    desk.answers[who] = number, frame, (said := pack(reply))
+    if len(desk.answers) > _CALLERS: del desk.answers[next(iter(desk.answers))]
+    s.send_multipart([who, number, said])
 
 def answer_deferred(desk: Desk, s: zmq.Socket[bytes]) -> None:
     "Look again at the questions that wait."
     waiting, desk.deferred = desk.deferred, []
-    for d in waiting: _answer(desk, s, d.who, d.number, d.request, d.until)
+    for d in waiting: _answer(desk, s, d)
 
 # %% ../../nbs/09_desk/08_serve.ipynb #244e79a5
 def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool = False, leave_when_done: bool = False, linger_s: float = 30.0) -> None:

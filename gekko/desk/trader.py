@@ -13,11 +13,13 @@ from ..data.feed import Opened, Step
 from .outgoing import Outgoing
 from .result import Refusal, Result
 from .spec import PACE, RunSpec, to_json
-from ..domain.errors import Halt
+from ..domain.account import settle
+from ..domain.errors import BadInput, Halt
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO, trim
 from ..domain.order import CancelRequested, Fill, Filled, Intent, Order, OrderEvent, Rejected, Submitted
+from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Clock, Nanos, SimClock
 from ..execution.ids import client_id
@@ -32,14 +34,25 @@ from ..execution.broker import Broker
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['LEDGER', 'LEASE', 'ELSEWHERE', 'Worker', 'Trader', 'open_run', 'hear', 'on_step', 'close_row', 'send', 'decide',
-           'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond', 'close_run',
-           'outcome']
+__all__ = ['LEDGER', 'LEASE', 'WATCH', 'PASSING', 'ELSEWHERE', 'Worker', 'Splitter', 'Trader', 'open_run', 'hear', 'on_step',
+           'close_row', 'send', 'refuse', 'decide', 'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond',
+           'close_run', 'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 class Worker(Protocol):
     "Somebody who works a decision over a time instead of sending it at once (desk.working)."
     def aim(self, wanted: Targets, intents: Sequence[Intent], cell: str) -> list[Order]: ...
+
+class Splitter(Protocol):
+    "Somebody who deals orders out over the members of a venue that is several (desk.routing)."
+    @property
+    def busy(self) -> bool: ...
+    def send(self, intents: Sequence[Intent], cell: str = '') -> list[Order]: ...
+    def step(self) -> int: ...
+    def drop(self, symbols: Iterable[str]) -> None: ...
+    def stop(self, why: str) -> None: ...
+    def leave(self, why: str) -> None: ...
+    def restore(self, parents: Mapping[str, Parent]) -> None: ...
 
 class Trader:
     """One account trading one run. `may_send` is asked before every batch of orders leaves: a desk without a valid lease must not send. `kill` gives the kill switch's reason,
@@ -66,7 +79,9 @@ class Trader:
         self.tap: Callable[[object], None] | None = None
         self.works: Worker | None = None
         self.wanted: dict[str, Decimal] | None = None      # what a policy that an earlier desk had begun was to leave
+        self.router: Splitter | None = None      # where the venue is several
         self.policy = self.closed = self.funding = self.who = ''      # who: whoever halted it
+        self.halts: dict[str, str] = {}      # every reason that stands, by who gave it; the one that counts is `view.halted`
 
     def record(self, obj: object) -> None: self.journal.append(obj, self.clock.now(), self.lineage)
 
@@ -86,7 +101,12 @@ def hear(t: Trader, told: Sequence[OrderEvent] | None = None) -> int:
     if told is None:
         _see_out(t)
         told = t.venue.drain()
-    return sum(_heard(t, event) for event in told)
+    new, trouble = 0, list[Exception]()
+    for event in told:
+        try: new += _heard(t, event)
+        except Exception as e: trouble.append(e)      # the venue says each thing once: what else it said is not lost over this
+    if trouble: raise trouble[0]
+    return new
 
 def _heard(t: Trader, event: OrderEvent) -> int:
     "Take in one event; 1 for a new fill."
@@ -98,11 +118,13 @@ def _heard(t: Trader, event: OrderEvent) -> int:
     t.record(event)
     if after is None or after is before: return 0
     if isinstance(event, Filled) and after.filled != before.filled:
-        t.view.fill(event.fill)
         t.fills.append(event.fill)
         new = 1
+        try: t.view.fill(event.fill)
+        except BadInput as e:      # worth that can't be told yet; what is held is certain
+            t.view.account = settle(t.view.account, event.fill, t.instruments[event.fill.symbol])
+            halt(t, f'{event.fill}: {e.message}', 'desk')
     t.view.track(after)
-    if after.state.terminal: t.outgoing.forget(after.client_id)
     if after.conflict: halt(t, f'{after.client_id}: {after.conflict}', 'desk')
     if t.tap is not None: t.tap(event)
     return new
@@ -112,6 +134,10 @@ LEDGER = 'ledger'
 "Who halts a run whose journal can't be written, and lets it go on once it can."
 LEASE = 'lease'
 "Who halts a run whose lease had run out when an order was to leave; live, it goes on once the books were compared again."
+WATCH = 'watch'
+"Who halts a run whose books differ from the venue's, and lets it go on once they agree."
+PASSING = frozenset({LEDGER, LEASE, WATCH})
+"Whose halts end by themselves."
 
 def _see_out(t: Trader) -> None:
     "What became of orders on their way out: those that never left end here, those that were acknowledged have their stages written."
@@ -121,7 +147,7 @@ def _see_out(t: Trader) -> None:
     for e in t.outgoing.broken(): _heard(t, e)
     for stages in t.outgoing.stages(): t.record(stages)
     if t.outgoing.trouble: halt(t, t.outgoing.trouble, LEDGER)
-    elif t.who == LEDGER: resume(t, LEDGER)
+    elif LEDGER in t.halts: resume(t, LEDGER)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #db6d2b9c
 def on_step(t: Trader, step: Step) -> int:
@@ -152,13 +178,14 @@ def close_row(t: Trader, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
 # %% ../../nbs/09_desk/03_trader.ipynb #4c91b995
 def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
     "Check, record and send; the orders that left. Refused intents are recorded with their numbers. Halt when they cannot be recorded."
+    if t.router is not None and not all(i.venue for i in intents): return t.router.send(intents, cell)
     ts, leaving = t.clock.now(), list[Approved]()
     for intent in intents:
         t.seq += 1
         order = Order(client_id(t.view.account.name, t.lineage, t.seq), replace(intent, run=t.lineage, cell=cell, ts=ts))
         t.record(IntentRecorded(order.client_id, order.intent))
         verdict = t.gate.check(order, t.view)
-        if isinstance(verdict, Breach): _refused(t, verdict, order)
+        if isinstance(verdict, Breach): refuse(t, verdict, order)
         else:
             t.tracker.add(order)
             _said(t, Submitted(order.client_id, ts))
@@ -178,7 +205,8 @@ def _said(t: Trader, event: OrderEvent) -> None:
     if order is not None: t.view.track(order)
     if t.tap is not None: t.tap(event)
 
-def _refused(t: Trader, b: Breach, order: Order) -> None:
+def refuse(t: Trader, b: Breach, order: Order) -> None:
+    "Write down why this order does not leave, and tell its strategy."
     refused = BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent)
     t.record(refused)
     t.refusals.append(Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
@@ -189,6 +217,7 @@ def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping
     "Trade toward the positions wanted; the orders that left. A symbol without a price yet is left alone. `band` is the run's unless given. `at_once`: no algorithm, whatever the run works with."
     marks = t.view.marks
     wanted = Targets(t.clock.now(), {s: w for s, w in (weights or {}).items() if s in marks}, {s: q for s, q in (units or {}).items() if s in marks}, t.lineage, cell)
+    if t.router is not None: t.router.drop({*wanted.weights, *wanted.units})
     held = {s: t.view.held(s) for s in (*wanted.weights, *wanted.units)}
     account = t.view.account
     intents = to_intents(wanted, held=held, marks=marks, equity=t.view.equity, instruments=t.instruments, band=t.spec.band if band is None else band,
@@ -202,16 +231,21 @@ def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping
 
 # %% ../../nbs/09_desk/03_trader.ipynb #2e4a17b8
 def halt(t: Trader, reason: str, who: str) -> None:
-    "No new risk from now on; recorded once."
-    if t.view.halted: return
+    "No new risk from now on; recorded once. A halt that only a person ends takes the place of one that passes by itself."
+    if who in t.halts: return
+    t.halts[who] = reason
+    if t.view.halted and (t.who not in PASSING or who in PASSING): return
     t.view.halted, t.who = reason, who
     t.record(Halted(reason, who))
 
 def resume(t: Trader, who: str) -> None:
-    "The reason of the halt is gone, says `who`."
-    if not t.view.halted: return
+    "The reason of the halt is gone, says `who`: a person of every halt, anybody else of their own, and what others found stands."
+    if who not in PASSING: t.halts.clear()
+    t.halts.pop(who, None)
+    if not t.view.halted or (who in PASSING and t.who != who): return
     t.view.halted = t.who = ''
-    t.record(Resumed(who))
+    if t.halts: t.who, t.view.halted = next(iter(t.halts.items()))
+    t.record(Halted(t.view.halted, t.who) if t.halts else Resumed(who))
 
 # %% ../../nbs/09_desk/03_trader.ipynb #23f2588d
 ELSEWHERE = 'quarantined'
