@@ -33,10 +33,10 @@ def line(v: BookView, symbol: str, now: Nanos, before: Decimal | None) -> Positi
     buys, sells = EXACT.add(r.market_buys, r.buys), EXACT.add(r.market_sells, r.sells)
     age = None if mark is None else now - v.mark_ts.get(symbol, now)
     if p is None: return PositionLine(symbol, i.quote, ZERO, None, mark, age, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, buys, sells)
-    value = None if mark is None else p.value(mark)
-    unrealised = None if mark is None else p.unrealised(mark) if p.qty else ZERO
+    value = None if mark is None else trim(p.value(mark))
+    unrealised = None if mark is None else trim(p.unrealised(mark)) if p.qty else ZERO
     share = None if value is None else _share(value, rate_of(v, i.quote), v.equity)
-    return PositionLine(symbol, i.quote, p.qty, p.avg_price, mark, age, value, unrealised, p.realised, None if before is None else EXACT.subtract(p.realised, before), p.fees, share, buys, sells)
+    return PositionLine(symbol, i.quote, p.qty, p.avg_price, None if mark is None else trim(mark), age, value, unrealised, p.realised, None if before is None else EXACT.subtract(p.realised, before), p.fees, share, buys, sells)
 
 def rate_of(v: BookView, currency: str) -> Decimal | None:
     "One unit of the currency in the account's own; None where nobody has said."

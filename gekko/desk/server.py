@@ -15,7 +15,7 @@ import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
 from .config import Settings
-from .events import respond
+from .events import answered, respond
 from .positions import PositionService, service_of
 from .protocol import (AskFlatten, AskHalt, AskPositions, AskResume, AskStatus, Beat, BeatReply, CloseRun, Columns, Decide, Next, OpenRun, OutcomeReply, Reply, Request,
                                  RowReply, RunOpenedReply, StatusReply, refusal)
@@ -26,7 +26,7 @@ from .spec import RunSpec, from_json
 from .wake import Wake
 from .trader import LEASE, LEDGER, halt, outcome, resume
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
-from ..domain.money import ZERO
+from ..domain.money import ZERO, trim
 from ..domain.time import SECOND, Clock, Nanos, iso
 from ..ledger.events import LeaseTaken
 from ..ledger.journal import Journal
@@ -274,7 +274,7 @@ def status(desk: Desk) -> StatusReply:
     positions = {s: p.qty for s, p in t.view.account.positions.items() if p.qty} if t else last.positions() if last else {}
     return StatusReply(desk.name, os.getpid(), desk.account, desk.lease.epoch if desk.lease else 0, desk.run_id, desk.state,
                        run.row - run.first + 1 if run else len(last.times) if last else 0, run.total if run else len(last.times) if last else 0,
-                       t.view.equity if t else last.final_equity if last else ZERO, positions, len(t.tracker.open()) if t else 0,
+                       trim(t.view.equity) if t else last.final_equity if last else ZERO, positions, len(t.tracker.open()) if t else 0,
                        len(t.tracker) if t else len(last.orders) if last else 0, len(t.fills) if t else len(last.fills) if last else 0,
                        len(t.refusals) if t else len(last.breaches) if last else 0, desk.halted or (t.view.halted if t else ''), desk.started,
                        desk.reason or (run.trouble if isinstance(run, LiveRun) else ''))
@@ -367,7 +367,7 @@ def tick(desk: Desk) -> None:
     if desk.trouble: desk.run.trader.journal.commit()      # Halt: still not
     spec, silent, waited = desk.run.spec, (now - desk.beat)/SECOND, (now - desk.asked)/SECOND
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
-    if desk.run.due and 0 < spec.decision_timeout_s < waited: return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
+    if 0 < spec.decision_timeout_s < waited and (desk.run.due or answered(desk.run.trader)): return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')
     if isinstance(desk.run, LiveRun):
         _renew_aside(desk, now)
         desk.run.pump()
