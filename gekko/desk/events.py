@@ -19,7 +19,7 @@ from ..domain.time import SECOND, Nanos
 from ..ledger.events import BreachRecorded
 
 # %% auto #0
-__all__ = ['KINDS', 'MOST', 'PATIENCE', 'Outbox', 'ours', 'empty', 'misfit', 'fits', 'take', 'collect', 'respond']
+__all__ = ['KINDS', 'MOST', 'PATIENCE', 'Outbox', 'answered', 'ours', 'empty', 'misfit', 'fits', 'take', 'collect', 'respond']
 
 # %% ../../nbs/09_desk/16_events.ipynb #5c94885b
 KINDS: dict[str, type] = {'quote': Quote, 'trade': Trade, 'bar': Bar}
@@ -36,6 +36,7 @@ class Outbox:
         self.refused: tuple[tuple[int, str], ...] = ()
         self.queue: list[Event | str | None] = []       # a name stands for that order as it will be
         self.at: dict[str, int] = {}                    # where a symbol's quote, or an order's name, lies in the queue
+        self.gone = 0                                   # places in it that a later word has emptied
         for order in trader.tracker.open(): self(Submitted(order.client_id))
         trader.tap = self
 
@@ -51,6 +52,10 @@ class Outbox:
             if not isinstance(event, _QUIET): self.eager = True
 
 # %% ../../nbs/09_desk/16_events.ipynb #1b9bfd5e
+def answered(t: Trader) -> bool:
+    "Whether an event-driven strategy has had the answer to its last question, and has not asked again."
+    return isinstance(t.tap, Outbox) and t.tap.told is not None
+
 def ours(t: Trader, client_id: str) -> bool:
     "Whether the order belongs to this run: a venue's account has others."
     return client_id in t.tracker and t.tracker.get(client_id).intent.run == t.lineage
@@ -69,14 +74,25 @@ def _put(box: Outbox, event: Event) -> None:
 
 def _newest(box: Outbox, key: str, item: Event | str) -> None:
     "At the end of the queue, instead of where it was."
-    if (old := box.at.get(key)) is not None: box.queue[old] = None
+    if (old := box.at.get(key)) is not None:
+        box.queue[old], box.gone = None, box.gone + 1
+        if box.gone > _GONE and 2 * box.gone > len(box.queue): _close_up(box)
     box.at[key] = len(box.queue)
     box.queue.append(item)
+
+_GONE = 1_000
+
+def _close_up(box: Outbox) -> None:
+    "Let go of the empty places: a strategy that has stopped asking may hang for days, and its market goes on."
+    kept = [n for n, x in enumerate(box.queue) if x is not None]
+    to = {n: m for m, n in enumerate(kept)}
+    box.at = {key: to[n] for key, n in box.at.items() if n in to}
+    box.queue, box.gone = [box.queue[n] for n in kept], 0
 
 # %% ../../nbs/09_desk/16_events.ipynb #e901514a
 def empty(box: Outbox) -> list[Event]:
     "Everything that waits, and nothing waits any more."
-    queue, box.queue, box.at, box.trades, box.eager = box.queue, [], {}, 0, False
+    queue, box.queue, box.at, box.trades, box.gone, box.eager = box.queue, [], {}, 0, 0, False
     return [_standing(box.trader, x) if isinstance(x, str) else x for x in queue if x is not None]
 
 def _standing(t: Trader, client_id: str) -> Order:

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gekko.desk.config import load_settings
-from gekko.desk.protocol import AskStatus, EventsReply, Next, OpenRun, OrderSaid, Refused, RunOpenedReply, StatusReply, pack, unpack_request
-from gekko.desk.server import Desk, handle
+from gekko.desk.events import Outbox, empty
+from gekko.desk.protocol import AskStatus, Beat, EventsReply, Next, OpenRun, OrderSaid, Refused, RunOpenedReply, StatusReply, pack, unpack_request
+from gekko.desk.server import Desk, handle, tick
 from gekko.desk.spec import make_spec, to_json
 from gekko.domain.errors import BadInput
+from gekko.domain.market import Quote, Trade
 from gekko.domain.order import Intent, OrderType, Side
-from gekko.domain.time import SystemClock
+from gekko.domain.time import SECOND, SimClock, SystemClock
 
 Opened = tuple[Desk, int]
 
@@ -55,6 +57,38 @@ def test_a_question_asked_twice_is_one_question(opened: Opened) -> None:
     assert ask(desk, placed) == once and head(desk) == after
     assert first.number == 0 and [x.said.state.value for x in once.events if isinstance(x, OrderSaid)] == ['accepted']
     assert desk.run is not None and len(desk.run.trader.tracker.open()) == 1
+
+
+def test_a_strategy_that_beats_and_asks_no_more_hangs(tmp_path: Path) -> None:
+    clock = SimClock(1)
+    desk = Desk('door', load_settings({'GEKKO_HOME': str(tmp_path)}), clock)
+    spec = make_spec('KO', start='2021-01-01', end='2021-03-01', window=5, cash=100_000, decision_timeout_s=3)
+    opening = handle(desk, OpenRun('r1', 'test', 'abcd', to_json(spec), ''))
+    assert isinstance(opening, RunOpenedReply)
+    asked = [Next('r1', n, epoch=opening.epoch) for n in range(3)]
+    for q in asked:
+        clock.advance(2 * SECOND)
+        handle(desk, Beat('r1'))
+        tick(desk)
+        ask(desk, q)
+    for _ in range(4):
+        assert desk.run is not None, 'it asked within its time'
+        clock.advance(SECOND)
+        handle(desk, Beat('r1'))
+        tick(desk)
+    assert desk.run is None and 'the notebook hangs: no decision for 4.0 s' in desk.reason
+
+
+def test_what_waits_for_a_strategy_that_asks_no_more_does_not_grow_with_the_quotes(opened: Opened) -> None:
+    desk, epoch = opened
+    ask(desk, Next('r1', 0, (bid(),), epoch=epoch))
+    assert desk.run is not None and isinstance(box := desk.run.trader.tap, Outbox)
+    for n in range(20_000):
+        for s in ('KO', 'PEP'): box(Quote(s, n, D(40), D(41)))
+        if not n % 5_000: box(Trade('KO', n, D(40), D(1)))
+    assert len(box.queue) < 3_000
+    told = [x for x in empty(box) if isinstance(x, Quote | Trade)]
+    assert [(type(x).__name__, x.symbol, x.ts) for x in told] == [*(('Trade', 'KO', n) for n in range(0, 20_000, 5_000)), ('Quote', 'KO', 19_999), ('Quote', 'PEP', 19_999)]
 
 
 def test_questions_out_of_turn_are_refused(opened: Opened) -> None:
