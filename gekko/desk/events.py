@@ -6,15 +6,18 @@
 from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 import msgspec
 from .live import LiveRun
-from .protocol import ELSEWHEN, Event, EventsReply, Next, said
+from .changing import amend
+from .protocol import ELSEWHEN, STRANGE, Amend, Event, EventsReply, Next, said
 from .run import Run
 from .trader import Trader, cancel, on_step, send
 from ..domain.errors import BadInput, Halt, Reject
+from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote, Trade
 from ..domain.money import ZERO, on_step as on_grid, trim
-from ..domain.order import CancelRequested, Filled, Intent, Order, OrderState, Submitted
+from ..domain.order import AmendRequested, CancelRequested, Filled, Intent, Order, OrderState, Submitted
 from ..domain.time import SECOND, Nanos
 from ..ledger.events import BreachRecorded
 
@@ -24,7 +27,7 @@ __all__ = ['KINDS', 'MOST', 'PATIENCE', 'Outbox', 'answered', 'ours', 'empty', '
 # %% ../../nbs/09_desk/16_events.ipynb #5c94885b
 KINDS: dict[str, type] = {'quote': Quote, 'trade': Trade, 'bar': Bar}
 MOST = 100_000      # trades that wait for a strategy; one that is further behind is told how many it missed
-_QUIET = (Submitted, CancelRequested)      # our own doing: told with whatever comes next
+_QUIET = (Submitted, CancelRequested, AmendRequested)      # our own doing: told with whatever comes next
 
 class Outbox:
     "What the strategy of a run has not heard yet, in order. It taps the trader, and is `eager` when there is something to wake a strategy for."
@@ -104,14 +107,18 @@ def _standing(t: Trader, client_id: str) -> Order:
 _FAR = 18           # digits before or after the point, beyond which a number is no size and no price
 _LONG = 128
 
+def _beside(found: Instrument, name: str, x: Decimal, step: Decimal) -> str:
+    "Why a size or a price is none of this instrument, or ''."
+    if not (-_FAR <= x.adjusted() <= _FAR and -int(x.as_tuple().exponent) <= 2 * _FAR and len(x.as_tuple().digits) <= 2 * _FAR): return f'{name} out of range: expected at most 1e{_FAR}, found {str(x)[:_LONG]}'
+    return '' if on_grid(x, step) else f'{name} too precise: expected a multiple of {step}, found {x}'
+
 def misfit(t: Trader, i: Intent) -> str:
     "Why this intent can't be taken from a kernel, or ''."
     found = t.instruments.get(i.symbol) if i.symbol in t.spec.symbols else None
     if found is None: return f'unknown symbol: expected {" ".join(t.spec.symbols)[:_LONG]}, found {i.symbol[:_LONG]!r}'
     for name, x, step in (('size', i.qty, found.lot), ('limit', i.limit, found.tick), ('stop', i.stop, found.tick)):
-        if x is None: continue
-        if not (-_FAR <= x.adjusted() <= _FAR and -int(x.as_tuple().exponent) <= 2 * _FAR and len(x.as_tuple().digits) <= 2 * _FAR): return f'{name} out of range: expected at most 1e{_FAR}, found {str(x)[:_LONG]}'
-        if not on_grid(x, step): return f'{name} too precise: expected a multiple of {step}, found {x}'
+        if x is not None and (why := _beside(found, name, x, step)): return why
+    if i.expires and t.deadman_s: return f'a date of its own: expected none, since deadman_s gives every limit order one, found {i.expires}'
     if i.run not in ('', t.lineage): return f'an intent of another run: expected {t.lineage}, found {i.run[:_LONG]!r}'
     if i.parent: return f'a child of a parent order: expected none, found {i.parent[:_LONG]!r}'
     if odd := [x for x in (i.cell, i.reason, i.venue) if not fits(x)]: return f'text: expected at most {_LONG} printable characters, found {odd[0][:_LONG]!r}'
@@ -122,19 +129,31 @@ def fits(text: str) -> bool:
     return len(text) <= _LONG and text.isprintable()
 
 # %% ../../nbs/09_desk/16_events.ipynb #b0f6c8f4
+def _change(t: Trader, a: Amend) -> str:
+    "Ask for one change; '', or why it was not asked."
+    if not ours(t, a.client_id): return f'{STRANGE}: expected one of its client ids, found {a.client_id[:_LONG]!r}'
+    o = t.tracker.get(a.client_id)
+    found = t.instruments[o.symbol]
+    why = next((no for name, x, step in (('size', a.qty, found.lot), ('limit', a.limit, found.tick), ('stop', a.stop, found.tick)) if x is not None and (no := _beside(found, name, x, step))), '')
+    try: return why or amend(t, a.client_id, a.qty, a.limit, a.stop)
+    except BadInput as e: return str(e)
+
+# %% ../../nbs/09_desk/16_events.ipynb #194c9ff3
 def take(run: Run | LiveRun, q: Next) -> list[tuple[int, str]]:
     """Cancel and place what a strategy asks for; what was refused, by its place in the question. BadInput or Reject when the question as a whole can't be taken, and then nothing has changed;
     Halt when the orders could not be recorded, and then none was sent."""
     t, refused, names = run.trader, list[tuple[int, str]](), list[str]()
     if q.epoch != t.journal.epoch: raise Reject(ELSEWHEN, expected=t.journal.epoch, found=q.epoch)
     if not fits(q.cell): raise BadInput('the name of a cell', expected=f'at most {_LONG} printable characters', found=repr(q.cell[:_LONG]))
-    if len(q.orders) + len(q.cancels) > MOST: raise BadInput('orders and cancels in one question', expected=f'at most {MOST}', found=len(q.orders) + len(q.cancels))
+    if (n := len(q.orders) + len(q.cancels) + len(q.amends)) > MOST: raise BadInput('orders, cancels and changes in one question', expected=f'at most {MOST}', found=n)
     whys = [misfit(t, i) for i in q.orders]
     refused += [(n, why) for n, why in enumerate(whys) if why]
     for n, name in enumerate(q.cancels, len(q.orders)):
         if ours(t, name): names.append(name)
-        else: refused.append((n, f'no order of this run: expected one of its client ids, found {name[:_LONG]!r}'))
+        else: refused.append((n, f'{STRANGE}: expected one of its client ids, found {name[:_LONG]!r}'))
     if names: cancel(t, names)      # first, so that what they reserve may be free for the orders
+    for n, a in enumerate(q.amends, len(q.orders) + len(q.cancels)):
+        if why := _change(t, a): refused.append((n, why))
     if good := [replace(i, reason=f'{i.reason} #{q.number}'.lstrip()) for i, why in zip(q.orders, whys) if not why]: send(t, good, q.cell)
     return refused
 
@@ -186,7 +205,7 @@ def respond(run: Run | LiveRun, q: Next) -> EventsReply | None:
 def _begin(run: Run | LiveRun, box: Outbox, q: Next) -> None:
     if unknown := sorted(set(q.hears) - set(KINDS)): raise BadInput('events of the market', expected=' '.join(KINDS), found=' '.join(unknown)[:_LONG])
     refused: list[tuple[int, str]] = []
-    if q.number <= run.trader.asked: q = msgspec.structs.replace(q, orders=())      # taken before the desk was killed: they are in the journal, and only the answer was lost
+    if q.number <= run.trader.asked: q = msgspec.structs.replace(q, orders=(), amends=())      # taken before the desk was killed: they are in the journal, and only the answer was lost
     with suppress(Halt): refused = take(run, q)      # the trader has halted, and each order says that it was not sent
     box.number, box.told, box.refused, box.since = q.number, None, tuple(refused), run.trader.clock.monotonic()
     box.hears = frozenset(KINDS[k] for k in q.hears)

@@ -15,6 +15,7 @@ from ..data.feed import Feed, Step
 from .result import Result
 from .funding import hear_fundings
 from .closing import Closer
+from .changing import Renewer
 from .watch import Watch
 from .working import Works
 from .trader import Trader, beyond, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
@@ -64,6 +65,7 @@ class LiveRun:
         self._shut = False
         self.works, self._closer = Works(trader), Closer(trader)
         trader.works = self.works
+        self.renewer = Renewer(trader)
         self.router = trader.router      # where the venue is several
         if len(history): close_row(trader, trader.clock.now(), {s: trader.view.marks[s] for s in trader.spec.symbols if s in trader.view.marks})
 
@@ -78,6 +80,7 @@ class LiveRun:
             n += 1
         n += hear(self.trader)
         self.works.step()
+        self.renewer.look()
         if self.router is not None: self.router.step()
         self._look()
         self._closer.look()

@@ -5,6 +5,7 @@
 # %% ../../nbs/09_desk/04_protocol.ipynb #c1ddee1f
 from __future__ import annotations
 import os, stat, tempfile
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from ..domain.order import Fill, Intent, Order
 from ..domain.time import Nanos
 
 # %% auto #0
-__all__ = ['VERSION', 'ELSEWHEN', 'MAX_FRAME', 'Request', 'Said', 'Event', 'Reply', 'OpenRun', 'Decide', 'Beat', 'CloseRun',
-           'Next', 'AskStatus', 'AskHalt', 'AskResume', 'AskFlatten', 'AskPositions', 'Columns', 'RunOpenedReply',
-           'RowReply', 'QuoteSaid', 'TradeSaid', 'BarSaid', 'FillSaid', 'OrderSaid', 'said', 'EventsReply', 'BeatReply',
-           'OutcomeReply', 'StatusReply', 'PositionLine', 'PositionsReply', 'Refused', 'pack', 'unpack_request',
-           'unpack_reply', 'refusal', 'raise_refusal', 'socket_folder']
+__all__ = ['VERSION', 'ELSEWHEN', 'STRANGE', 'MAX_FRAME', 'Request', 'Said', 'Event', 'Reply', 'OpenRun', 'Decide', 'Beat',
+           'CloseRun', 'Amend', 'Next', 'AskStatus', 'AskHalt', 'AskResume', 'AskFlatten', 'AskPositions', 'Columns',
+           'RunOpenedReply', 'RowReply', 'QuoteSaid', 'TradeSaid', 'BarSaid', 'FillSaid', 'OrderSaid', 'said',
+           'EventsReply', 'BeatReply', 'OutcomeReply', 'StatusReply', 'PositionLine', 'PositionsReply', 'Refused',
+           'pack', 'unpack_request', 'unpack_reply', 'refusal', 'raise_refusal', 'socket_folder']
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #d319c533
 VERSION = 1
 ELSEWHEN = 'a question to another epoch of this account'
+STRANGE = 'no order of this run'
 MAX_FRAME = 64 * 1024 * 1024
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #0d64e9b3
@@ -56,8 +58,20 @@ class CloseRun(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True
     reason: str = 'finished'
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #0cc68a19
+@dataclass(frozen=True, slots=True)
+class Amend:
+    "What a strategy returns to have one of its orders changed: another size, limit or stop; None for what stays."
+    client_id: str
+    qty: Decimal | None = None
+    limit: Decimal | None = None
+    stop: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        for name, x in (('size', self.qty), ('limit', self.limit), ('stop', self.stop)):
+            if x is not None and not (isinstance(x, Decimal) and x.is_finite() and x > 0): raise BadInput(f'{name} of a changed order', expected='a positive, finite Decimal, or None', found=repr(x))
+
 class Next(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
-    "Place `orders`, cancel `cancels`, and tell what happens next, of the kinds in `hears`. `number` counts from 0; `epoch` is the one the run was opened under."
+    "Place `orders`, cancel `cancels`, change `amends`, and tell what happens next, of the kinds in `hears`. `number` counts from 0; `epoch` is the one the run was opened under."
     run_id: str
     number: int
     orders: tuple[Intent, ...] = ()
@@ -65,6 +79,7 @@ class Next(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
     cell: str = ''
     hears: tuple[str, ...] = ('quote', 'trade', 'bar')
     epoch: int = 0
+    amends: tuple[Amend, ...] = ()
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #529b9b3f
 class AskStatus(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
@@ -151,7 +166,7 @@ def said(event: Event) -> Said:
 
 # %% ../../nbs/09_desk/04_protocol.ipynb #83eb4550
 class EventsReply(msgspec.Struct, tag=True, frozen=True):
-    """What has happened since the last reply, and the account after it. `refused`: orders and cancels that never got to the desk's books, by their place in the question (cancels after orders).
+    """What has happened since the last reply, and the account after it. `refused`: orders, cancels and changes that never got to the desk's books, by their place in the question (cancels after orders, changes after cancels).
     `dropped`: trades that a slow strategy did not get. `waiting`: nothing has happened for a while, ask again with the next number."""
     number: int
     events: tuple[Said, ...] = ()

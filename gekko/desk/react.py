@@ -5,10 +5,10 @@
 # %% ../../nbs/09_desk/22_react.ipynb #2e6638b0
 from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
-from .protocol import Event, EventsReply, Next
+from .protocol import STRANGE, Amend, Event, EventsReply, Next
 from ..domain.errors import BadInput
 from ..domain.market import Bar, Quote, Trade
 from ..domain.money import ZERO, plain
@@ -40,7 +40,7 @@ class BookLine:
         return self.positions.get(symbol, ZERO)
 
     def working(self, symbol: str = '', side: Side | None = None) -> list[Order]:
-        "Orders that may still trade and are not being cancelled, oldest first; of one symbol, of one side."
+        "Orders that may still trade and are not being cancelled, oldest first; of one symbol, of one side. One with `amending` is being changed."
         return [o for o in self.orders.values() if not o.cancelling and symbol in ('', o.symbol) and side in (None, o.side)]
 
     def __repr__(self) -> str:
@@ -75,9 +75,9 @@ def hears(strategy: object) -> tuple[str, ...]:
     return tuple(kind for n, kind in _MARKET.items() if hasattr(strategy, n))
 
 # %% ../../nbs/09_desk/22_react.ipynb #24f54d29
-def react(strategy: object, book: BookLine, events: Iterable[Event]) -> tuple[list[Intent], list[str]]:
-    "Show the events to the strategy, in order; the orders and the cancels that it returned."
-    orders, cancels = list[Intent](), list[str]()
+def react(strategy: object, book: BookLine, events: Iterable[Event]) -> tuple[list[Intent], list[str], list[Amend]]:
+    "Show the events to the strategy, in order; the orders, the cancels and the changes that it returned."
+    orders, cancels, amends = list[Intent](), list[str](), list[Amend]()
     for event in events:
         call = getattr(strategy, CALLS[type(event)], None)
         answer = call(event, book) if call is not None else None
@@ -86,18 +86,24 @@ def react(strategy: object, book: BookLine, events: Iterable[Event]) -> tuple[li
         for x in answer:
             if isinstance(x, Intent): orders.append(x)
             elif isinstance(x, Cancel): cancels.append(x.client_id)
+            elif isinstance(x, Amend): amends.append(x)
             else: raise _unlike(event, x)
-    return orders, cancels
+    return orders, cancels, amends
 
 def _unlike(event: Event, found: object) -> BadInput:
-    return BadInput(f'what {CALLS[type(event)]} returned', expected='a list of Intent and Cancel, or None', found=repr(found)[:80])
+    return BadInput(f'what {CALLS[type(event)]} returned', expected='a list of Intent, Cancel and Amend, or None', found=repr(found)[:80])
 
 # %% ../../nbs/09_desk/22_react.ipynb #eca81259
-def refusals(strategy: object, asked: Next, reply: EventsReply) -> list[Order]:
-    "The orders that were refused at the door, as rejected orders without a name. BadInput when the strategy does not hear of orders, or cancels what is not its own."
-    out = []
+def refusals(strategy: object, asked: Next, reply: EventsReply, book: BookLine) -> list[Order]:
+    """What was refused at the door: orders as rejected ones without a name, changes as the order that works on with the reason. BadInput when the strategy does not hear of orders, or
+    means an order that is not its own."""
+    out, first = [], len(asked.orders) + len(asked.cancels)
     for n, why in reply.refused:
-        if n >= len(asked.orders): raise BadInput('a cancel that is refused', expected='', found=why)
+        if n >= first and not why.startswith(STRANGE):
+            name = asked.amends[n - first].client_id
+            if name in book.orders: out.append(replace(book.orders[name], reason=f'not changed: {why}'))
+            continue
+        if n >= len(asked.orders): raise BadInput('a cancel that is refused' if n < first else 'a change that is refused', expected='', found=why)
         if not hasattr(strategy, 'on_order'): raise BadInput(f'an order that is refused: {asked.orders[n]}', found=why)
         out.append(Order('', asked.orders[n], OrderState.REJECTED, reason=why))
     return out
@@ -111,13 +117,13 @@ class Conversation:
 
     def follow(self, strategy: object, tell: Callable[[EventsReply], None] = lambda reply: None) -> None:
         "Trade until the run is over, or the strategy raises StopIteration. `tell` hears every answer before the strategy does."
-        orders, cancels, kinds, cell = list[Intent](), list[str](), hears(strategy), self.cell()
+        orders, cancels, amends, kinds, cell = list[Intent](), list[str](), list[Amend](), hears(strategy), self.cell()
         while True:
-            asked = Next(self.run_id, self.number, tuple(orders), tuple(cancels), cell, kinds, self.epoch)
+            asked = Next(self.run_id, self.number, tuple(orders), tuple(cancels), cell, kinds, self.epoch, tuple(amends))
             reply = self.ask(asked)
             self.number += 1
             hear(self.book, reply)
             tell(reply)
-            try: orders, cancels = react(strategy, self.book, [*refusals(strategy, asked, reply), *(x.said for x in reply.events)])
+            try: orders, cancels, amends = react(strategy, self.book, [*refusals(strategy, asked, reply, self.book), *(x.said for x in reply.events)])
             except StopIteration: return
             if reply.done: return

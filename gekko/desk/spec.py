@@ -37,7 +37,7 @@ def setting(name: str, x: object, low: str | None = None, high: str | None = Non
 # %% ../../nbs/09_desk/01_spec.ipynb #10bf945a
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself); what to do about orders made elsewhere (`external`); how often the books are compared with the venue's; and the algorithm that works each difference `over` a time, instead of one order at once. Backtest and paper: the `recording` of the store that is played instead of bars."
+    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself); what to do about orders made elsewhere (`external`); how often the books are compared with the venue's; and the algorithm that works each difference `over` a time, instead of one order at once. `deadman_s`: live, how far ahead limit orders have the date at which the venue ends them by itself (0: none; desk.deadman). Backtest and paper: the `recording` of the store that is played instead of bars."
     symbols: tuple[str, ...]
     bar: str = ''
     start: str = ''
@@ -64,6 +64,7 @@ class RunSpec:
     over: str = ''
     algo_params: dict[str, Any] = field(default_factory=dict)
     recording: str = ''
+    deadman_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.symbols: raise BadInput('symbols', expected='at least one symbol', found='none')
@@ -89,7 +90,7 @@ _RANGES: dict[str, tuple[str | None, str | None]] = {'cash': ('0.01', '1e18'), '
                                                      'band': ('0', '1'), 'reduce_to': ('0', '1')}
 _WHOLE = ('window', 'seed', 'bars')
 _MAPPINGS = {'limits': 'limit names', 'algo_params': 'parameter names'}
-_SECONDS: dict[str, tuple[str, str]] = {'heartbeat_s': ('0.02', '60'), 'decision_timeout_s': ('0', '86400'), 'reconcile_s': ('0.2', '86400'), 'reject_rate': ('0', '1')}
+_SECONDS: dict[str, tuple[str, str]] = {'heartbeat_s': ('0.02', '60'), 'decision_timeout_s': ('0', '86400'), 'reconcile_s': ('0.2', '86400'), 'reject_rate': ('0', '1'), 'deadman_s': ('0', '86400')}
 
 def make_spec(symbols: str | Iterable[str], **given: Any) -> RunSpec:
     "A `RunSpec` from what a notebook writes; unknown names, wrong types and values out of range raise BadInput."

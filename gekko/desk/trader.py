@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Protocol
 import numpy as np
 from ..data.feed import Opened, Step
+from .deadman import check_deadman, dated
 from .outgoing import Outgoing
 from .result import Refusal, Result
 from .spec import PACE, RunSpec, to_json
@@ -62,6 +63,8 @@ class Trader:
                  venue: Broker, journal: Journal, clock: Clock, may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '', wake: Callable[[], None] = lambda: None) -> None:
         self.spec, self.run_id, self.strategy, self.lineage, self.mode = spec, run_id, strategy, lineage, mode
         self.instruments, self.venue, self.journal, self.clock = instruments, venue, journal, clock
+        self.deadman_s = spec.deadman_s if mode == 'live' else 0.0      # a replay can't lose its desk
+        if self.deadman_s: check_deadman(self.deadman_s, venue.capabilities)
         self.outgoing = Outgoing(journal, venue, may_send, clock, mode == 'live', wake)
         self.gate = Gate(Limits.from_dict(spec.limits), instruments, clock, kill)
         self.view = BookView(account, spec.currency, instruments)
@@ -180,6 +183,7 @@ def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
     "Check, record and send; the orders that left. Refused intents are recorded with their numbers. Halt when they cannot be recorded."
     if t.router is not None and not all(i.venue for i in intents): return t.router.send(intents, cell)
     ts, leaving = t.clock.now(), list[Approved]()
+    if t.deadman_s: intents = dated(intents, t.deadman_s, ts)
     for intent in intents:
         t.seq += 1
         order = Order(client_id(t.view.account.name, t.lineage, t.seq), replace(intent, run=t.lineage, cell=cell, ts=ts))
