@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gekko.data.features import (atr, breakout, ewm_mean, ewm_vol, log_returns, momentum, rolling_max, rolling_mean, rolling_min, rolling_std, simple_returns, zscore)
     from gekko.data.reference import load_reference
     from gekko.data.store import Store
+    from gekko.desk.protocol import Amend
     from gekko.desk.react import Cancel
     from gekko.desk.result import Result
     from gekko.desk.session import Session, open_run, trade
@@ -28,7 +29,7 @@ __all__ = []
 
 # %% ../nbs/15_api.ipynb #b6f62c54
 _HOMES: dict[str, str] = {
-    'desk.session': 'open_run trade Session', 'desk.react': 'Cancel', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
+    'desk.session': 'open_run trade Session', 'desk.protocol': 'Amend', 'desk.react': 'Cancel', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
     'data.features': 'atr breakout ewm_mean ewm_vol log_returns momentum rolling_max rolling_mean rolling_min rolling_std simple_returns zscore',
     'portfolio.sizing': 'vol_target', 'research.plots': 'report', 'research.stats': 'drawdown performance',
     'domain.errors': 'BadInput GekkoError Halt Reject Retry', 'domain.instrument': 'Instrument', 'domain.money': 'dec', 'domain.order': 'Fill Intent Order OrderType Side'}

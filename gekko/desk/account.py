@@ -17,13 +17,14 @@ from ..domain.target import Targets
 from ..domain.order import Fill, Filled, Lost, OrderEvent, OrderState
 from ..execution.broker import Broker
 from ..domain.time import SECOND, Nanos
-from ..execution.reconcile import Difference, Statement, differences, evidence, silent, unarrived
+from ..execution.reconcile import Difference, Statement, differences, evidence, silent, unarrived, unchanged
 from ..ledger.events import AccountOpened, Adopted, Deposited, Differed, Halted, Note, PolicyTaken, Resumed, RunClosed
 from ..ledger.replay import Book, RunState
 from ..risk.drawdown import flow
 
 # %% auto #0
-__all__ = ['BACK', 'place', 'begin', 'bring_in', 'take_up', 'cursor', 'ours', 'settle_up', 'judge', 'open_account', 'unfinished']
+__all__ = ['BACK', 'APART', 'place', 'begin', 'bring_in', 'take_up', 'cursor', 'ours', 'settle_up', 'judge', 'open_account',
+           'unfinished']
 
 # %% ../../nbs/09_desk/11_account.ipynb #30e305e0
 def _money(broker: Broker, currencies: Iterable[str]) -> dict[str, Decimal]:
@@ -71,10 +72,12 @@ def take_up(t: Trader, book: Book) -> None:
         if not o.state.terminal: t.view.track(o)
 
 BACK: Nanos = 600 * SECOND
+APART: Nanos = 2 * SECOND
+"How far a venue's clock and ours may be apart without anybody minding: by so much a fill may look older than the order that it filled."
 
 def cursor(book: Book, broker: Broker | None = None) -> str:
     "A fill that the books know of, from before any order that is still open and a little further back than the last: fills can be told out of their order."
-    until = min([max((f.ts for f in book.fills), default=0) - BACK, *(o.intent.ts for o in book.open_orders)])
+    until = min([max((f.ts for f in book.fills), default=0) - BACK, *(o.intent.ts - APART for o in book.open_orders)])
     known = sorted((f for f in book.fills if book.since < f.ts < until), key=lambda f: f.ts)
     return place(broker, known, book.cursor)
 
@@ -90,20 +93,23 @@ def settle_up(t: Trader, after: str, *, arrives_s: float = 0.0, fresh: Collectio
     Fills of `fresh` symbols are from before the books."""
     hear(t)
     hear_fundings(t)
+    at = t.clock.now()
     said = ours(t, ask(t.venue, t.tracker, [o.client_id for o in t.tracker.open()], after))
-    return judge(t, replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), arrives_s)
+    return judge(t, replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), arrives_s, at=at)
 
-def judge(t: Trader, said: Statement, arrives_s: float, grace_s: float = 0.0) -> list[Difference]:
+def judge(t: Trader, said: Statement, arrives_s: float, grace_s: float = 0.0, at: Nanos | None = None) -> list[Difference]:
     """Take in what the statement proves: orders of others by the run's policy, fills, where each order stands. An order of which the venue never heard becomes Unknown, and ends only once
-    nothing that was sent can still arrive, `arrives_s` after it was meant to leave; younger than `grace_s` it is left alone. What still differs, less what is Unknown: that is counted as
+    nothing that was sent can still arrive, `arrives_s` after it was meant to leave; younger than `grace_s` it is left alone. `at`: when the first of it was asked, which is what it proves; what was heard since is newer. What still differs, less what is Unknown: that is counted as
     if it would trade, so nobody has to wait for it."""
     now = t.clock.now()
     taken = take_in(t, strangers(t.tracker, said, t.instruments), t.spec.external)
     said = replace(said, asked={**{o.client_id: o for o in said.open if o.client_id in t.tracker}, **said.asked})
-    proved = evidence(t.tracker, said, now)
+    at = now if at is None else at
+    proved = evidence(t.tracker, said, now if at == now else at - APART)
     if proved or taken: t.record(Differed(tuple(_view(t, e) for e in proved), 'taken in', f'the venue\'s statement: {len(said.fills)} fills, {len(said.open)} open orders, {len(said.asked)} asked about'))
     hear(t, proved)
-    hear(t, unarrived(t.tracker, said, now - round(arrives_s * SECOND), now))
+    hear(t, unarrived(t.tracker, said, at - round(arrives_s * SECOND), now))
+    hear(t, unchanged(t.tracker, said, now - round(arrives_s * SECOND), now))
     hear(t, [Lost(o.client_id, 'submit', now) for o in silent(t.tracker, said) if o.state is not OrderState.UNKNOWN and o.intent.ts <= now - round(grace_s * SECOND)])
     unsure = {o.client_id for o in t.tracker.unknown()}
     return [d for d in differences(t.view.account, t.tracker, said) if not (d.what == 'order' and d.key in unsure)]

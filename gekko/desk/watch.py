@@ -5,9 +5,9 @@
 # %% ../../nbs/09_desk/18_watch.ipynb #34a0f0fe
 from __future__ import annotations
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from .account import judge, ours, place
 from .funding import fundings, hear_fundings
@@ -16,13 +16,13 @@ from .trader import LEASE, Trader, halt, resume
 from ..domain.account import Funding
 from ..domain.errors import GekkoError
 from ..domain.money import EXACT
-from ..domain.order import OrderState
+from ..domain.order import AmendRequested, Intent, Order, OrderState
 from ..domain.time import SECOND, Nanos, iso
 from ..execution.reconcile import Difference, Statement
 from ..ledger.events import Differed
 
 # %% auto #0
-__all__ = ['BACK', 'WHO', 'Told', 'table', 'Watch']
+__all__ = ['BACK', 'WHO', 'Told', 'table', 'settled', 'Watch']
 
 # %% ../../nbs/09_desk/18_watch.ipynb #259334e7
 BACK: Nanos = 60 * SECOND
@@ -48,6 +48,15 @@ def _by_how_much(wrong: list[Difference]) -> list[tuple[str, ...]]:
     return [(d.what, d.key, str(EXACT.subtract(Decimal(d.theirs), Decimal(d.ours)))) if d.what in ('cash', 'position') else (d.what, d.key, d.ours, d.theirs) for d in wrong]
 
 # %% ../../nbs/09_desk/18_watch.ipynb #e97eb9e2
+def settled(t: Trader, said: Statement, were: Mapping[str, tuple[Intent, AmendRequested | None]], arrives_s: float) -> Statement:
+    """The statement with our own size, prices and date for every order that was being changed, or was new, while the venue was asked: its answer may be from before or after.
+    A request that is too old to be on its way is left to be judged."""
+    before = t.clock.now() - round(arrives_s * SECOND)
+    moving = {o.client_id: o.intent for o in t.tracker.open() if (was := were.get(o.client_id)) is None or o.intent is not was[0] or o.amending is not was[1] or (o.amending is not None and o.amending.ts >= before)}
+    def as_ours(o: Order) -> Order: return replace(o, intent=moving[o.client_id]) if o.client_id in moving else o
+    return replace(said, open=tuple(map(as_ours, said.open)), asked={n: as_ours(o) if o is not None else None for n, o in said.asked.items()}) if moving else said
+
+# %% ../../nbs/09_desk/18_watch.ipynb #aa17f69c
 class Watch:
     """Compares a live run's books with the venue's every `every_s`, sooner while something is unsure. `look` is called at every turn of the trading thread and costs nothing in between.
     `after`: the fill from which on the venue is asked; `arrives_s`: how long what was sent may take to arrive; `wake`: rung when the answers are there."""
@@ -62,6 +71,7 @@ class Watch:
         self._next: Nanos = t.clock.monotonic() + self.every
         self._seen = 0                       # fills of this run that are behind the cursor
         self._asked: Future[Told] | None = None
+        self._were: dict[str, tuple[Intent, AmendRequested | None]] = {}     # the working orders when the venue was asked
         self._thread = ThreadPoolExecutor(1, 'gekko-watch')
 
     def doubt(self, why: str) -> None:
@@ -80,7 +90,9 @@ class Watch:
     def _ask(self) -> None:
         self.t.strayed = ''
         t, unsure = self.t, {d.key for d in self.wrong if d.what == 'order'}
-        names = [o.client_id for o in t.tracker.open() if o.state is OrderState.UNKNOWN or o.client_id in unsure]
+        working = t.tracker.open()
+        names = [o.client_id for o in working if o.state is OrderState.UNKNOWN or o.amending is not None or o.client_id in unsure]
+        self._were = {o.client_id: (o.intent, o.amending) for o in working}
         after, since = self._cursor(), t.funding
         def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after), tuple(fundings(t.venue, since)), since)
         self._asked = self._thread.submit(answers)
@@ -101,7 +113,7 @@ class Watch:
         self.looks += 1
         self.failures = 0
         if told.since == self.t.funding: hear_fundings(self.t, told.fundings)      # otherwise somebody was quicker
-        wrong = judge(self.t, ours(self.t, told.said), self.arrives_s, grace_s=10.0)
+        wrong = judge(self.t, ours(self.t, settled(self.t, told.said, self._were, self.arrives_s)), self.arrives_s, grace_s=10.0)
         if wrong and self._moved_on(told.said): self._next = now + SECOND // 2; return      # both are right, at different moments
         self._same = self._same + 1 if wrong and _by_how_much(wrong) == _by_how_much(self.wrong) else int(bool(wrong))
         self.wrong = wrong
