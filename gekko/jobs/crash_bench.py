@@ -115,6 +115,7 @@ class Kernel:
     run_id: str
     process: subprocess.Popen[str]
     words: Path
+    struck: bool = False      # by us, or by another that took the account: it may end
 
 class World:
     "One lane: a venue, a home with a supervised desk, a kernel, and the ledger as it grows."
@@ -127,6 +128,7 @@ class World:
         self.desk = KeptDesk(self.settings, f'run-crash{lane}', log=self.home/'desk.log', venue=self.venue, most=10**6)
         self.kernel: Kernel | None = None
         self.kernels = 0
+        self.ended: list[str] = []      # kernels that ended by themselves, and what they said
         self.status: StatusReply | None = None
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f'gekko-keeper-{lane}', daemon=True)
@@ -183,6 +185,7 @@ def trading(w: World, since: Nanos, policy: str, seed: int) -> bool:
     def does() -> bool:
         k = w.kernel
         w.seen.catch_up()
+        if k is not None and k.process.poll() is not None and not k.struck: w.ended.append(f'{k.run_id}: {k.words.read_text()[-300:].strip()}')
         if k is None or k.process.poll() is not None: start_kernel(w, policy, seed + w.kernels)
         return bool(w.seen.sent) and w.seen.sent[-1].ts > since and k is not None and k.run_id in w.seen.book.runs and w.seen.book.runs[k.run_id].closed is None
     return until(does, PATIENCE_S)
@@ -200,6 +203,7 @@ def _kill(pid: int) -> None:
 
 def _kernel(w: World) -> None:
     if w.kernel is None: return
+    w.kernel.struck = True
     _kill(w.kernel.process.pid)
     w.kernel.process.wait()
 
@@ -214,10 +218,10 @@ def _twice(w: World, s: Strike) -> Nanos:
     return now
 
 def _heir(w: World, s: Strike) -> Nanos:
-    "The kernel, and then the desk, at some moment of carrying out the kernel's policy."
+    "The kernel, and then the desk, at some moment of carrying out the kernel's policy; recovery counts from the kernel's end."
+    now = time.time_ns()
     _kernel(w)
     time.sleep(2 * HEARTBEAT_S - 0.35 + s.hold_s / 5)      # the desk begins about two heartbeats after the last beat
-    now = time.time_ns()
     _kill(w.desk.pid)
     return now
 
@@ -239,6 +243,7 @@ def _taker(w: World, policy: str) -> subprocess.Popen[bytes]:
 def _taken(w: World, s: Strike) -> Nanos:
     "The desk stands still, another takes its account and ends its run; the first goes on, meanwhile or afterwards."
     pid, epoch, now = w.desk.pid, w.seen.catch_up().epoch, time.time_ns()
+    if w.kernel is not None: w.kernel.struck = True
     os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(LEASE_S + 0.5)
@@ -302,6 +307,7 @@ class Report:
     faults: int = 0
     struck: int = 0
     kernels: int = 0
+    ended: list[str] = field(default_factory=list)
     orders: int = 0
     fills: int = 0
     entries: int = 0
@@ -352,7 +358,7 @@ def finish(w: World, r: Report) -> None:
     left = settled(w, 30.0, final=True, known=r.found)
     r.found += left
     r.violations += [_evidence(w, None, z, mine) for z in ZEROS if (mine := [f for f in left if f.zero == z])]
-    r.kernels, r.orders, r.fills, r.entries = w.kernels, len(w.seen.book.orders), len(w.seen.book.fills), w.seen.book.last_seq
+    r.ended, r.kernels, r.orders, r.fills, r.entries = w.ended, w.kernels, len(w.seen.book.orders), len(w.seen.book.fills), w.seen.book.last_seq
 
 def lane(folder: Path, venue: str, strikes: Sequence[Strike], number: int, seed: int, tell: Callable[[str], None] = lambda line: None) -> Report:
     "All strikes of one lane, in its own world."
@@ -381,7 +387,7 @@ def figures(reports: Sequence[Report]) -> dict[str, Any]:
     violations = [v for r in reports for v in r.violations]
     return {'kills': sum(kinds.values()), 'by_kind': kinds, 'under_a_fault': summed('faults'), **tally(found), 'stuck': sum(v['zero'] == 'stuck' for v in violations),
             'recovery_s': {'all': spread([x for _, _, x in took]), 'without_a_fault': spread([x for _, calm, x in took if calm]), **{k: spread([x for kind, _, x in took if kind == k]) for k in kinds}},
-            'faults_struck': summed('struck'), **{k: summed(k) for k in ('kernels', 'orders', 'fills', 'entries')}, 'violations': violations}
+            'faults_struck': summed('struck'), **{k: summed(k) for k in ('kernels', 'orders', 'fills', 'entries')}, 'kernels_ended': [x for r in reports for x in r.ended], 'violations': violations}
 
 # %% ../../nbs/11_jobs/10_crash_bench.ipynb #9013d23f
 def bench_crash(kills: int = 200, seed: int = 1, lanes: int = 4, venue: str = 'binanceus', tell: Callable[[str], None] | None = None) -> dict[str, Any]:

@@ -86,12 +86,20 @@ class Truth:
     cash: Decimal
     held: Mapping[str, Decimal]
 
+def _paid(orders: Iterable[Mapping[str, Any]], account: Mapping[str, Any]) -> Decimal:
+    """Cash at a margin account as our books have it, where whoever buys pays: what there was at first and what was financed, less every deal at its price. The venue's own balance counts only what
+    was closed, oldest first, and is the same once nothing is open."""
+    deals = total(EXACT.multiply(Decimal(1 if w['side'] == 'buy' else -1), EXACT.multiply(Decimal(str(d['price'])), Decimal(str(d['qty'])))) for w in orders for d in w['deals'])
+    flat = not any(Decimal(q) for q in account['positions'].values())
+    return Decimal(account['balances']['USD']) if flat else EXACT.subtract(EXACT.subtract(Decimal(account['balances']['USD']), Decimal(account['pl'])), deals)
+
 def truth_of(venue: str, orders: Iterable[Mapping[str, Any]], account: Mapping[str, Any]) -> Truth:
     "From the two answers of a sandbox's control endpoint."
     named: dict[str, list[Mapping[str, Any]]] = {}
-    for w in orders: named.setdefault(str(w['client_id'] or w['order_id']), []).append(w)
+    works = list(orders)
+    for w in works: named.setdefault(str(w['client_id'] or w['order_id']), []).append(w)
     there = {n: There(len(ws), total(Decimal(str(w['filled'])) for w in ws), sum(len(w['deals']) for w in ws), any(w['state'] in OPEN for w in ws), str(ws[-1]['state'])) for n, ws in named.items()}
-    if 'positions' in account: return Truth(venue, there, Decimal(account['balances']['USD']), {s: Decimal(q) for s, q in account['positions'].items() if Decimal(q)})
+    if 'positions' in account: return Truth(venue, there, _paid(works, account), {s: Decimal(q) for s, q in account['positions'].items() if Decimal(q)})
     held = {c: EXACT.add(Decimal(b['free']), Decimal(b['locked'])) for c, b in account['balances'].items()}
     return Truth(venue, there, held.get('USD', ZERO), {f'{c}-USD': q for c, q in held.items() if q and c not in ('USD', 'USDT')})
 
@@ -121,7 +129,6 @@ def by_unit(book: Book, truth: Truth) -> list[Finding]:
     "Cash and positions that are not the venue's, to the last digit; and fills that were booked more or less often than they happened."
     held = {s: p.qty for s, p in book.account.positions.items() if p.qty}
     cash = book.account.cash.get('USD', ZERO)
-    if truth.venue == 'oanda': cash = EXACT.add(cash, total(p.cost for p in book.account.positions.values() if p.qty))
     out = [Finding('unowned', s, str(held.get(s, ZERO)), str(truth.held.get(s, ZERO))) for s in sorted({*held, *truth.held}) if held.get(s, ZERO) != truth.held.get(s, ZERO)]
     if cash != truth.cash: out.append(Finding('unowned', 'USD', str(cash), str(truth.cash)))
     booked = Counter(f.client_id for f in book.fills)
