@@ -109,7 +109,7 @@ def judge(t: Trader, said: Statement, arrives_s: float, grace_s: float = 0.0, at
     if proved or taken: t.record(Differed(tuple(_view(t, e) for e in proved), 'taken in', f'the venue\'s statement: {len(said.fills)} fills, {len(said.open)} open orders, {len(said.asked)} asked about'))
     hear(t, proved)
     hear(t, unarrived(t.tracker, said, at - round(arrives_s * SECOND), now))
-    hear(t, unchanged(t.tracker, said, now - round(arrives_s * SECOND), now))
+    hear(t, unchanged(t.tracker, said, at - round(arrives_s * SECOND), now))
     hear(t, [Lost(o.client_id, 'submit', now) for o in silent(t.tracker, said) if o.state is not OrderState.UNKNOWN and o.intent.ts <= now - round(grace_s * SECOND)])
     unsure = {o.client_id for o in t.tracker.unknown()}
     return [d for d in differences(t.view.account, t.tracker, said) if not (d.what == 'order' and d.key in unsure)]

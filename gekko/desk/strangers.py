@@ -33,7 +33,7 @@ def nameless(tracker: Tracker, fills: Iterable[Fill], known: Iterable[str]) -> l
 
 def ask(broker: Broker, tracker: Tracker, names: Iterable[str], cursor: str) -> Statement:
     "A statement with every order named in it asked about, ours or not. Questions over the network: Retry."
-    said = statement(broker, names, cursor)
+    said = statement(broker, names, cursor, tracker=tracker)
     others = nameless(tracker, said.fills, (o.client_id for o in said.open))
     return replace(said, asked={**said.asked, **{n: broker.order(n) for n in others}})
 

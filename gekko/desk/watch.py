@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from .account import judge, ours, place
+from .account import APART, judge, ours, place
 from .funding import fundings, hear_fundings
 from .strangers import ask
 from .trader import LEASE, Trader, halt, resume
@@ -35,6 +35,7 @@ class Told:
     said: Statement
     fundings: tuple[Funding, ...]
     since: str
+    at: Nanos = 0      # when they were asked for
 
 def table(wrong: list[Difference]) -> str:
     "Both views of each difference, one a line."
@@ -69,6 +70,9 @@ class Watch:
         self._stopped = False                # and whether they have stopped trading
         self._pause = SECOND
         self._next: Nanos = t.clock.monotonic() + self.every
+        self._soonest: Nanos = 0             # a stranger's order is looked at once a second, however many it sends
+        self._skew: Nanos = t.clock.now() - t.clock.monotonic()
+        self._sure: Nanos = 0                # until when the wall clock says nothing about how long ago something was sent, because it was set
         self._seen = 0                       # fills of this run that are behind the cursor
         self._asked: Future[Told] | None = None
         self._were: dict[str, tuple[Intent, AmendRequested | None]] = {}     # the working orders when the venue was asked
@@ -83,24 +87,24 @@ class Watch:
         now = self.t.clock.monotonic()
         if LEASE in self.t.halts: self._next = min(self._next, now + SECOND)
         if self._asked is not None and self._asked.done(): self._hear(self._asked, now)
-        elif self._asked is None and (now >= self._next or self.t.strayed): self._ask()
+        elif self._asked is None and (now >= self._next or (self.t.strayed and now >= self._soonest)): self._ask()
 
     def close(self) -> None: self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self) -> None:
-        self.t.strayed = ''
+        self.t.strayed, self._soonest = '', self.t.clock.monotonic() + SECOND
         t, unsure = self.t, {d.key for d in self.wrong if d.what == 'order'}
         working = t.tracker.open()
         names = [o.client_id for o in working if o.state is OrderState.UNKNOWN or o.amending is not None or o.client_id in unsure]
         self._were = {o.client_id: (o.intent, o.amending) for o in working}
-        after, since = self._cursor(), t.funding
-        def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after), tuple(fundings(t.venue, since)), since)
+        after, since, at = self._cursor(), t.funding, t.clock.now()
+        def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after), tuple(fundings(t.venue, since)), since, at)
         self._asked = self._thread.submit(answers)
         self._asked.add_done_callback(lambda _: self.wake())
 
     def _cursor(self) -> str:
         "The last fill that every later one is sure to be told after: a minute old, and older than any open order."
-        until = min([self.t.clock.now() - BACK, *(o.intent.ts for o in self.t.tracker.open())])
+        until = min([self.t.clock.now() - BACK, *(o.intent.ts - APART for o in self.t.tracker.open())])
         seen, fills = self._seen, self.t.fills
         while self._seen < len(fills) and fills[self._seen].ts < until: self._seen += 1
         if self._seen > seen: self.after = place(self.t.venue, fills[seen:self._seen], self.after)
@@ -110,10 +114,14 @@ class Watch:
         self._asked = None
         try: told = asked.result()
         except GekkoError as e: return self._failed(e, now)
+        except Exception as e:
+            self._failed(e, now)      # a fault of ours, which the desk is told of; the venue is not asked again at once for that
+            raise
         self.looks += 1
         self.failures = 0
         if told.since == self.t.funding: hear_fundings(self.t, told.fundings)      # otherwise somebody was quicker
-        wrong = judge(self.t, ours(self.t, settled(self.t, told.said, self._were, self.arrives_s)), self.arrives_s, grace_s=10.0)
+        patience = self._patience(now)
+        wrong = judge(self.t, ours(self.t, settled(self.t, told.said, self._were, patience)), patience, grace_s=10.0, at=told.at)
         if wrong and self._moved_on(told.said): self._next = now + SECOND // 2; return      # both are right, at different moments
         self._same = self._same + 1 if wrong and _by_how_much(wrong) == _by_how_much(self.wrong) else int(bool(wrong))
         self.wrong = wrong
@@ -128,7 +136,14 @@ class Watch:
         known = {f.fill_id for f in said.fills}
         return any(f.fill_id not in known for f in self.t.fills[self._seen:])
 
-    def _failed(self, e: GekkoError, now: Nanos) -> None:
+    def _patience(self, now: Nanos) -> float:
+        "`arrives_s`; without end for as long as the wall clock, by which orders are dated, was set forward within it."
+        skew = self.t.clock.now() - now
+        if abs(skew - self._skew) > SECOND // 2: self._sure = now + round(self.arrives_s * SECOND)
+        self._skew = skew
+        return self.arrives_s if now >= self._sure else 1e6
+
+    def _failed(self, e: Exception, now: Nanos) -> None:
         "The venue could not be asked, or went on trading: in a while, then. That is its breakers' and the stream's to judge, not ours."
         self.failures += 1
         self._next = now + min(self.every, SECOND * 2 ** min(self.failures, 5))
