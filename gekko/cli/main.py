@@ -46,7 +46,7 @@ def _settings() -> Any:
 def run(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')],
         p: Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter and its value; may be repeated.')] = None,
         mode: Annotated[str, typer.Option(help='backtest, paper or live.')] = 'backtest',
-        venue: Annotated[str, typer.Option(help='Where a live run trades: binanceus, coinbase or oanda.')] = '', json_out: Json = False) -> None:
+        venue: Annotated[str, typer.Option(help='Where a live run trades: binanceus, coinbase or oanda, or over several at once, as binanceus,coinbase.')] = '', json_out: Json = False) -> None:
     "Run a notebook as a job."
     from gekko.cli.runs import pairs, shown, start
     words = p or []
@@ -148,7 +148,7 @@ def desk_flatten(reason: str = 'flattened by hand', desk: Name = '', json_out: J
     _heard(lambda: flatten_all(_settings(), reason, desk), json_out, _desks)
 
 # %% ../../nbs/14_cli/04_main.ipynb #b7ea192e
-At = Annotated[str, typer.Argument(help='The venue: binanceus, coinbase or oanda.')]
+At = Annotated[str, typer.Argument(help='The venue: binanceus, coinbase or oanda, or those of a run over several, as binanceus,coinbase.')]
 
 def _agreed(said: dict[str, Any]) -> None:
     if not said['agree']: raise typer.Exit(3)

@@ -26,8 +26,8 @@ from ..risk.gate import Breach
 from ..venue.routed import Routed
 
 # %% auto #0
-__all__ = ['ROUTE', 'TRIES', 'EVERY', 'IDLE', 'RENEW', 'SILENT', 'AGAIN', 'waits', 'parent_of', 'intent_of', 'Way', 'over',
-           'Done', 'came_to', 'Router', 'Both', 'Lines', 'Together', 'hold_all', 'close_left']
+__all__ = ['ROUTE', 'TRIES', 'EVERY', 'IDLE', 'RENEW', 'CHANGED', 'SILENT', 'AGAIN', 'waits', 'parent_of', 'intent_of', 'Way',
+           'over', 'Done', 'came_to', 'Router', 'Both', 'Lines', 'Together', 'hold_all', 'close_left']
 
 # %% ../../nbs/09_desk/23_routing.ipynb #6beaa8ba
 ROUTE = 'route'
@@ -69,6 +69,7 @@ class Way:
 EVERY: Nanos = SECOND // 50
 IDLE: Nanos = 8 * SECOND
 RENEW: Nanos = 4 * SECOND
+CHANGED = 'a leg was changed'
 _OVER = (OrderState.CANCELLED, OrderState.EXPIRED)
 
 def over(w: Way, legs: Sequence[Order], now: Nanos) -> str:
@@ -77,6 +78,7 @@ def over(w: Way, legs: Sequence[Order], now: Nanos) -> str:
     if total(o.filled for o in legs) >= i.qty: return 'filled'
     if now >= w.parent.end: return 'its time is over'
     if w.refused >= 3: return 'the gate refuses its legs'
+    if any(any(o.amended) for o in legs): return CHANGED
     if waits(i): return 'a leg was cancelled' if any(o.state in _OVER and waits(o.intent) for o in legs) else ''
     if i.tif in (TimeInForce.IOC, TimeInForce.FOK) and w.tried and not moving: return 'no more was to be had at once'
     return 'no more is to be had' if not moving and now - w.idle > IDLE else ''
@@ -169,7 +171,7 @@ class Router:
 
     def _end(self, w: Way, legs: Sequence[Order], why: str) -> None:
         "Its resting legs are cancelled, and once none is open it is closed."
-        if not w.stopping and (rest := [o.client_id for o in legs if waits(o.intent) and not o.state.terminal]): cancel(self.t, rest)
+        if not w.stopping and why != CHANGED and (rest := [o.client_id for o in legs if waits(o.intent) and not o.state.terminal]): cancel(self.t, rest)
         w.stopping = why
         if all(self.t.tracker.get(n).state.terminal for n in w.names): self._close(w, why)
 
