@@ -20,7 +20,7 @@ MAY = {
     'execution': ('domain', 'risk.gate'),
     'ledger': ('domain',),
     # the ports of feed and broker, the pure router over several venues, and what it takes to play a desk when an adapter is checked
-    'venue': ('domain', 'data.feed', 'data.dialect', 'data.stream', 'execution.broker', 'execution.ids', 'execution.router', 'execution.tracker', 'risk.gate', 'risk.limits'),
+    'venue': ('domain', 'data.feed', 'data.dialect', 'data.stream', 'execution.broker', 'execution.ids', 'execution.reconcile', 'execution.router', 'execution.tracker', 'risk.gate', 'risk.limits'),
 }
 for _room in ('desk', 'research', 'jobs', 'ops', 'control', 'cli'): MAY[_room] = tuple(MAY)   # all above
 SURFACE = ('api',)   # the quant's names, gathered from the rooms; no room looks back at it
