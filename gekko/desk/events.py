@@ -40,7 +40,9 @@ class Outbox:
         self.queue: list[Event | str | None] = []       # a name stands for that order as it will be
         self.at: dict[str, int] = {}                    # where a symbol's quote, or an order's name, lies in the queue
         self.gone = 0                                   # places in it that a later word has emptied
-        for order in trader.tracker.open(): self(Submitted(order.client_id))
+        if trader.again: self.queue += trader.fills      # nobody knows what the desk before told: everything again, and the other side leaves out what it has heard
+        for order in trader.tracker.all() if trader.again else trader.tracker.open(): self(Submitted(order.client_id))
+        self.eager = trader.again
         trader.tap = self
 
     def __call__(self, event: object) -> None:
@@ -193,7 +195,7 @@ def respond(run: Run | LiveRun, q: Next) -> EventsReply | None:
     "The answer to a strategy's question; None: not yet, ask again in a moment."
     t, box = run.trader, _box(run.trader)
     if q.number == box.number and box.told is not None: return box.told
-    if q.number not in (box.number, box.number + 1) and not (box.number < 0 and t.asked >= 0): raise Reject('a question out of turn', expected=f'number {box.number + 1}', found=q.number)
+    if q.number not in (box.number, box.number + 1) and not (box.number < 0 and t.again): raise Reject('a question out of turn', expected=f'number {box.number + 1}', found=q.number)
     if q.number > box.number: _begin(run, box, q)
     if (found := collect(run)) is None and t.clock.monotonic() - box.since < PATIENCE: return None
     events, done = found or ([], False)

@@ -186,7 +186,7 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
                          kill=lambda: kill() or guard.said, wake=wake)
         guard = Guard(trader.view, trader.gate.limits, usual_pace(history), clock, breakers=getattr(venue, 'breakers', dict))
         wait_for_marks(trader, feed, set(instruments), venue)
-        again = book is not None and run_id in unfinished(book)
+        again = trader.again = book is not None and run_id in unfinished(book)
         trader.router = Router(trader, venue) if isinstance(venue, Routed) else None
         after = open_account(trader, number, book, arrives(venue, spec.venue))
         trader.spec = replace(spec, cash=trader.view.equity)

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/22_react.ipynb #2e6638b0
 from __future__ import annotations
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
@@ -16,7 +16,8 @@ from ..domain.order import Fill, Intent, Order, OrderState, Side
 from ..domain.time import Nanos
 
 # %% auto #0
-__all__ = ['CALLS', 'Cancel', 'BookLine', 'hear', 'reacts', 'hears', 'react', 'refusals', 'Conversation']
+__all__ = ['CALLS', 'NEVER', 'Cancel', 'BookLine', 'hear', 'reacts', 'hears', 'react', 'refusals', 'Memory', 'caught_up',
+           'Conversation']
 
 # %% ../../nbs/09_desk/22_react.ipynb #4a999dc3
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,41 @@ def refusals(strategy: object, asked: Next, reply: EventsReply, book: BookLine) 
         out.append(Order('', asked.orders[n], OrderState.REJECTED, reason=why))
     return out
 
-# %% ../../nbs/09_desk/22_react.ipynb #2f7f1d5d
+# %% ../../nbs/09_desk/22_react.ipynb #1ab3c7bd
+NEVER = 'never recorded: the desk died before it was on disk, and nothing was sent'
+
+class Memory:
+    "What a strategy has heard of fills and of the ends of orders."
+    def __init__(self) -> None:
+        self.fills: set[tuple[str, str]] = set()
+        self.ended: set[str] = set()
+
+    def keep(self, events: Iterable[Event]) -> None:
+        for x in events:
+            if isinstance(x, Fill): self.fills.add((x.client_id, x.fill_id))
+            elif isinstance(x, Order) and x.state.terminal: self.ended.add(x.client_id)
+
+    def new(self, x: Event, book: BookLine) -> bool:
+        "Whether it is news."
+        if isinstance(x, Fill): return (x.client_id, x.fill_id) not in self.fills
+        if not isinstance(x, Order): return True
+        return x.client_id not in self.ended if x.state.terminal else book.orders.get(x.client_id) != x
+
+# %% ../../nbs/09_desk/22_react.ipynb #8a11e6c8
+def caught_up(memory: Memory, book: BookLine, events: Sequence[Event]) -> list[Event]:
+    "Of all that a desk tells which follows one that died, what is news to the strategy; and before it, as rejected, the orders that the dead desk had told of and never written down."
+    told = {x.client_id: x for x in events if isinstance(x, Order)}
+    ghosts = [o for n, o in book.orders.items() if n not in told or told[n].intent.ts != o.intent.ts]
+    for o in ghosts: book.orders.pop(o.client_id)
+    news = [x for x in events if memory.new(x, book)]
+    return [*(replace(o, state=OrderState.REJECTED, reason=NEVER) for o in ghosts), *news]
+
+# %% ../../nbs/09_desk/22_react.ipynb #f596b1ef
 class Conversation:
     "A strategy's side of a run, question by question. `ask` puts a question to the desk; one that was not answered, because of an interrupt, is put again."
     def __init__(self, run_id: str, epoch: int, ask: Callable[[Next], EventsReply], cell: Callable[[], str] = lambda: '') -> None:
         self.run_id, self.epoch, self.ask, self.cell = run_id, epoch, ask, cell
-        self.book, self.number = BookLine(), 0
+        self.book, self.number, self.memory = BookLine(), 0, Memory()
 
     def follow(self, strategy: object, tell: Callable[[EventsReply], None] = lambda reply: None) -> None:
         "Trade until the run is over, or the strategy raises StopIteration. `tell` hears every answer before the strategy does."
@@ -122,8 +152,11 @@ class Conversation:
             asked = Next(self.run_id, self.number, tuple(orders), tuple(cancels), cell, kinds, self.epoch, tuple(amends))
             reply = self.ask(asked)
             self.number += 1
+            events = [x.said for x in reply.events]
+            if self.epoch != asked.epoch: events = caught_up(self.memory, self.book, events)
+            self.memory.keep(events)
             hear(self.book, reply)
             tell(reply)
-            try: orders, cancels, amends = react(strategy, self.book, [*refusals(strategy, asked, reply, self.book), *(x.said for x in reply.events)])
+            try: orders, cancels, amends = react(strategy, self.book, [*refusals(strategy, asked, reply, self.book), *events])
             except StopIteration: return
             if reply.done: return

@@ -79,6 +79,7 @@ class Trader:
         self.strayed = ''    # an order that the venue spoke of and nobody here made
         self.since = ''      # the fill from which on the venue is asked
         self.asked = -1      # the last numbered question whose orders an earlier desk took
+        self.again = False   # taken up after the desk before this one had died
         self.tap: Callable[[object], None] | None = None
         self.works: Worker | None = None
         self.wanted: dict[str, Decimal] | None = None      # what a policy that an earlier desk had begun was to leave
