@@ -344,12 +344,22 @@ def one(w: World, s: Strike, r: Report) -> None:
         r.violations += [_evidence(w, s, z, mine) for z in ZEROS if (mine := [f for f in left if f.zero == z])]
 
 # %% ../../nbs/11_jobs/10_crash_bench.ipynb #aa752781
+def _unheard(w: World) -> Finding | None:
+    "What a kernel that went to its end believes otherwise than the ledger: fills that it never heard of, orders that it thinks are working."
+    if w.kernel is None or w.kernel.process.poll() != 0: return None
+    said = json.loads(w.kernel.words.read_text().splitlines()[-1])
+    if said['heard'] == said['fills'] and not said['left']: return None
+    return Finding('lost', w.kernel.run_id, f'{said["fills"]} fills, no order left', f'the kernel heard of {said["heard"]}, and believes {said["left"]} orders to work')
+
 def finish(w: World, r: Report) -> None:
     "The end of a lane: the run closed, unknown orders ended by evidence, the strict judgement."
     if w.kernel is not None and w.kernel.process.poll() is None:
         w.kernel.process.terminate()
         with suppress(subprocess.TimeoutExpired): w.kernel.process.wait(90)
     until(lambda: all(x.closed is not None for x in w.seen.catch_up().runs.values()), 90.0)
+    if (unheard := _unheard(w)) is not None:
+        r.found.append(unheard)
+        r.violations.append(_evidence(w, None, unheard.zero, [unheard]))
     w.close()
     said: dict[str, Any] = {}
     try:

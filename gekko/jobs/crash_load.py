@@ -17,7 +17,7 @@ from ..domain.order import Fill, Intent, Order, OrderType, Side
 from ..domain.time import SECOND, Nanos
 
 # %% auto #0
-__all__ = ['PITCHES', 'MOST', 'DEEP', 'Pitch', 'pitch', 'Restless', 'main']
+__all__ = ['PITCHES', 'MOST', 'DEEP', 'LATE', 'Pitch', 'pitch', 'Restless', 'main']
 
 # %% ../../nbs/11_jobs/08_crash_load.ipynb #5d9ab461
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,19 @@ def pitch(venue: str) -> Pitch:
 # %% ../../nbs/11_jobs/08_crash_load.ipynb #8d783463
 MOST = 10      # orders that work at a time
 DEEP = 8       # sizes held of a symbol at most
+LATE = 200     # quotes to wait for the last orders' ends
 
 class Restless:
-    "Buys and sells, at the market and at limits near and far, and cancels what works; the same for the same seed and the same quotes. `stop` ends it at the next quote."
+    "Buys and sells, at the market and at limits near and far, and cancels what works; the same for the same seed and the same quotes. `stop`: it ends once nothing works any more."
     def __init__(self, where: Pitch, seed: int, rate: float = 6.0) -> None:
         self.where, self.random, self.pause = where, random.Random(f'load:{seed}'), SECOND / rate
         self.due: Nanos = 0
-        self.asked = self.filled = 0
+        self.asked = self.late = self.left = 0
+        self.heard: set[tuple[str, str]] = set()
         self.stop = False
 
     def on_quote(self, quote: Quote, book: BookLine) -> list[Intent | Cancel] | None:
-        if self.stop: raise StopIteration
+        if self.stop: return self.end(book)
         now = quote.received or quote.ts
         if book.halted or quote.crossed or now < self.due: return None
         self.due = now + int(self.pause * self.random.uniform(0.5, 1.5))
@@ -56,7 +58,15 @@ class Restless:
         if working and (len(working) >= MOST or self.random.random() < 0.25): return [Cancel(self.random.choice(working).client_id)]
         return [self.order(quote, book, working)]
 
-    def on_fill(self, fill: Fill, book: BookLine) -> None: self.filled += 1
+    def on_fill(self, fill: Fill, book: BookLine) -> None:
+        if (key := (fill.client_id, fill.fill_id)) in self.heard: raise BadInput('a fill', expected='told once', found=f'{fill.fill_id} again')
+        self.heard.add(key)
+
+    def end(self, book: BookLine) -> list[Intent | Cancel]:
+        self.late, self.left = self.late + 1, len(book.orders)
+        if not book.orders or self.late > LATE: raise StopIteration
+        return [Cancel(o.client_id) for o in book.working()]
+
     def on_order(self, order: Order, book: BookLine) -> None: "Refusals are the book's business; to hear of them is enough."
 
     def order(self, q: Quote, book: BookLine, working: list[Order]) -> Intent:
@@ -88,4 +98,4 @@ def main() -> None:
     except GekkoError as e:
         sys.stdout.write(json.dumps({'state': 'failed', 'why': str(e)}) + '\n')
         raise SystemExit(1) from None
-    sys.stdout.write(json.dumps({'state': 'done', 'asked': load.asked, 'fills': len(result.fills)}) + '\n')
+    sys.stdout.write(json.dumps({'state': 'done', 'asked': load.asked, 'fills': len(result.fills), 'heard': len(load.heard), 'left': load.left}) + '\n')
