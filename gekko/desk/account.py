@@ -105,7 +105,7 @@ def judge(t: Trader, said: Statement, arrives_s: float, grace_s: float = 0.0, at
     taken = take_in(t, strangers(t.tracker, said, t.instruments), t.spec.external)
     said = replace(said, asked={**{o.client_id: o for o in said.open if o.client_id in t.tracker}, **said.asked})
     at = now if at is None else at
-    proved = evidence(t.tracker, said, now if at == now else at - APART)
+    proved = evidence(t.tracker, said, now if at == now else at - APART, now)      # sizes and prices are the venue's word of today: those that were being changed meanwhile are as ours in it (desk.watch)
     if proved or taken: t.record(Differed(tuple(_view(t, e) for e in proved), 'taken in', f'the venue\'s statement: {len(said.fills)} fills, {len(said.open)} open orders, {len(said.asked)} asked about'))
     hear(t, proved)
     hear(t, unarrived(t.tracker, said, at - round(arrives_s * SECOND), now))

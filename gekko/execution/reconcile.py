@@ -119,11 +119,11 @@ def _changed(ours: Order, theirs: Order, ts: Nanos) -> list[OrderEvent]:
     return [Amended(ours.client_id, qty, limit, stop, ts, expires)]
 
 # %% ../../nbs/06_execution/03_reconcile.ipynb #820c2b86
-def evidence(tracker: Tracker, theirs: Statement, ts: Nanos) -> list[OrderEvent]:
-    "The events that we missed, as far as the statement proves them: sizes first, so that every fill fits, then fills, then where each order asked about stands."
+def evidence(tracker: Tracker, theirs: Statement, ts: Nanos, changed: Nanos | None = None) -> list[OrderEvent]:
+    "The events that we missed, as far as the statement proves them: sizes first, so that every fill fits, then fills, then where each order asked about stands. `changed`: when sizes and prices were so, where that is not `ts`."
     known = {o.client_id: o for o in theirs.open} | {n: o for n, o in theirs.asked.items() if o is not None}
     ours = [tracker.get(n) for n in known if n in tracker]
-    sizes = {o.client_id: e for o in ours if o.state is not OrderState.REJECTED and (e := _changed(o, known[o.client_id], ts))}
+    sizes = {o.client_id: e for o in ours if o.state is not OrderState.REJECTED and (e := _changed(o, known[o.client_id], ts if changed is None else changed))}
     fills: list[OrderEvent] = [Filled(f.client_id, f, f.ts) for f in theirs.fills if f.client_id in tracker and not _booked(tracker, f)]
     unsure = [o for o in tracker.all() if o.client_id in theirs.asked and (not o.state.terminal or o.client_id in sizes)] if sizes else tracker.open()
     stands = [e for o in unsure if (there := theirs.asked.get(o.client_id)) is not None for e in _standing(o, there, ts)]
