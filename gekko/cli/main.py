@@ -26,8 +26,8 @@ __all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'At', 'data_app', 'led
            'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
            'desk_recover', 'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings',
            'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement',
-           'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'dashboard', 'doctor', 'bench',
-           'leave', 'main']
+           'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'dashboard', 'doctor',
+           'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -328,6 +328,13 @@ def venue_check(venue: Venue, rest: Annotated[str, Option(help='Where to ask; th
     from gekko.cli.venue import check_address, shown_check
     said = answer(lambda: check_address(_settings(), venue, rest, ws, card, symbol, write, patience), json_out, shown_check)
     if not said['ok']: raise typer.Exit(1)
+
+@venue_app.command('cards')
+def venue_cards(markdown: Annotated[bool, Option('--markdown', help='The page of the documentation.')] = False, json_out: Json = False) -> None:
+    "The conformance cards that every adapter is held to, by number."
+    from gekko.cli.venue import cards_page, list_cards, shown_cards
+    if markdown and not json_out: print(cards_page(), end='')
+    else: answer(list_cards, json_out, shown_cards)
 
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()

@@ -16,7 +16,8 @@ from ..venue.venues import VENUES, known
 from ..venue.wire.secret import load_access, save_access
 
 # %% auto #0
-__all__ = ['MOST', 'read_card', 'add_venue', 'list_venues', 'check_address', 'shown_check']
+__all__ = ['MOST', 'read_card', 'add_venue', 'list_venues', 'check_address', 'shown_check', 'list_cards', 'shown_cards',
+           'cards_page']
 
 # %% ../../nbs/14_cli/09_venue.ipynb #7e5778b3
 MOST = 64 * 1024
@@ -66,3 +67,25 @@ def shown_check(said: dict[str, Any]) -> str:
     counts = ', '.join(f'{n} {k}' for k, n in said['counts'].items()) + (f'; {said["contradicted"]} contradicted' if said['contradicted'] else '')
     left = [f'STILL WORKING at the venue: {", ".join(said["left_working"])}'] if said['left_working'] else []
     return '\n'.join([*left, f'{said["venue"]} at {said["rest"]}, keys {said["keys"]}, {said["symbol"]}', '', table(rows), '', *said['notes'], f'{"ok" if said["ok"] else "NOT OK"}: {counts}'])
+
+# %% ../../nbs/14_cli/09_venue.ipynb #6bea8461
+def list_cards() -> list[dict[str, Any]]:
+    "Every conformance card by its number, and which of our venues it is played for."
+    from gekko.venue.conformance.ours import CANDIDATES
+    from gekko.venue.conformance.table import rows
+    return rows(list(CANDIDATES.values()))
+
+def shown_cards(cards: list[dict[str, Any]]) -> str:
+    "Number, title and the venues on trial, group by group; paper is one venue in several settings."
+    out, group = list[str](), ''
+    for c in cards:
+        if c['group'] != group: out += [*(['']*bool(out)), group := c['group']]
+        on = dict.fromkeys(k.split('-')[0] for k, state in c['venues'].items() if state == 'on trial')
+        out.append(f'  {c["card"]}  {c["title"]:<62}  {" ".join(on)}'.rstrip())
+    return '\n'.join([*out, '', f'{len(cards)} cards. Your own adapter: pytest --gekko-stage MODULE:NAME'])
+
+def cards_page() -> str:
+    "The page of the documentation."
+    from gekko.venue.conformance.ours import CANDIDATES
+    from gekko.venue.conformance.table import page
+    return page(list(CANDIDATES.values()))

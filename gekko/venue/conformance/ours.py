@@ -66,7 +66,7 @@ def paper(name: str, model: FillModel, without: tuple[C, ...] = ()) -> Candidate
 
 # %% ../../../nbs/08_venue/conformance/02_ours.ipynb #8ea4cfd9
 _FEES: dict[str, Any] = {'fee_bps': Decimal(5), 'maker_fee_bps': Decimal(1)}
-_SPOT = (C.SHORT, C.STOP, C.STOP_LIMIT, C.POST_ONLY, C.REDUCE_ONLY, C.DAY, C.FOK, C.IOC)
+_SPOT = (C.SHORT, C.STOP, C.STOP_LIMIT, C.POST_ONLY, C.REDUCE_ONLY, C.DAY, C.FOK, C.IOC, C.AMEND, C.RENEW)
 PAPER = (paper('paper-bars', FillModel(**_FEES)), paper('paper-share-of-volume', FillModel(participation=Decimal('0.25'), **_FEES)),
          paper('paper-quotes', FillModel(fill='quote', **_FEES)), paper('paper-quotes-late', FillModel(fill='quote', latency_ns=3 * SECOND, **_FEES)),
          paper('paper-spot', FillModel(**_FEES), without=_SPOT))

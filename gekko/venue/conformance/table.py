@@ -52,6 +52,7 @@ What a venue's adapter must do before it is trusted with money: one numbered car
 
 A card is played where the venue's table of capabilities claims what the card needs; a claim that no card shows is a failure. **✓** on trial, and passed by every release's tests; **–** not offered by the venue's
 table (or not called for, where a card is about refusing what is missing); **·** not staged: the venue's test server cannot bring about what the card needs. Neither of the last two counts as a pass.
+Paper is played in five settings, and marked with the best that any of them reaches.
 """
 _HOW = """## Your own adapter on trial
 
