@@ -51,14 +51,15 @@ def last_day(settings: Settings, account: str, ends: DayEnd) -> str:
 def venue_breaks(settings: Settings, s: Statement) -> list[Break]:
     "What the venue says otherwise. BadInput for an account that is no venue's, or without credentials; Retry when nobody answers."
     from gekko.desk.closing import venue_day
-    from gekko.desk.opening import account_of, connected
+    from gekko.desk.opening import accesses_of, account_over, connected
     from gekko.venue.venues import VENUES
-    from gekko.venue.wire.secret import load_access
     name = s.account.partition('-')[0]
-    if name not in VENUES: raise BadInput('an account that no venue keeps', expected=' or '.join(f'{v}-NUMBER' for v in VENUES), found=s.account)
-    access = load_access(settings.home, name)
-    if account_of(access) != s.account: raise BadInput("another account's credentials", expected=s.account, found=account_of(access))
-    venue = connected(access, SystemClock(), sorted(s.instruments))
+    if name == 'routed':      # its journal says over which
+        for e in read_entries(settings.ledger, s.account, kinds=('account_opened',)): name = str(getattr(e.record, 'venue', ''))
+    elif name not in VENUES: raise BadInput('an account that no venue keeps', expected=' or '.join(f'{v}-NUMBER' for v in VENUES), found=s.account)
+    accesses = accesses_of(settings.home, name)
+    if (ours := account_over(accesses)) != s.account: raise BadInput("another account's credentials", expected=s.account, found=ours)
+    venue = connected(accesses, SystemClock(), sorted(s.instruments))
     try: return match(s, venue_day(venue, s))
     finally: venue.close()
 

@@ -70,7 +70,7 @@ EVERY: Nanos = SECOND // 50
 IDLE: Nanos = 8 * SECOND
 RENEW: Nanos = 4 * SECOND
 CHANGED = 'a leg was changed'
-_OVER = (OrderState.CANCELLED, OrderState.EXPIRED)
+_OVER = (OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REJECTED)
 
 def over(w: Way, legs: Sequence[Order], now: Nanos) -> str:
     "Why nothing more is sent for it, or ''."
@@ -79,7 +79,7 @@ def over(w: Way, legs: Sequence[Order], now: Nanos) -> str:
     if now >= w.parent.end: return 'its time is over'
     if w.refused >= 3: return 'the gate refuses its legs'
     if any(any(o.amended) for o in legs): return CHANGED
-    if waits(i): return 'a leg was cancelled' if any(o.state in _OVER and waits(o.intent) for o in legs) else ''
+    if waits(i): return 'a resting leg has ended' if any(o.state in _OVER and waits(o.intent) for o in legs) else ''
     if i.tif in (TimeInForce.IOC, TimeInForce.FOK) and w.tried and not moving: return 'no more was to be had at once'
     return 'no more is to be had' if not moving and now - w.idle > IDLE else ''
 
@@ -227,6 +227,7 @@ class Both:
 # %% ../../nbs/09_desk/23_routing.ipynb #fb747956
 SILENT: Nanos = 4 * SECOND
 AGAIN: Nanos = SECOND
+_GLANCE: Nanos = SECOND // 200
 
 class Lines:
     "The streams of several venues as one, for `LiveFeed`: `poll` gives one member's events and the best quotes of all."
@@ -238,7 +239,7 @@ class Lines:
         self._symbols: tuple[str, ...] = ()
         self._holes: dict[str, dict[tuple[str, str], Hole]] = {n: {} for n in self.streams}      # what each line is missing now
         self._told: dict[str, Quote] = {}
-        self._probed: Nanos = 0
+        self._probed = self._next = 0
         self._failed: dict[str, GekkoError] = {}
         self._running: dict[str, Future[None]] = {}
 
@@ -294,6 +295,8 @@ class Lines:
     def _quotes(self, now: Nanos) -> list[StreamEvent]:
         "The best quote of each symbol, when it has changed, and once a second while its book is known to live."
         out: list[StreamEvent] = []
+        if now < self._next: return out
+        self._next = now + _GLANCE
         for s in self._symbols:
             if (q := self.venue.best(s)) is None: continue
             was = self._told.get(s)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_stage import BIN, desk_of, ended, environ, gekko, launch, notebook, one_line, settings_of, tidy, told, wait_for
+from desk_stage import BIN, STRATEGIES, desk_of, ended, environ, gekko, launch, notebook, one_line, settings_of, tidy, told, wait_for
 from live_stage import asked, book_of, theirs
 from test_live_faults import power_cut
 
 from gekko.domain.account import Account
 from gekko.domain.errors import BadInput, Reject
 from gekko.domain.order import Filled, Order, OrderState, Side, TimeInForce
-from gekko.domain.time import SystemClock
+from gekko.domain.time import SECOND, SystemClock, iso
 from gekko.ledger.database import exists
 from gekko.ledger.events import LeaseTaken, ParentClosed, ParentOpened, RunOpened
 from gekko.ledger.journal import read_entries, verify
@@ -71,17 +71,17 @@ class Boxes:
 
 
 @contextmanager
-def boxes(home: Path) -> Iterator[Boxes]:
+def boxes(home: Path, market: str = 'still') -> Iterator[Boxes]:
     with ExitStack() as stack:
         made: dict[str, dict[str, str]] = {}
         pids: dict[str, int] = {}
         for name in BPS:
-            p = launch(home, 'sandbox', 'serve', name, '--json', '--market', 'still', '--symbols', 'BTC-USD')
+            p = launch(home, 'sandbox', 'serve', name, '--json', '--market', market, '--symbols', 'BTC-USD')
             stack.callback(end, p)
             assert p.stdout is not None
             made[name], pids[name] = json.loads(p.stdout.readline()), p.pid
             one_line(subprocess.run([str(BIN / 'gekko'), 'venue', 'add', name, '--json'], env=environ(home), input=json.dumps(made[name]), capture_output=True, text=True, timeout=60))
-        both = Boxes(made, pids, set())
+        both = Boxes(made, pids, set() if market == 'still' else set(BPS))
         ticking = threading.Thread(target=both.tick)
         ticking.start()
         try: yield both
@@ -190,6 +190,7 @@ def test_a_run_buys_and_sells_over_two_venues_at_the_best_net_price(tmp_path: Pa
         assert [r.reason for r in closed] == ['filled', 'filled'] and [r.filled for r in closed] == [D('0.8'), D('0.7995')]
         said = one_line(gekko(home, 'desk', 'check', 'coinbase,binanceus', '--json'))
         assert said['agree'] and said['account'] == ACCOUNT
+        assert one_line(gekko(home, 'statement', ACCOUNT, '--venue-match', '--json'))['venue']['agreed']
 
 
 def test_an_algorithm_works_over_both_and_nobody_else_may_trade_either(tmp_path: Path) -> None:
@@ -202,6 +203,16 @@ def test_an_algorithm_works_over_both_and_nobody_else_may_trade_either(tmp_path:
         assert done['state'] == 'done'
         (legs,) = legs_of(home).values()
         assert sum(o.filled for o in legs) == 9 and {o.intent.venue for o in legs if o.filled} == set(BPS)
+        sums(home, both)
+
+
+def test_a_strategy_that_quotes_does_so_where_it_is_cheapest(tmp_path: Path) -> None:
+    with tidy(tmp_path / 'home') as home, boxes(home, 'synthetic') as both:
+        said = one_line(gekko(home, 'run', STRATEGIES / 'quoting.ipynb', '--mode', 'live', '--venue', BOTH, '-p', 'end', iso(time.time_ns() + 22 * SECOND), '-p', 'short', 'false',
+                              '-p', 'half_spread_bps', '0.02', '-p', 'leave_bps', '0.01', '--json'))
+        assert said['state'] == 'done'
+        legs = [o for every in legs_of(home).values() for o in every]
+        assert len(legs) > 3 and all(o.intent.post_only and o.state.terminal for o in legs)
         sums(home, both)
 
 
