@@ -75,6 +75,7 @@ class BinanceUS:
         self._errors: list[str] = []
 
     def _start(self, coro: Coroutine[Any, Any, None]) -> None: self.loop.start(coro)
+    def _errand(self, what: str, client_id: str, work: Coroutine[Any, Any, None], doubt: bool = False) -> None: self._start(self._orders.errands.on(what, client_id, work, doubt))
     def _broke(self, error: BaseException) -> None:
         self._errors = [*self._errors[-9:], f'{type(error).__name__}: {error}']
         self._on_metric('binanceus.broke', 1.0)
@@ -119,14 +120,16 @@ class BinanceUS:
     async def _dial(self, path: str) -> Socket: return await self._http.websocket(path, heartbeat_s=HEARTBEAT_S)
 
     def close(self) -> None:
-        "Give the stream's key back and hang up. Working orders go on working. Twice is harmless."
+        "Give the stream's key back and hang up. Working orders go on working; what was asked and is not answered is in `drain` from here on: not sent, or unheard. Twice is harmless."
         if self._closed: return
         self._closed = self._orders.closed = True
         try: self.loop.run(self._hang_up(), 3.0)
         except GekkoError: pass
         self.loop.close()
+        for e in self._orders.errands.rest(): talks.cut_off(self._orders, e)
 
     async def _hang_up(self) -> None:
+        await self._orders.errands.stop()
         if self._own is not None: await self._own.close()
         for http in self._wires: await http.close()
 
@@ -137,18 +140,18 @@ class BinanceUS:
         if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
         order = approved.order
         if self._closed: self._outbox.say(Rejected(order.client_id, 'the venue is closed', self._clock.now()))
-        else: self._start(talks.submit(self._orders, order))
+        else: self._errand('submit', order.client_id, talks.submit(self._orders, order), order.intent.ts < self._orders.born)
 
     def cancel(self, client_id: str) -> None:
         "Ask for an order's end; Cancelled or CancelRejected comes through `drain`."
         if self._closed: self._outbox.say(CancelRejected(client_id, 'the venue is closed', self._clock.now()))
-        else: self._start(talks.cancel(self._orders, client_id, lambda name: asked.search(self._ask, name)))
+        else: self._errand('cancel', client_id, talks.cancel(self._orders, client_id, lambda name: asked.search(self._ask, name)))
 
     def amend(self, approved: Approved) -> None:
         "Ask for another size or price; Amended or AmendRejected comes through `drain`."
         if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
         if self._closed: self._outbox.say(AmendRejected(approved.order.client_id, 'the venue is closed', self._clock.now()))
-        else: self._start(talks.amend(self._orders, approved.order))
+        else: self._errand('amend', approved.order.client_id, talks.amend(self._orders, approved.order))
 
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
     def stamps(self) -> list[Stamp]: return self._http.stamps()

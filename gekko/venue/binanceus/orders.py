@@ -14,19 +14,20 @@ from ...domain.time import SECOND, Nanos
 from ...execution.broker import unsupported
 from .answers import Mine, Report, Row, misfit, my_fill, report, state
 from .rest import amend as replacement
-from .roll import add_trades, begin_change, end_change, Known, leg_name, refuse, remember, repeat, Roll, say_kept, say_lost, say_stands, say_unamended, split_name, take_in
+from .roll import add_trades, begin_change, end_change, Known, leg_name, refuse, remember, repeat, Roll, say_kept, say_lost, say_stands, say_unamended, split_name, take_in, withdraw
 from .table import CAPABILITIES, SETTLED_MS, contradiction
 from .talk import Talk
+from ..wire.errand import CLOSED, TAKEN_BACK, Errand, Errands, last_word
 from ..wire.sorting import Fenced, Unheard
 
 # %% auto #0
 __all__ = ['refusal', 'code', 'Replaced', 'delays', 'Orders', 'hear', 'trades_of', 'submit', 'follow', 'cancel', 'amend',
-           'repair']
+           'cut_off', 'repair']
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #14d4829d
 def refusal(talk: Talk, i: Intent, closed: bool = False) -> str:
     "Why this order would not be taken, or '' as far as can be known from here."
-    if closed: return 'the venue is closed'
+    if closed: return CLOSED
     if talk.halted: return f'halted: {talk.halted}'
     if no := unsupported(CAPABILITIES, i) or contradiction(i): return no
     m = talk.markets.by_name.get(i.symbol)
@@ -65,6 +66,7 @@ class Orders:
         self.closed = False
         self.sending: dict[str, asyncio.Event] = {}
         self.mending: set[str] = set()
+        self.errands = Errands()
 
     def now(self) -> Nanos: return self.talk.clock.now()
 
@@ -198,7 +200,9 @@ async def _prove(o: Orders, name: str, sent: Nanos) -> None:
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #e1d5d2e3
 async def cancel(o: Orders, client_id: str, search: Callable[[str], Awaitable[Report | None]]) -> None:
     "Ask for its end until the venue has said how it stands."
-    if (sending := o.sending.get(client_id)) is not None: await sending.wait()
+    if (sending := o.sending.get(client_id)) is not None:
+        if await o.errands.take_back(client_id): return withdraw(o.roll, client_id, TAKEN_BACK, o.now())
+        await sending.wait()
     try: known = o.roll.get(client_id) or await _meet(o, client_id, search)
     except GekkoError as error: return say_kept(o.roll, client_id, f'not sent: {error}', o.now())
     if known is None: return say_kept(o.roll, client_id, 'no such order', o.now())
@@ -259,7 +263,7 @@ async def amend(o: Orders, order: Order) -> None:
     name, i = order.client_id, order.intent
     if (sending := o.sending.get(name)) is not None: await sending.wait()
     known = o.roll.get(name)
-    if known is None or known.ended or not known.accepted: return say_unamended(o.roll, name, 'no working order of this name', o.now())
+    if known is None or known.ended or not known.accepted: return say_unamended(o.roll, name, CLOSED if o.closed else 'no working order of this name', o.now())
     no = _unchangeable(o, known, i)
     if no: return say_unamended(o.roll, name, no, o.now())
     await _replace(o, known, i, begin_change(o.roll, name))
@@ -304,6 +308,17 @@ async def _prove_change(o: Orders, known: Known, old: str, new: str, sent: Nanos
             hear(o, before)
             return end_change(o.roll, known.order.client_id, 'never reached the venue' if proof else 'filled', o.now())
         await asyncio.sleep(pause)
+
+# %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #3cc9ce52
+def cut_off(o: Orders, e: Errand) -> None:
+    "The last word on what the end of the connection has cut off."
+    name, known, word = e.client_id, o.roll.get(e.client_id), last_word(e, o.now())
+    if known is None: o.roll.say(word)
+    elif e.what == 'submit' and not e.begun: return      # a resend: the first sending has its own word
+    elif e.left: say_lost(o.roll, name, e.what, o.now())
+    elif e.what == 'submit': refuse(o.roll, name, CLOSED, o.now())
+    elif e.what == 'amend' and e.begun and known.amending: end_change(o.roll, name, CLOSED, o.now())
+    else: o.roll.say(word)
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #7a04eb80
 async def repair(o: Orders) -> bool:

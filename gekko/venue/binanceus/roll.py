@@ -15,8 +15,8 @@ from ...execution.ids import is_client_id
 from .answers import Report, fill_place, intent, state
 
 # %% auto #0
-__all__ = ['leg_name', 'split_name', 'Known', 'ending', 'by_trade', 'Roll', 'take_in', 'add_trades', 'refuse', 'say_lost',
-           'repeat', 'say_stands', 'say_kept', 'begin_change', 'end_change', 'say_unamended', 'remember']
+__all__ = ['leg_name', 'split_name', 'Known', 'ending', 'by_trade', 'Roll', 'take_in', 'add_trades', 'refuse', 'withdraw',
+           'say_lost', 'repeat', 'say_stands', 'say_kept', 'begin_change', 'end_change', 'say_unamended', 'remember']
 
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #609448f0
 _LEG = re.compile(r'(.+)_a([1-9][0-9]{0,3})')
@@ -171,6 +171,13 @@ def refuse(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
     if known.accepted or known.ended: return
     known.ended, known.reason = True, reason
     roll.say(Rejected(client_id, reason, ts))
+
+def withdraw(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
+    "It was taken back before any of it left."
+    known = roll.known[client_id]
+    if known.accepted or known.ended: return
+    known.ended, known.reason = True, reason
+    roll.say(Cancelled(client_id, reason, ts))
 
 def say_lost(roll: Roll, client_id: str, what: str, ts: Nanos) -> None:
     "A submit or cancel was not heard; not worth a word when another side has told how it ended."

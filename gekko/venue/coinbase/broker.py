@@ -133,13 +133,15 @@ class Coinbase:
             await self._link.quietly(self._link.compare_clocks())
 
     def close(self) -> None:
-        "No more orders, streams or events; what the venue knows can still be asked, over a connection of its own."
+        "No more orders or streams; what was asked and is not answered is in `drain` from here on: not sent, or unheard. What the venue knows can still be asked, over a connection of its own."
         if self._closed: return
         self._closed = True
         try: self.loop.run(self._hang_up(), 3.0)
         except Retry: pass
         self.loop.close()
+        for e in self._orders.errands.rest(): work.cut_off(self._orders, e, self._outbox.say)
     async def _hang_up(self) -> None:
+        await self._orders.errands.stop()
         for t in self._tasks: t.cancel()
         await self._link.close()
 
@@ -155,14 +157,15 @@ class Coinbase:
     def submit(self, approved: Approved) -> None:
         o = _gated(approved)
         if why := self._not_now(): self._outbox.say(Rejected(o.client_id, why, self.now()))
-        else: self.loop.start(work.send(self._orders, o))
+        else: self._errand('submit', o.client_id, work.send(self._orders, o))
     def cancel(self, client_id: str) -> None:
         if why := self._not_now(): self._outbox.say(CancelRejected(client_id, why, self.now()))
-        else: self.loop.start(work.end(self._orders, client_id))
+        else: self._errand('cancel', client_id, work.end(self._orders, client_id))
     def amend(self, approved: Approved) -> None:
         o = _gated(approved)
         if why := self._not_now(): self._outbox.say(AmendRejected(o.client_id, why, self.now()))
-        else: self.loop.start(work.change(self._orders, o))
+        else: self._errand('amend', o.client_id, work.change(self._orders, o))
+    def _errand(self, what: str, client_id: str, work: Coroutine[Any, Any, None], doubt: bool = False) -> None: self.loop.start(self._orders.errands.on(what, client_id, work, doubt))
     def _not_now(self) -> str: return 'the venue is closed' if self._closed else '' if self._line is not None else 'the venue is not connected'
     def drain(self) -> list[OrderEvent]: return self._outbox.drain()
     def stamps(self) -> list[Stamp]: return self._link.stamps()

@@ -9,18 +9,19 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 from ...domain.errors import GekkoError, Halt, Retry
-from ...domain.order import Order, OrderType, TimeInForce
+from ...domain.order import Order, OrderEvent, OrderType, TimeInForce
 from ...domain.time import SECOND, Nanos
 from .answers import One, Record, intent_of, refusal
 from .rest import cancel, edit, order, submit
 from .roll import Known, Roll, Said, said_of
 from .table import VENUE, unsendable
 from .talk import Asking, all_fills, all_orders, cancelling, editing, find, get, named, placed
+from ..wire.errand import CLOSED, TAKEN_BACK, Errand, Errands, last_word
 from ..wire.sorting import Reaction, Unheard
 
 # %% auto #0
-__all__ = ['Book', 'later', 'trouble', 'gate', 'hear', 'send', 'refuse', 'venue_id', 'over', 'look', 'end', 'change', 'sweep',
-           'begin']
+__all__ = ['Book', 'later', 'trouble', 'gate', 'hear', 'send', 'refuse', 'venue_id', 'over', 'look', 'end', 'change', 'cut_off',
+           'sweep', 'begin']
 
 # %% ../../../nbs/08_venue/coinbase/07_orders.ipynb #6b95ebfe
 def _ignore(name: str, value: float) -> None: "Nobody listens."
@@ -39,6 +40,7 @@ class Book:
     mending: set[str] = field(default_factory=set)
     settled: dict[str, asyncio.Event] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    errands: Errands = field(default_factory=Errands)
 
 # %% ../../../nbs/08_venue/coinbase/07_orders.ipynb #fb072261
 def later(b: Book, work: Coroutine[Any, Any, None]) -> None:
@@ -161,6 +163,7 @@ async def look(b: Book, name: str, order_id: str) -> bool:
 # %% ../../../nbs/08_venue/coinbase/07_orders.ipynb #17ab26d5
 async def end(b: Book, name: str) -> None:
     "Ask for an order's end; what the order did instead is said before a refusal."
+    if await b.errands.take_back(name): return _withdraw(b, name)
     try: order_id = await venue_id(b, name)
     except GekkoError as e: return _kept(b, name, f'not sent: {e.message}')
     if not order_id or over(b, name): return _kept(b, name, 'it is over already' if order_id or over(b, name) else 'no such order')
@@ -182,6 +185,9 @@ async def end(b: Book, name: str) -> None:
 
 _UNDER_WAY = ('DUPLICATE_CANCEL_REQUEST', 'ORDER_IS_BEING_REPLACED')
 def _kept(b: Book, name: str, reason: str) -> None: b.roll.kept(name, reason, b.venue.now())
+def _withdraw(b: Book, name: str) -> None:
+    b.roll.withdrawn(name, TAKEN_BACK, b.venue.now())
+    gate(b, name).set()
 
 # %% ../../../nbs/08_venue/coinbase/07_orders.ipynb #e928ae6a
 async def _follow(b: Book, name: str, order_id: str) -> None:
@@ -237,6 +243,15 @@ async def _changed(b: Book, o: Order, order_id: str, until: Nanos, otherwise: st
         if begun > until or (r is not None and said_of(r).state.terminal): return _unchanged(b, name, otherwise)
         await asyncio.sleep(wait)
         wait = min(wait * 1.6, 1.0)
+
+# %% ../../../nbs/08_venue/coinbase/07_orders.ipynb #c3afa7be
+def cut_off(b: Book, e: Errand, say: Callable[[OrderEvent], object]) -> None:
+    "The last word on what the end of the connection has cut off; `say` takes those on orders that nobody has sent."
+    name, now = e.client_id, b.venue.now()
+    if name not in b.roll or not (e.left or e.what == 'submit'): say(last_word(e, now))
+    elif e.what == 'submit' and not e.begun: return      # a resend: the first sending has its own word
+    elif e.left: b.roll.lost(name, e.what, now)
+    else: b.roll.refused(name, CLOSED, now)
 
 # %% ../../../nbs/08_venue/coinbase/07_orders.ipynb #0fb6195a
 async def sweep(b: Book) -> None:

@@ -107,7 +107,7 @@ class Roll:
     def get(self, client_id: str) -> Known | None: return self._known.get(client_id)
     def open(self) -> list[Known]:
         "Orders that are not over, oldest first; those too whose submit was not heard."
-        return [k for k in self._known.values() if not k.ended]
+        return [k for k in list(self._known.values()) if not k.ended]      # asked from other threads too, while this one adds
     def owner(self, venue_id: str) -> str | None: return self._owners.get(venue_id)
     def own(self, venue_id: str, client_id: str) -> str:
         "Remember whose id this is."
@@ -173,6 +173,13 @@ class Roll:
         if known.accepted or known.ended: return
         known.ended, known.reason = True, reason
         self._say(Rejected(client_id, reason, ts))
+
+    def withdrawn(self, client_id: str, reason: str, ts: Nanos) -> None:
+        "It was taken back before any of it left."
+        known = self._known[client_id]
+        if known.accepted or known.ended: return
+        known.ended, known.reason = True, reason
+        self._say(Cancelled(client_id, reason, ts))
 
     def repeat(self, client_id: str, ts: Nanos) -> None:
         "A resend of what was answered: the same answer. While there is none, there is nothing to say."

@@ -18,11 +18,13 @@ from .rest import Asks, Make, specification
 from .roll import Known, Roll, Tape
 from .table import ERRORS, VENUE, unsendable
 from ..wire.message import Answer
+from ..wire.errand import CLOSED, TAKEN_BACK, Errand, Errands, last_word
 from ..wire.sorting import Reaction, Rule, Unheard, error_of
 
 # %% auto #0
 __all__ = ['T', 'PAGE', 'Asking', 'rule_of', 'get', 'history', 'first_of', 'named', 'story', 'Book', 'open_book', 'later',
-           'trouble', 'gate', 'hear', 'catch_up', 'begin', 'send', 'refuse', 'end', 'over', 'unfit', 'change']
+           'trouble', 'gate', 'hear', 'catch_up', 'begin', 'send', 'refuse', 'end', 'over', 'unfit', 'change',
+           'cut_off']
 
 # %% ../../../nbs/08_venue/oanda/06_orders.ipynb #725fba76
 T = TypeVar('T')
@@ -110,6 +112,7 @@ class Book:
     halt: str = ''
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    errands: Errands = field(default_factory=Errands)
     reading: asyncio.Task[None] | None = None
     next: asyncio.Task[None] | None = None
 
@@ -269,8 +272,13 @@ async def _settled(b: Book, name: str) -> Known | None:
     if known is not None and not (known.there or known.ended): await gate(b, name).wait()
     return known
 
+def _withdraw(b: Book, name: str) -> None:
+    b.roll.withdrawn(name, TAKEN_BACK, b.venue.now())
+    gate(b, name).set()
+
 async def end(b: Book, name: str) -> None:
     "Ask for an order's end; what the order did instead is said before a refusal."
+    if await b.errands.take_back(name): return _withdraw(b, name)
     known = await _settled(b, name)
     if known is not None and known.ended: return b.roll.kept(name, 'it is over already', b.venue.now())
     unheard, wait, tries = False, 0.1, 0
@@ -355,3 +363,12 @@ async def _changed(b: Book, known: Known, was: str) -> None:
         await asyncio.sleep(wait)
         wait = min(wait * 1.7, 2.0)
     if known.ended: _unchanged(b, known.name, 'it is over already')
+
+# %% ../../../nbs/08_venue/oanda/06_orders.ipynb #755dade4
+def cut_off(b: Book, e: Errand, say: Callable[[OrderEvent], object]) -> None:
+    "The last word on what the end of the connection has cut off; `say` takes those on orders that nobody has sent."
+    name, now = e.client_id, b.venue.now()
+    if name not in b.roll or not (e.left or e.what == 'submit'): say(last_word(e, now))
+    elif e.what == 'submit' and not e.begun: return      # a resend: the first sending has its own word
+    elif e.left: b.roll.lost(name, e.what, now)
+    else: b.roll.refused(name, CLOSED, now)

@@ -89,7 +89,7 @@ class Roll:
     def get(self, name: str) -> Known | None: return self._known.get(name)
     def open(self) -> list[Known]:
         "Orders that are not over, oldest first; those too whose submit was not heard."
-        return [k for k in self._known.values() if not k.ended]
+        return [k for k in list(self._known.values()) if not k.ended]      # asked from other threads too, while this one adds
     def owner(self, venue_id: str) -> str | None: return self._owners.get(venue_id)
 
     def expect(self, order: Order) -> Known:
@@ -185,6 +185,11 @@ class Roll:
         if known.there or known.ended: return
         known.never = never
         self._over(known, Rejected(name, reason, ts))
+
+    def withdrawn(self, name: str, reason: str, ts: Nanos) -> None:
+        "It was taken back before any of it left."
+        known = self._known[name]
+        if not (known.there or known.ended): self._over(known, Cancelled(name, reason, ts))
 
     def repeat(self, name: str, ts: Nanos) -> None:
         "A resend of what was answered: the same answer. While there is none, there is nothing to say."

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import urlsplit
 from ...domain.errors import BadInput
+from .errand import goes_out
 from .message import LIMIT, Answer, Ask, full_url
 from .pipe import Pipe, Place, Trip, always, why
 from .pool import Pool
@@ -80,6 +81,7 @@ async def carry(pool: Pool, ask: Ask, address: Address, trip: Trip, connect_s: f
     try:
         pipe.send(message, reply, trip, may_send)
         if trip.fenced: return None
+        if ask.write: goes_out()
         await pipe.answered()
         return Answer(reply.status, reply.headers, unpacked(reply.headers, b''.join(reply.parts), LIMIT), trip.sent, trip.clock.now(), ask.kind, ask.what)
     except (OSError, Spoiled) as e: trip.fault = why(e)

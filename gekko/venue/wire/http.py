@@ -15,6 +15,7 @@ from ...domain.errors import GekkoError, Reject, Retry
 from ...domain.time import SECOND, Clock, Nanos
 from .breaker import CLOSED, HALF_OPEN, OPEN, Breaker, BreakerRules
 from .carry import carry, connected, place_of, written
+from .errand import came_back
 from .hosts import Hosts
 from .message import KINDS, Answer, Ask, Stamp, body_fault, stamped
 from .pipe import Place, Trip, always, why
@@ -101,6 +102,7 @@ async def _once(way: Way, ask: Ask, address: Address, left_s: float, more: bool 
     again = None if make is None else lambda: make(address)
     answer = await carry(way.pool, ask, address, trip, min(way.connect_s, part_s), left_s if ask.write else part_s, way.may_send if ask.write else always, again)
     if trip.fenced: return None, Fenced('this process has no right to send any more', unsent=True)
+    if ask.write: came_back(trip.left if answer is None else answer.status not in (418, 429))
     if answer is None:
         way.hosts.failed(address, trip.fault)
         return None, (Unheard if ask.write and trip.left else Retry)(f'{ask.what} at {address.rest}: {trip.fault}')
