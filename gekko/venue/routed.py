@@ -208,11 +208,14 @@ class Routed:
     def positions(self) -> dict[str, Decimal]: return add_up(self._ask(m, m.venue.positions) for m in self.members.values())
     def account(self) -> dict[str, Any]: return {'account': self.name, 'members': {m.name: self._ask(m, m.venue.account) for m in self.members.values()}}
 
-    def _lying(self) -> dict[str, dict[str, Decimal] | str]:
-        "What lies at each member, money and coins by currency, or why it does not say."
+    def _lying(self, all_of_them: bool = True) -> dict[str, dict[str, Decimal] | str]:
+        "What lies at each member, money and coins by currency, or why it does not say. Else only at those that are up: whoever asks a mute one waits long, and it gets no order meanwhile."
         out: dict[str, dict[str, Decimal] | str] = {}
         for m in self.members.values():
             if m.owes_nothing: continue
+            if not all_of_them and (why := down_of(m.venue.health())):
+                out[m.name] = why
+                continue
             try: coins, money = self._ask(m, m.venue.positions), self._ask(m, m.venue.cash)
             except Retry as e: out[m.name] = e.message
             else: out[m.name] = add_up([{m.listed[s].base if s in m.listed else s: q for s, q in coins.items()}, money], zeros=True)
@@ -229,7 +232,7 @@ class Routed:
         "Begin to ask every member what lies there, and do not wait: the next `drain` or `split` takes the answers in. Every few seconds, and after what was bought is to be sold."
         if self._asked is not None or self._closed: return
         for m in self.members.values(): m.spent = {}
-        self._asked = self._asker.submit(self._lying)
+        self._asked = self._asker.submit(self._lying, False)
         self._asked.add_done_callback(lambda _: self._wake())
     @property
     def asking(self) -> bool:
