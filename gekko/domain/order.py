@@ -70,7 +70,7 @@ class Intent:
         needs_limit, needs_stop = _NEEDS[self.type]
         if needs_limit or self.limit is not None: _price(self, 'limit', self.limit, needs_limit)
         if needs_stop or self.stop is not None: _price(self, 'stop', self.stop, needs_stop)
-        if (self.tif is TimeInForce.GTD) is not (0 < self.expires < _FOREVER): _until(self)
+        if (self.expires != 0 if self.tif is not TimeInForce.GTD else not 0 < self.expires < _FOREVER): _until(self)
 
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str: return _wish(self)
