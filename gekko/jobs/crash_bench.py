@@ -348,7 +348,7 @@ def _unheard(w: World) -> Finding | None:
     "What a kernel that went to its end believes otherwise than the ledger: fills that it never heard of, orders that it thinks are working."
     if w.kernel is None or w.kernel.process.poll() != 0: return None
     said = json.loads(w.kernel.words.read_text().splitlines()[-1])
-    if said['heard'] == said['fills'] and not said['left']: return None
+    if (said['heard'] == said['fills'] or said['unsure']) and not said['left']: return None      # what is unsure may have filled since
     return Finding('lost', w.kernel.run_id, f'{said["fills"]} fills, no order left', f'the kernel heard of {said["heard"]}, and believes {said["left"]} orders to work')
 
 def finish(w: World, r: Report) -> None:

@@ -13,7 +13,7 @@ from ..desk.react import BookLine, Cancel
 from ..domain.errors import BadInput, GekkoError
 from ..domain.market import Quote
 from ..domain.money import EXACT, ZERO
-from ..domain.order import Fill, Intent, Order, OrderType, Side
+from ..domain.order import Fill, Intent, Order, OrderState, OrderType, Side
 from ..domain.time import SECOND, Nanos
 
 # %% auto #0
@@ -45,7 +45,7 @@ class Restless:
     def __init__(self, where: Pitch, seed: int, rate: float = 6.0) -> None:
         self.where, self.random, self.pause = where, random.Random(f'load:{seed}'), SECOND / rate
         self.due: Nanos = 0
-        self.asked = self.late = self.left = 0
+        self.asked = self.late = self.left = self.unsure = 0
         self.heard: set[tuple[str, str]] = set()
         self.stop = False
 
@@ -63,9 +63,11 @@ class Restless:
         self.heard.add(key)
 
     def end(self, book: BookLine) -> list[Intent | Cancel]:
-        self.late, self.left = self.late + 1, len(book.orders)
-        if not book.orders or self.late > LATE: raise StopIteration
-        return [Cancel(o.client_id) for o in book.working()]
+        self.late += 1
+        self.unsure = sum(o.state is OrderState.UNKNOWN for o in book.orders.values())      # rightly so: only the venue's evidence ends them
+        self.left = len(book.orders) - self.unsure
+        if not self.left or self.late > LATE: raise StopIteration
+        return [Cancel(o.client_id) for o in book.working()] if self.late % 20 == 1 else []
 
     def on_order(self, order: Order, book: BookLine) -> None: "Refusals are the book's business; to hear of them is enough."
 
@@ -98,4 +100,4 @@ def main() -> None:
     except GekkoError as e:
         sys.stdout.write(json.dumps({'state': 'failed', 'why': str(e)}) + '\n')
         raise SystemExit(1) from None
-    sys.stdout.write(json.dumps({'state': 'done', 'asked': load.asked, 'fills': len(result.fills), 'heard': len(load.heard), 'left': load.left}) + '\n')
+    sys.stdout.write(json.dumps({'state': 'done', 'asked': load.asked, 'fills': len(result.fills), 'heard': len(load.heard), 'left': load.left, 'unsure': load.unsure}) + '\n')
