@@ -6,6 +6,7 @@
 from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from decimal import Decimal
 from typing import Any
 from .trader import Trader, cancel, decide, send
@@ -18,6 +19,7 @@ from ..domain.target import Targets
 from ..domain.time import SECOND, Nanos, duration
 from ..execution.algo import Look, Slippage, Tally, check_params, plan, report, tally, volume_owed
 from ..execution.broker import Capability
+from ..execution.ids import client_id
 from ..ledger.events import ParentClosed, ParentOpened
 
 # %% auto #0
@@ -30,22 +32,28 @@ class Work:
     parent: Parent
     names: list[str] = field(default_factory=list)
     refused: list[Order] = field(default_factory=list)      # by the gate: no order came of them
-    over: dict[str, Order] = field(default_factory=dict)    # as they were when they were summed up
+    live: list[str] = field(default_factory=list)           # those that are not summed up
+    over: set[str] = field(default_factory=set)             # and those that are
+    heard: tuple[int, int] = 0, 0                           # fills and undone ends so far, when that was looked at
     done: Tally = field(default_factory=Tally)
     began: Decimal = ZERO                                   # the market's count of volume when this parent began
     wake: Nanos = 0
     stopping: str = ''
 
+    def __post_init__(self) -> None: self.live = [*self.names]
+
 # %% ../../nbs/09_desk/20_working.ipynb #524a57c5
 def _children(t: Trader, w: Work) -> list[Order]:
     "The children that are not summed up yet, after summing up those that are over. A late fill that wakes one of those up has all of them counted anew."
-    if any(t.tracker.get(n) is not o for n, o in w.over.items()): w.over, w.done = {}, Tally()
-    live = [t.tracker.get(n) for n in w.names if n not in w.over]
+    fills, revived = w.heard
+    if w.over and (revived != t.tracker.revived or any(f.client_id in w.over for f in islice(t.fills, fills, None))): w.over, w.done, w.live = set(), Tally(), [*w.names]
+    w.heard = len(t.fills), t.tracker.revived
+    live = [t.tracker.get(n) for n in w.live]
     ended = [o for o in live if o.state.terminal]
     if ended or w.refused:
         w.done = tally(w.parent, [*ended, *w.refused], w.done)
-        w.over.update((o.client_id, o) for o in ended)
-        w.refused = []
+        w.over.update(o.client_id for o in ended)
+        w.live, w.refused = [o.client_id for o in live if not o.state.terminal], []
     return [o for o in live if not o.state.terminal]
 
 def standing(t: Trader, w: Work) -> tuple[Decimal, Decimal]:
@@ -94,7 +102,7 @@ class Works:
         if not self.under_way and self._later is None: return 0
         now, n = self.t.clock.now(), 0
         for w in list(self.under_way.values()):
-            if now >= w.wake or w.parent.symbol in self._touched or any(self.t.tracker.get(x).state.terminal for x in w.names if x not in w.over): n += self._plan(w, now)
+            if now >= w.wake or w.parent.symbol in self._touched or any(self.t.tracker.get(x).state.terminal for x in w.live): n += self._plan(w, now)
         self._touched.clear()
         if self._later is not None and not any(w.stopping for w in self.under_way.values()): self._again()
         return n
@@ -118,9 +126,12 @@ class Works:
         return Look(now, ZERO, ZERO, ZERO, ZERO, volume) if q is None else Look(now, q.bid, q.ask, q.bid_size or ZERO, q.ask_size or ZERO, volume)
 
     def _send(self, w: Work, intents: Sequence[Intent]) -> int:
-        t, before = self.t, len(self.t.refusals)
-        left = send(t, intents, w.parent.cell)
-        w.names += [o.client_id for o in left]
+        t, before, first = self.t, len(self.t.refusals), self.t.seq
+        try: left = send(t, intents, w.parent.cell)
+        finally:      # whatever became of them, those that may work are counted
+            names = [n for s in range(first + 1, t.seq + 1) if (n := client_id(t.view.account.name, t.lineage, s)) in t.tracker]
+            w.names += names
+            w.live += names
         w.refused += [Order(r.client_id, i, OrderState.REJECTED, reason=r.message) for r, i in zip(t.refusals[before:], _others(intents, left))]
         return len(left)
 

@@ -30,6 +30,7 @@ class Tracker:
         self._parts: dict[str, Reserved] = {}        # what each order has in it
         self._conflicts: set[str] = set()
         self.strays: list[OrderEvent] = []
+        self.revived = 0                             # ends that were undone so far: who has counted an order as over looks at it again
 
     def __len__(self) -> int: return len(self._orders)
     def __contains__(self, client_id: object) -> bool: return client_id in self._orders
@@ -55,6 +56,7 @@ class Tracker:
         if order.state.terminal: self._open.pop(order.client_id, None)
         else: self._open[order.client_id] = order
         if again and not order.state.terminal:    # a fill undid its end: back to its place by age
+            self.revived += 1
             self._open = {name: o for name, o in self._orders.items() if name in self._open}
         if order.conflict: self._conflicts.add(order.client_id)
         was, now = self._parts.get(order.client_id, _NONE), reserve(order)

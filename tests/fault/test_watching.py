@@ -48,7 +48,7 @@ def clock() -> TwoClocks: return TwoClocks()
 
 @pytest.fixture
 def t(clock: TwoClocks) -> Trader:
-    venue = Deaf({'BTC-USD': BTC}, FillModel(), clock, {'USD': D(100_000)})      # type: ignore[arg-type]
+    venue = Deaf({'BTC-USD': BTC}, FillModel(), clock, {'USD': D(100_000)})
     trader = Trader(RunSpec(('BTC-USD',), bar='1d', cash=D(100_000), venue='binanceus'), run_id='r', strategy='s', lineage='l', mode='paper', account='a',
                     instruments={'BTC-USD': BTC}, venue=venue, journal=Journal.open(':memory:', 'a', durable=False), clock=clock)
     open_run(trader)
