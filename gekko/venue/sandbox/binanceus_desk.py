@@ -72,8 +72,10 @@ class ListenKeys:
 # %% ../../../nbs/08_venue/sandbox/26_binanceus_desk.ipynb #1bbddaec
 def check_room(desk: Desk, account: str, t: Ticket) -> None:
     "Refuses more open orders on a symbol than the venue allows, stops counted on their own too."
+    pit, most = desk.exchange.pits.get(t.symbol), MAX_ORDERS * desk.meter(account).plenty
+    if pit is None or (len(pit.working) < most and t.stop is None): return      # one account has no more than all of them
     mine = desk.exchange.open(account, t.symbol)
-    if len(mine) >= MAX_ORDERS * desk.meter(account).plenty: raise Said('filter', filter='MAX_NUM_ORDERS')
+    if len(mine) >= most: raise Said('filter', filter='MAX_NUM_ORDERS')
     if t.stop is not None and sum(w.ticket.stop is not None for w in mine) >= MAX_ALGO: raise Said('filter', filter='MAX_NUM_ALGO_ORDERS')
 
 def step_aside(desk: Desk, account: str, t: Ticket, qty: Decimal) -> None:

@@ -146,8 +146,11 @@ def rename(desk: Desk, client: Client, what: str, who: str, given: Any, request:
     if found is None or not (found.pending if isinstance(found, Order) else found.open): raise rejected(f'{what.upper()}_DOESNT_EXIST', 404)
     if not any(parts.values()): raise rejected('CLIENT_EXTENSIONS_DATA_MISSING')
     ours, trades = extensions(parts['clientExtensions'], what.upper()), extensions(parts['tradeClientExtensions'], 'TRADE')
+    if isinstance(found, Order): client.pending.unname(found)
     found.client = {**(found.client or {}), **(ours or {})} or None
-    if isinstance(found, Order): found.trade_client = {**(found.trade_client or {}), **(trades or {})} or None
+    if isinstance(found, Order):
+        client.pending.name(found)
+        found.trade_client = {**(found.trade_client or {}), **(trades or {})} or None
     by = {f'{what}ID': str(found.id), f'client{what.title()}ID': (found.client or {}).get('id')}
     changed = {'clientExtensionsModify': ours, 'tradeClientExtensionsModify': trades} if what == 'order' else {'tradeClientExtensionsModify': ours}
     txn = batch.add(f'{what.upper()}_CLIENT_EXTENSIONS_MODIFY', **by, **changed)

@@ -18,17 +18,37 @@ from .oanda_street import Street, position_margin, quoted, room, take, worth
 from .oanda_words import REASONS, Refused, rejected
 
 # %% auto #0
-__all__ = ['Answer', 'Client', 'size_of', 'named_order', 'named_trade', 'enter', 'cancelled', 'fill_reason', 'refusal', 'execute',
-           'hang', 'Desk', 'refuse', 'understood', 'part', 'attempt', 'work', 'submit', 'gone', 'cancel', 'race',
-           'on_price', 'on_time']
+__all__ = ['Answer', 'Pending', 'Client', 'size_of', 'named_order', 'named_trade', 'enter', 'cancelled', 'fill_reason', 'refusal',
+           'execute', 'hang', 'Desk', 'refuse', 'understood', 'part', 'attempt', 'work', 'submit', 'gone', 'cancel',
+           'race', 'on_price', 'on_time']
 
 # %% ../../../nbs/08_venue/sandbox/45_oanda_desk.ipynb #4d4cf67a
+class Pending(dict[int, Order]):
+    "Orders that wait, by id and by their client's id: a dealer with thousands of them finds one as fast as with two."
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[str, dict[int, Order]] = {}
+    def __setitem__(self, number: int, order: Order) -> None:
+        super().__setitem__(number, order)
+        self.name(order)
+    def pop(self, number: int, *other: Any) -> Any:
+        if (order := self.get(number)) is not None: self.unname(order)
+        return super().pop(number, *other)
+    def name(self, order: Order) -> None:
+        if order.client_id: self._names.setdefault(order.client_id, {})[order.id] = order
+    def unname(self, order: Order) -> None:
+        "Before its client's id changes, or it goes."
+        if (same := self._names.get(order.client_id)) is not None:
+            same.pop(order.id, None)
+            if not same: del self._names[order.client_id]
+    def named(self, name: str) -> Order | None: return next((o for _, o in sorted(self._names.get(name, {}).items())), None)
+
 @dataclass(slots=True)
 class Client:
     "An account with its orders."
     account: Account
     orders: dict[int, Order] = field(default_factory=dict)
-    pending: dict[int, Order] = field(default_factory=dict)
+    pending: Pending = field(default_factory=Pending)
 
     @property
     def id(self) -> str: return self.account.id
@@ -39,7 +59,7 @@ def size_of(client: Client, order: Order) -> Decimal:
 
 def named_order(client: Client, who: str) -> Order | None:
     "An order by id, or by `@` and its client's id: that finds pending orders only, as v20 does."
-    if who.startswith('@'): return next((o for o in client.pending.values() if o.client_id == who[1:]), None)
+    if who.startswith('@'): return client.pending.named(who[1:])
     return client.orders.get(int(who)) if who.isdigit() else None
 
 def named_trade(client: Client, who: str) -> Trade | None:

@@ -237,10 +237,21 @@ def _named(line: Line, told: Sequence[Told], cost: Cost | None) -> list[_Meter]:
     return said or [m for m in line.meters.values() if cost is not None and m.quota.klass in cost] or list(line.meters.values())
 
 # %% ../../../nbs/08_venue/wire/03_throttle.ipynb #325847e9
+def _held(m: _Meter, now: Nanos) -> int:
+    "Units of ours that still count at `now`. What has run out is at the old end, and only that is looked at: a day's quota holds thousands of rows."
+    while True:
+        used, gone = m.used, 0
+        try:
+            for until, n, _, _ in m.taken:
+                if until > now: return used - gone
+                gone += n
+            return used - gone
+        except RuntimeError: continue      # the loop's thread has just taken or dropped one: look again
+
 def usage(line: Line, now: Nanos) -> dict[str, object]:
     "Used, limit and hold by quota, the ban's rest in seconds, and how many wait. It changes nothing, so any thread may look."
     def of(m: _Meter) -> dict[str, object]:
-        used = sum(n for until, n, _, _ in tuple(m.taken) if until > now) + (m.others if m.others_until > now else 0)
+        used = _held(m, now) + (m.others if m.others_until > now else 0)
         return {'used': used, 'limit': m.quota.limit, 'reserved': m.quota.reserved, 'held_s': max(0.0, (m.held_until - now) / SECOND)}
     return {'quotas': {n: of(m) for n, m in line.meters.items()}, 'banned_s': max(0.0, (line.banned_until - now) / SECOND), 'waiting': line.waiting}
 
