@@ -4,6 +4,7 @@ from decimal import Decimal as D
 import pytest
 
 from gekko.desk.account import judge
+from gekko.desk.changing import settled
 from gekko.desk.spec import RunSpec
 from gekko.desk.trader import Trader, hear, open_run, send
 from gekko.desk.watch import Watch
@@ -83,12 +84,13 @@ def test_a_statement_does_not_undo_a_change_that_was_heard_after_it_was_asked_fo
     name = sent(t)
     hear(t, [Accepted(name, 'v1', clock.now())])
     before, asked_at = t.tracker.get(name), clock.now()
+    said = Statement({'USD': D(100_000)}, {}, (before,), (), {})
     clock.run(1)
     hear(t, [Amended(name, D(3), None, None, clock.now())])
     clock.run(5)
-    judge(t, Statement({'USD': D(100_000)}, {}, (before,), (), {}), 20.0, at=asked_at)
+    judge(t, settled(t, said, {name: (before.intent, None)}, 20.0), 20.0, at=asked_at)
     assert t.tracker.get(name).intent.qty == 3
-    judge(t, Statement({'USD': D(100_000)}, {}, (before,), (), {}), 20.0, at=clock.now())
+    judge(t, settled(t, said, {name: (t.tracker.get(name).intent, None)}, 20.0), 20.0, at=clock.now())
     assert t.tracker.get(name).intent.qty == 1, 'and asked later it is proof'
 
 
