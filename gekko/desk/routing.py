@@ -26,8 +26,8 @@ from ..risk.gate import Breach
 from ..venue.routed import Routed
 
 # %% auto #0
-__all__ = ['ROUTE', 'TRIES', 'EVERY', 'IDLE', 'RENEW', 'CHANGED', 'SILENT', 'AGAIN', 'waits', 'parent_of', 'intent_of', 'Way',
-           'over', 'Done', 'came_to', 'Router', 'Both', 'Lines', 'Together', 'hold_all', 'close_left']
+__all__ = ['ROUTE', 'TRIES', 'EVERY', 'IDLE', 'RENEW', 'COUNTED', 'CHANGED', 'SILENT', 'AGAIN', 'waits', 'parent_of', 'intent_of',
+           'Way', 'over', 'Done', 'came_to', 'Router', 'Both', 'Lines', 'Together', 'hold_all', 'close_left']
 
 # %% ../../nbs/09_desk/23_routing.ipynb #6beaa8ba
 ROUTE = 'route'
@@ -68,7 +68,8 @@ class Way:
 # %% ../../nbs/09_desk/23_routing.ipynb #7485355b
 EVERY: Nanos = SECOND // 50
 IDLE: Nanos = 8 * SECOND
-RENEW: Nanos = 4 * SECOND
+RENEW: Nanos = 10 * SECOND      # a venue counts these questions
+COUNTED: Nanos = 3 * SECOND // 2
 CHANGED = 'a leg was changed'
 _OVER = (OrderState.CANCELLED, OrderState.EXPIRED, OrderState.REJECTED)
 
@@ -108,8 +109,7 @@ class Router:
         self._count, self._seen = 0, len(t.fills)
         self._owed: set[Side] = set()       # sides of fills whose proceeds no member has counted yet
         self._asked: set[Side] = set()      # and of those that it is being asked about
-        self._until: Nanos = 0              # how long a parent waits for that
-        self._renew: Nanos = 0
+        self._last = self._renew = 0        # when they were asked, and when they are asked in any case
 
     @property
     def busy(self) -> bool: return bool(self.under_way)
@@ -204,7 +204,7 @@ class Router:
 
     def _awaits(self, i: Intent) -> bool:
         "Whether what a fill just brought may be what this order sells or spends, and the members are being asked."
-        return i.side.other in self._owed | self._asked and self.t.clock.monotonic() < self._until
+        return i.side.other in self._owed | self._asked and self.t.clock.now() - i.ts < COUNTED
 
     def _balances(self, now: Nanos) -> None:
         fills, self._seen = self.t.fills[self._seen:], len(self.t.fills)
@@ -212,9 +212,10 @@ class Router:
         self._owed |= {f.side for f in fills}
         if self.venue.asking: return
         self._asked = set()
-        if not self._owed and now < self._renew: return
+        needed = any(w.intent.side.other in self._owed for w in self.under_way.values())
+        if now < (min(self._renew, self._last + SECOND) if needed else self._renew): return
         self.venue.renew()
-        self._asked, self._owed, self._renew = self._owed, set(), now + (RENEW if self.under_way else 5 * RENEW)
+        self._asked, self._owed, self._last, self._renew = self._owed, set(), now, now + (RENEW if self.under_way or self._owed else 5 * RENEW)
 
 # %% ../../nbs/09_desk/23_routing.ipynb #7cd6888c
 class Both:

@@ -42,7 +42,7 @@ targets = [0.8]
 policy = 'hold'
 algo = ''
 over = ''
-reconcile_s = 1.0
+reconcile_s = 3.0
 pulse = ''               # the file that is written at the second decision""", """from decimal import Decimal
 from pathlib import Path
 from gekko.api import open_run
@@ -241,7 +241,7 @@ def test_a_member_that_refuses_is_mute_or_stands_still_does_not_stop_the_run(tmp
     """First it answers 503, then its streams say nothing, then it is stopped and goes on; what became of its legs is known in the end."""
     with tidy(tmp_path / 'home') as home, boxes(home) as both:
         first, card = 'binanceus', both.cards['binanceus']
-        run = launch(home, *live(home, *[0.8, 0.5] * 5, 0.2))
+        run = launch(home, *live(home, *[0.8, 0.5] * 5, 0.2, reconcile_s=5))
         wait_for(lambda: len(fills(home)) > 1, 'fills', 60)
         asked(card, 'faults', [{'fault': 'server_error', 'op': 'submit', 'count': 3}])
         time.sleep(1.2)
@@ -256,8 +256,7 @@ def test_a_member_that_refuses_is_mute_or_stands_still_does_not_stop_the_run(tmp
         both.still.clear()
         done = one_line(ended(run, 90))
         assert done['state'] == 'done'
-        said = one_line(gekko(home, 'desk', 'check', BOTH, '--wait', '--json'))
-        assert said['agree'] and not said['open'] and not said['unknown']
+        wait_for(lambda: gekko(home, 'desk', 'check', BOTH, '--wait').returncode == 0, 'agreement: the venue counts questions, too', 60)
         sums(home, both)
 
 
