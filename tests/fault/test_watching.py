@@ -4,10 +4,9 @@ from decimal import Decimal as D
 import pytest
 
 from gekko.desk.account import judge
-from gekko.desk.changing import settled
 from gekko.desk.spec import RunSpec
 from gekko.desk.trader import Trader, hear, open_run, send
-from gekko.desk.watch import Watch
+from gekko.desk.watch import Watch, settled
 from gekko.domain.instrument import Instrument
 from gekko.domain.order import Accepted, Amended, Fill, Filled, Intent, Lost, Order, OrderEvent, OrderState, OrderType, Side
 from gekko.domain.time import SECOND
