@@ -160,6 +160,8 @@ class LiveRun:
             self._await(lambda: not t.tracker.open(), self._last)
             if self.router is not None: self.router.leave(reason)
             with suppress(Retry): hear_fundings(t)      # what stays untold now is heard when the next run opens
+            self.shut()
+            hear(t)      # the venue's last words: what it was asked and never sent, or never heard an answer to
             if unknown := t.tracker.unknown(): reason += f'; {len(unknown)} orders of unknown outcome'
             close_row(t, t.clock.now(), {s: t.view.marks[s] for s in self.spec.symbols if s in t.view.marks})
         result = close_run(t, reason)
