@@ -208,7 +208,6 @@ class Router:
 
     def _balances(self, now: Nanos) -> None:
         fills, self._seen = self.t.fills[self._seen:], len(self.t.fills)
-        if fills and not (self._owed or self._asked): self._until = now + SECOND
         self._owed |= {f.side for f in fills}
         if self.venue.asking: return
         self._asked = set()
