@@ -12,14 +12,15 @@ from typing import Any
 from ..domain.errors import BadInput, Retry
 from ..domain.money import ZERO
 from ..domain.order import Accepted, AmendRejected, Amended, CancelRejected, Cancelled, Expired, Filled, Lost, OrderState, OrderType, Side, TimeInForce
+from ..domain.time import SECOND, Nanos, iso
 from ..execution.broker import Capability as C
 from .bare import BARE
 from .reading import Check
 from .trial import CONTRADICTED, OK, Finding, Refused, Row, Teller, Untried, far, held, smallest
 
 # %% auto #0
-__all__ = ['WRITES', 'Writer', 'check_life', 'amend', 'cancel', 'check_kinds', 'in_parts', 'check_trading', 'holding', 'flatten',
-           'clear', 'check_writes']
+__all__ = ['WRITES', 'Writer', 'check_life', 'amend', 'cancel', 'renew', 'check_kinds', 'in_parts', 'check_trading', 'holding',
+           'flatten', 'clear', 'check_writes']
 
 # %% ../../nbs/08_venue/04_writing.ipynb #0c63c51a
 class Writer:
@@ -150,11 +151,33 @@ def cancel(w: Writer, name: str, limited: Row, odd: bool) -> Finding:
     return w.shown(name, OrderState.CANCELLED)
 
 # %% ../../nbs/08_venue/04_writing.ipynb #2a2b4b27
+def _in_an_hour(w: Writer) -> Nanos: return (w.k.clock.now() // SECOND + 3600) * SECOND
+
+def renew(w: Writer) -> Finding:
+    "A later date for an order good till date."
+    t, v, until = w.t, w.k.venue, _in_an_hour(w)
+    name, odd = w.sent(w.size, limit=w.low, tif=TimeInForce.GTD, expires=until)
+    if odd is not None: return odd
+    new = replace(t.orders[name].intent, expires=until + 3600 * SECOND)
+    try:
+        mark = len(t.seen)
+        v.amend(t.approved(name, new))
+        t.until(lambda: bool(t.heard(name, Amended, AmendRejected)))
+        if no := t.heard(name, AmendRejected): raise Refused(no[0].reason)
+        if not t.heard(name, Amended) and _answered(t, 'submit', mark): return Finding(f'understood: {w.bare.amend(v, new, name, _venue_id(t, name))}; the order is as it was', CONTRADICTED)
+        if not t.heard(name, Amended): raise Retry('nothing was heard of the change', status=max((s.status for s in t.seen[mark:]), default=0))
+        there = v.order(name)
+        return held(there is not None and abs(there.intent.expires - new.expires) < SECOND, f'until {iso(new.expires)}', f'expected a date of {iso(new.expires)}, found {there.intent if there else "no order"}')
+    finally: w.take_back(name)
+
+# %% ../../nbs/08_venue/04_writing.ipynb #1166b255
 def check_kinds(w: Writer) -> None:
     "Every other kind of order that rests or ends by itself."
     k, high = w.k, far(w.k.instrument, w.k.price, '1.2')
     k.claim(C.POST_ONLY, 'write', lambda: w.rests(post_only=True))
     k.claim(C.DAY, 'write', lambda: w.rests(tif=TimeInForce.DAY))
+    k.claim(C.GTD, 'write', lambda: w.rests(tif=TimeInForce.GTD, expires=_in_an_hour(w)))
+    k.claim(C.RENEW, 'write', lambda: renew(w))
     k.claim(C.STOP_LIMIT, 'write', lambda: w.rests(OrderType.STOP_LIMIT, stop=high, limit=far(k.instrument, k.price, '1.21')))
     k.claim(C.STOP, 'write', lambda: w.rests(OrderType.STOP, stop=high, limit=None))
     k.claim(C.IOC, 'write', lambda: w.ends(tif=TimeInForce.IOC))
@@ -254,4 +277,4 @@ def check_writes(k: Check, why_not: str, trades: str) -> list[str]:
     finally: left = clear(w)
     return left
 
-WRITES = (C.LIMIT, C.GTC, C.IDEMPOTENT, C.LOOKUP, C.AMEND, C.CANCEL, C.POST_ONLY, C.DAY, C.STOP_LIMIT, C.STOP, C.IOC, C.FOK, C.MARKET, C.PARTIAL, C.REDUCE_ONLY, C.SHORT, C.HEDGE)
+WRITES = (C.LIMIT, C.GTC, C.IDEMPOTENT, C.LOOKUP, C.AMEND, C.CANCEL, C.POST_ONLY, C.DAY, C.GTD, C.RENEW, C.STOP_LIMIT, C.STOP, C.IOC, C.FOK, C.MARKET, C.PARTIAL, C.REDUCE_ONLY, C.SHORT, C.HEDGE)
