@@ -13,7 +13,6 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from .client import key_pair
-from .live import LiveRun
 from .config import Settings, load_settings
 from .protocol import MAX_FRAME, Reply, RowReply, pack, refusal, socket_folder, unpack_request
 from .server import PATIENCE, Deferred, Desk, handle, look_after, stood_still, stop

@@ -5,7 +5,7 @@
 # %% ../../nbs/09_desk/06_server.ipynb #0f3bd542
 from __future__ import annotations
 import gc, os, platform, subprocess, sys, time, traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -463,6 +463,7 @@ def stop(desk: Desk, why: str) -> None:
     if isinstance(desk.run, LiveRun): desk.run.hurry(round(0.6 * desk.settings.grace_s * SECOND))      # whoever stops us kills us at the end of it
     while desk.run is not None:
         try: end_run(desk, f'the desk was stopped: {why}')
-        except Halt:
+        except Exception as e:      # whatever it is, the orders at the venue are still ours to end
+            if not isinstance(e, Halt): _fault(desk, e)
             if not (tries := tries - 1): raise
         if isinstance(desk.run, LiveRun): time.sleep(0.005)      # its orders are on their way

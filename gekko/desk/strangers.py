@@ -6,7 +6,6 @@
 from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from .trader import ELSEWHERE, Trader
 from ..domain.money import EXACT, ZERO, total
 from ..domain.order import Fill, Intent, Order, OrderType

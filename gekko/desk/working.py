@@ -13,7 +13,7 @@ from .trader import Trader, cancel, decide, send
 from ..domain.errors import BadInput
 from ..domain.market import Quote, Trade
 from ..domain.money import EXACT, ZERO, total
-from ..domain.order import Intent, Order, OrderState, Side
+from ..domain.order import Intent, Order, OrderState
 from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import SECOND, Nanos, duration

@@ -92,7 +92,7 @@ def test_an_order_that_a_killed_desk_never_got_out_does_not_block_the_account(tm
         disarm(card)
         again = one_line(gekko(home, *live(home, 'binanceus', bars=1, size=0.14)))
         # what may still arrive counts as if it would trade, so only the rest is bought at once
-        assert again['state'] == 'done' and again['metrics']['fills'] == 1 and theirs(card)[1] == {'BTC': D('0.06')}
+        assert again['state'] == 'done' and again['metrics']['fills'] == 1 and D('0.0599') < theirs(card)[1]['BTC'] <= D('0.06')      # the fee is kept back in coin
         assert 'of unknown outcome' in again['exit_reason'] or book_of(home, account_of(card)).orders[lost.client_id].state is OrderState.UNKNOWN
         said = one_line(gekko(home, 'desk', 'check', 'binanceus', '--wait', '--json'))
         assert said['agree'] and not said['unknown'] and not said['open']

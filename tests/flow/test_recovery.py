@@ -10,7 +10,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
-from desk_stage import BIN, alive, desk_of, ended, environ, gekko, launch, ok, one_line, settings_of, status_of, tidy, wait_for
+from desk_stage import desk_of, ended, gekko, launch, ok, one_line, settings_of, status_of, tidy, wait_for
 from live_stage import asked, book_of, served, theirs
 from test_live_faults import account_of, live, power_cut, the_same
 
