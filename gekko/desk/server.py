@@ -291,7 +291,7 @@ def stop_risk(desk: Desk, reason: str, who: str) -> None:
 def _on_resume(desk: Desk, who: str) -> Reply:
     if desk.run is not None: desk.run.trader.journal.commit()     # Halt: on a ledger that can't be written nothing is resumed
     if desk.kill.tripped(): raise Reject('the kill switch is on, for every desk of this home', expected='gekko desk resume, without a name', found=desk.kill.reason())
-    desk.halted = ''
+    desk.halted, desk._glance = '', 0
     if desk.run is not None:
         resume(desk.run.trader, who)
         desk.run.trader.journal.commit()
@@ -365,6 +365,7 @@ def tick(desk: Desk) -> None:
     if desk.run is None or now < desk.later: return
     if desk.ending: return end_run(desk, *desk.ending)
     if desk.trouble: desk.run.trader.journal.commit()      # Halt: still not
+    if not desk.halted and (why := desk.killed()): stop_risk(desk, why, 'kill switch')      # a file that somebody put there is in the ledger at once
     spec, silent, waited = desk.run.spec, (now - desk.beat)/SECOND, (now - desk.asked)/SECOND
     if silent > 2 * spec.heartbeat_s: return end_run(desk, f'the notebook fell silent: no heartbeat for {silent:.1f} s')
     if 0 < spec.decision_timeout_s < waited and (desk.run.due or answered(desk.run.trader)): return end_run(desk, f'the notebook hangs: no decision for {waited:.1f} s')

@@ -200,3 +200,14 @@ def test_bad_answers_leave_the_bar_open(desk: DeskProcess, home: Path) -> None:
     run.target(units={'WALK': D(11)})
     next(iter(run))
     assert len(entries_of(home)) > len(before) and run.finish().positions() == {'WALK': 11} and sound_book(home).fills
+
+
+def test_a_kill_file_is_in_the_ledger_though_nobody_asks_for_anything(desk: DeskProcess, home: Path) -> None:
+    run = open_run('WALK', mode='paper', window=5)
+    next(iter(run))
+    (home / 'kill').write_text('a smell of burning')
+    def halts() -> list[Halted]: return [r for r in records(home) if isinstance(r, Halted)]
+    wait_for(halts, 'the halt in the journal')
+    assert [(h.reason, h.who) for h in halts()] == [('a smell of burning', 'kill switch')]
+    ok(gekko(home, 'desk', 'resume'))
+    assert status_of(home).halted == '' and isinstance(records(home)[-1], Resumed)
