@@ -5,13 +5,14 @@
 # %% ../../nbs/09_desk/11_account.ipynb #4aaa13e4
 from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from .funding import hear_fundings, last_funding
 from .strangers import ask, strangers, take_in
 from .trader import LEASE, LEDGER, Trader, cancel, hear
 from ..domain.account import adopt
-from ..domain.errors import Halt
+from ..domain.errors import GekkoError, Halt
 from ..domain.money import ZERO
 from ..domain.target import Targets
 from ..domain.order import Fill, Filled, Lost, OrderEvent, OrderState
@@ -62,7 +63,7 @@ def bring_in(t: Trader, held: Mapping[str, Decimal]) -> None:
 # %% ../../nbs/09_desk/11_account.ipynb #4397ba34
 def take_up(t: Trader, book: Book) -> None:
     "Go on from what the journal says: money, positions, and every order with its state. Marks must be known for what is held."
-    for c, rate in book.rates.items(): t.view.rate(c, rate)
+    for c, rate in {**book.rates, **_rates(t, book)}.items(): t.view.rate(c, rate)
     t.funding = book.funding
     t.view.adopt(book.account)
     t.view.meter = flow(t.view.meter, t.view.equity)
@@ -70,6 +71,16 @@ def take_up(t: Trader, book: Book) -> None:
     for o in book.orders.values():
         t.tracker.add(o)
         if not o.state.terminal: t.view.track(o)
+
+def _rates(t: Trader, book: Book) -> dict[str, Decimal]:
+    "What a currency is worth in which a fee was taken, where the books do not say: the venue's mid. One that the venue does not quote either is left out, and is refused when it is needed."
+    ask, out, home = getattr(t.venue, 'quote', None), dict[str, Decimal](), book.account.currency
+    for c, amount in book.account.cash.items():
+        if ask is None or not amount or c == home or c in book.rates: continue
+        with suppress(GekkoError):
+            q = ask(f'{c}-{home}')
+            if q.bid > 0 and not q.crossed: out[c] = q.mid
+    return out
 
 BACK: Nanos = 600 * SECOND
 APART: Nanos = 2 * SECOND

@@ -177,7 +177,7 @@ def close_row(t: Trader, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
     t.view.observe(ts)
     t.times.append(ts); t.equity.append(t.view.equity if t.mode != 'live' else trim(t.view.equity))
     t.closes.append([float(closes.get(s, 'nan')) for s in t.spec.symbols])
-    t.record(Marked(dict(closes), t.view.equity) if t.mode != 'live' else Marked({s: trim(p) for s, p in t.view.marks.items()}, trim(t.view.equity)))
+    t.record(Marked(dict(closes), t.view.equity) if t.mode != 'live' else Marked({s: trim(p) for s, p in t.view.marks.items()}, trim(t.view.equity), {c: trim(x) for c, x in t.view.rates.items()}))
 
 # %% ../../nbs/09_desk/03_trader.ipynb #4c91b995
 def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
