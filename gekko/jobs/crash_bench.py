@@ -197,6 +197,7 @@ class Struck:
     began: Nanos
     since: Nanos
     run_id: str
+    taken: bool = True      # where another was to take the account: whether it could
 
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
@@ -240,8 +241,9 @@ def _taker(w: World, policy: str) -> subprocess.Popen[bytes]:
     env = {**os.environ, 'GEKKO_HOME': str(w.home), 'GEKKO_LEASE_S': str(LEASE_S), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S), 'PYTHONWARNINGS': 'ignore'}
     with open(w.home/'taken.log', 'ab') as words: return subprocess.Popen([sys.executable, '-c', _TAKE, w.venue, policy], env=env, stdin=subprocess.DEVNULL, stdout=words, stderr=words)
 
-def _taken(w: World, s: Strike) -> Nanos:
-    "The desk stands still, another takes its account and ends its run; the first goes on, meanwhile or afterwards."
+def _taken(w: World, s: Strike) -> tuple[Nanos, bool]:
+    """The desk stands still, another takes its account and ends its run; the first goes on, meanwhile or afterwards. Whether it was taken: one that was stopped in the middle of a write
+    keeps SQLite's lock, and then nobody can write before it goes on."""
     pid, epoch, now = w.desk.pid, w.seen.catch_up().epoch, time.time_ns()
     if w.kernel is not None: w.kernel.struck = True
     os.kill(pid, signal.SIGSTOP)
@@ -253,7 +255,7 @@ def _taken(w: World, s: Strike) -> Nanos:
             if w.seen.catch_up().epoch > epoch: break
     finally: os.kill(pid, signal.SIGCONT)
     taker.wait(PATIENCE_S)
-    return now
+    return now, w.seen.catch_up().epoch > epoch
 
 def strike(w: World, s: Strike) -> Struck:
     "Carry it out, with its fault armed a moment before."
@@ -263,6 +265,7 @@ def strike(w: World, s: Strike) -> Struck:
         control(w.card, 'faults', FAULTS[s.fault])
         time.sleep(s.ahead_s)
     began = since = time.time_ns()
+    taken = True
     match s.kind:
         case 'kernel': _kernel(w)
         case 'desk': _kill(w.desk.pid)
@@ -272,8 +275,8 @@ def strike(w: World, s: Strike) -> Struck:
         case 'twice': since = _twice(w, s)
         case 'heir': since = _heir(w, s)
         case 'pause': since = _paused(w, s)
-        case 'taken': since = _taken(w, s)
-    return Struck(began, since, run_id)
+        case 'taken': since, taken = _taken(w, s)
+    return Struck(began, since, run_id, taken)
 
 # %% ../../nbs/11_jobs/10_crash_bench.ipynb #94f48353
 def recovered(w: World, s: Strike, hit: Struck) -> Nanos | None:
@@ -282,7 +285,7 @@ def recovered(w: World, s: Strike, hit: Struck) -> Nanos | None:
     def done() -> bool:
         run = w.seen.catch_up().runs.get(hit.run_id)
         if run is not None and run.closed is not None and run.until > hit.began: found.append(run.until)
-        elif s.kind in ('desk', 'twice', 'pause') and w.seen.sent and w.seen.sent[-1].ts > hit.since: found.append(next(x.ts for x in w.seen.sent if x.ts > hit.since))
+        elif (s.kind in ('desk', 'twice', 'pause') or not hit.taken) and w.seen.sent and w.seen.sent[-1].ts > hit.since: found.append(next(x.ts for x in w.seen.sent if x.ts > hit.since))
         return bool(found)
     return found[0] if until(done, PATIENCE_S) else None
 

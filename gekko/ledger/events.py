@@ -235,8 +235,9 @@ def decode(kind: str, data: Mapping[str, Any] | str | bytes) -> Any:
 def _passage(r: Stages) -> str:
     "Milliseconds from stage to stage, as far as they are known."
     known = [(n, t) for n in ('quote', 'decided', 'gated', 'committed', 'sent', 'heard') if (t := getattr(r, n))]
-    steps = ', '.join(f'{b} {(y - x) / 1e6:+.2f}' for (_, x), (b, y) in zip(known, known[1:]))
-    return f'{(known[-1][1] - known[0][1]) / 1e6:.2f} ms from {known[0][0]} to {known[-1][0]}: {steps}' if len(known) > 1 else 'no stage known'
+    def ms(ns: Nanos) -> str: return f'{ns // 10**6}.{ns // 10**4 % 100:02d}'
+    steps = ', '.join(f'{b} +{ms(y - x)}' for (_, x), (b, y) in zip(known, known[1:]))
+    return f'{ms(known[-1][1] - known[0][1])} ms from {known[0][0]} to {known[-1][0]}: {steps}' if len(known) > 1 else 'no stage known'
 
 def _of_intent(i: Intent) -> str:
     at = ''.join(f' {n} {p}' for n, p in (('limit', i.limit), ('stop', i.stop)) if p is not None)

@@ -175,7 +175,7 @@ def test_raw_bytes_of_the_file(ledger: str, tmp_path: Path) -> None:
         except BadInput: ok = False
         found += not ok
         if ok: assert list(read_entries(str(copy), 'paper')) == written
-    assert found > 40      # much of a small file is free space, where a flip harms nothing
+    assert found > 25      # much of a small file is free space, where a flip harms nothing
 
 
 def test_a_file_cut_short_is_reported(ledger: str) -> None:
