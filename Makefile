@@ -11,8 +11,8 @@ export ORT_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 BENCH ?= jobs feed ledger order-path crash
-# Many tests wait for a venue's answer or a bar's end: three files at a time take a third of the time, even on two cores.
-WORKERS ?= 3
+# Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores.
+WORKERS ?= 2
 ON_POSTGRES ?= tests/fault/test_desk.py tests/fault/test_ledger.py tests/flow/test_live.py tests/flow/test_live_faults.py
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
