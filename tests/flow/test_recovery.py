@@ -29,8 +29,8 @@ def written(home: Path, card: dict[str, str], kind: type) -> bool: return any(is
 def opened(home: Path, card: dict[str, str]) -> object:
     """Wait for the run's first fill."""
     def filled() -> object:
-        try: return (home / 'ledger.db').exists() and any(isinstance(r, Filled) for r in records(home, card))
-        except BadInput: return None      # a ledger that is being made
+        try: return any(isinstance(r, Filled) for r in records(home, card))
+        except BadInput: return None      # no ledger yet, or one that is being made
     return wait_for(filled, 'the first fill', 60)
 
 
