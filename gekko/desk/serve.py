@@ -178,15 +178,19 @@ def start_desk(settings: Settings, name: str, *, log: Path, listen_at: str = '',
     "Start a desk process and wait until it listens. Its words go to the file `log`; Retry when it does not come up. `take_up`: the venue where a desk before it left a run open."
     log.parent.mkdir(parents=True, exist_ok=True)
     args = [sys.executable, '-c', 'from gekko.desk.serve import main; main()', name, listen_at, '1' if leave_when_done else '', take_up]
-    env = {**os.environ, 'GEKKO_HOME': str(settings.home), 'GEKKO_HEARTBEAT_S': str(settings.heartbeat_s), 'GEKKO_LEASE_S': str(settings.lease_s)}
     with open(log, 'ab') as words:
-        p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, env=env, start_new_session=True)
+        p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, env=_told(settings), start_new_session=True)
     assert p.stdout is not None
     if not _readable(p.stdout.fileno(), wait_s) or not (line := p.stdout.readline()):
         p.kill()
         raise Retry('the desk did not start', expected=f'its address within {wait_s:g} s', found=(log.read_text()[-600:].strip() or 'silence'))
     card = json.loads(line)
     return DeskProcess(card['desk'], card['name'], card['pid'], card['key'], p)
+
+def _told(s: Settings) -> dict[str, str]:
+    "The caller's settings as the desk's environment, whatever this process's own says: a job keeps the ledger's address out of its environment while a notebook runs."
+    ours = {'HOME': s.home, 'LEDGER': s.ledger, 'HEARTBEAT_S': s.heartbeat_s, 'LEASE_S': s.lease_s, 'GRACE_S': s.grace_s, 'LINGER_S': s.linger_s}
+    return {**os.environ, **{f'GEKKO_{name}': str(x) for name, x in ours.items()}}
 
 def _readable(fd: int, wait_s: float) -> bool:
     import select
