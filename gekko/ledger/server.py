@@ -4,13 +4,15 @@
 
 # %% ../../nbs/07_ledger/01_server.ipynb #4e52383e
 from __future__ import annotations
+from functools import cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from ..domain.errors import BadInput
 if TYPE_CHECKING: import psycopg
 
 # %% auto #0
-__all__ = ['SECRET', 'IDLE_S', 'masked', 'session', 'how', 'connect', 'server_fault']
+__all__ = ['SECRET', 'IDLE_S', 'WRITE_S', 'READ_S', 'masked', 'session', 'how', 'connect', 'server_fault']
 
 # %% ../../nbs/07_ledger/01_server.ipynb #135254c0
 SECRET = ('password', 'passfile', 'sslpassword')
@@ -37,10 +39,27 @@ def how(at: sa.URL, write: bool, durable: bool, busy_ms: int) -> dict[str, Any]:
     return {**_PATIENCE, **theirs, 'options': f'{ours} {theirs["options"]}' if theirs.get('options') else ours}
 
 # %% ../../nbs/07_ledger/01_server.ipynb #57ef79b5
+WRITE_S, READ_S = 3.0, 60.0      # a server that says nothing for so long, once a lock cannot be the reason, is gone
+
+@cache
+def _patient(silent_s: float) -> type[psycopg.Connection[Any]]:
+    "A connection whose patience ends after so many seconds."
+    import psycopg
+    class Patient(psycopg.Connection[Any]):
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            at = monotonic()
+            try: return super().wait(gen, interval, silent_s)
+            except psycopg.OperationalError as e:
+                if e.sqlstate is not None or monotonic() - at < silent_s: raise
+                self.pgconn.finish()      # the answer is not waited for: a COMMIT may have happened or not
+                raise psycopg.OperationalError(f'no answer within {silent_s:g} s') from e
+    return Patient
+
+# %% ../../nbs/07_ledger/01_server.ipynb #6ffed964
 def connect(at: sa.URL, *, write: bool, durable: bool, busy_ms: int, raw: bool) -> psycopg.Connection[Any]:
     "A connection for a writer (read committed: it locks the head, then sees what is there) or a reader (one snapshot, read-only)."
     import psycopg
-    c = psycopg.connect(**how(at, write, durable, busy_ms), autocommit=True)
+    c: psycopg.Connection[Any] = _patient(WRITE_S + busy_ms / 1000 if write else READ_S).connect(**how(at, write, durable, busy_ms), autocommit=True)
     try:
         if (coding := c.info.parameter_status('server_encoding')) != 'UTF8': raise BadInput('a database that cannot hold every text', expected='UTF8', found=coding)
         if write and durable: _durable(c)

@@ -132,9 +132,10 @@ class Server:
 
     def url(self, name: str = '', folder: Path | None = None, user: str = 'gekko') -> str:
         """The address of a ledger of this name, a new one when none is given. `folder`: where another socket stands that leads here."""
-        with self._lock: self._made += 1
-        place = name or f'l{self._made}'
-        self.sql(f'create schema if not exists {place}', f'grant all on schema {place} to desk')
+        with self._lock:      # two sessions that grant at once are one too many
+            self._made += 1
+            place = name or f'l{self._made}'
+            self.sql(f'create schema if not exists {place}', f'grant all on schema {place} to desk')
         return f'postgresql://{user}@/postgres?host={quote(str(folder or self.folder), safe="")}&options=-csearch_path%3D{place}'
 
 
