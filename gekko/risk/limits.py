@@ -59,6 +59,9 @@ SPECS = (
     LimitSpec('max_orders_per_minute', 'orders', 'orders let through in any 60 s', whole=True),
     LimitSpec('max_daily_loss', 'fraction', 'loss since the UTC day began', most=Decimal(1)),
     LimitSpec('max_drawdown', 'fraction', 'loss since the highest equity', most=Decimal(1)),
+    LimitSpec('max_var', 'fraction', 'VaR of one day at 99 %, of equity', most=Decimal(10)),
+    LimitSpec('max_es', 'fraction', 'expected shortfall of one day at 99 %, of equity', most=Decimal(10)),
+    LimitSpec('max_stress', 'fraction', 'loss in the worst stress scenario, of equity', most=Decimal(10)),
     LimitSpec('stale_after_s', 'seconds', 'age at which a mark no longer counts', per_symbol=True),
 )
 _SPEC = {s.name: s for s in SPECS}
@@ -86,6 +89,9 @@ class Limits:
     max_orders_per_minute: Decimal | None = Decimal(600)
     max_daily_loss: Decimal | None = None
     max_drawdown: Decimal | None = None
+    max_var: Decimal | None = None
+    max_es: Decimal | None = None
+    max_stress: Decimal | None = None
     stale_after_s: Decimal | None = None
     symbols: Mapping[str, Mapping[str, Decimal | None]] = field(default_factory=dict)
 

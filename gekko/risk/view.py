@@ -16,10 +16,10 @@ from ..domain.money import EXACT, ZERO
 from ..domain.order import Fill, Order
 from ..domain.time import Nanos
 from .drawdown import LossMeter, flow, observe
-from .gate import Reserved, reserve, span, worst
+from .rules import Reserved, reserve, span, worst
 from .limits import shown
 
-_all_ = ['reserve']     # the gate's, as every book counts
+_all_ = ['reserve']     # the rules', as every book counts
 
 # %% auto #0
 __all__ = ['Exposure', 'exposure', 'BookView', 'reserve']
