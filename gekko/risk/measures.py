@@ -167,11 +167,11 @@ def shape(pnl: ArrayLike) -> tuple[float, float]:
     return _said((d ** 3).mean() / m2 ** 1.5), _said((d ** 4).mean() / m2 ** 2 - 3)
 
 # %% ../../nbs/05_risk/10_measures.ipynb #71aa0cd2
-def increasing(skew: float, kurtosis: float, reach: float = 6.0) -> bool:
+def increasing(skew: float, kurtosis: float, reach: float = 4.0) -> bool:
     """Whether the Cornish-Fisher quantile rises with the normal one all over -`reach`..`reach` deviations.
 
-    With an infinite `reach` this is the domain of Maillard (2012), which leaves out nearly every sample with thin tails; at 6, one case in a
-    billion, the part that it bars has no weight in any figure here."""
+    An infinite `reach` is the domain of Maillard (2012), which leaves out most samples of normal profits: thin tails turn round somewhere. Up to
+    4, three cases in a hundred thousand a side, the rest has no weight in a figure."""
     a, b, c = kurtosis / 8 - skew * skew / 6, skew / 3, 1 - kurtosis / 8 + 5 * skew * skew / 36       # derivative a z^2 + b z + c
     if math.isinf(reach): return a >= 0 and c > 0 and b * b <= 4 * a * c
     low = -b / (2 * a) if a > 0 else 0.0
@@ -184,7 +184,7 @@ def _bent(pnl: ArrayLike, level: float, horizon: int = 1) -> tuple[float, float,
     (mean, std), (skew, kurtosis), share = moments(x), shape(x), tail_share(level)
     mean, std, skew, kurtosis = mean * horizon, std * math.sqrt(horizon), skew / math.sqrt(horizon), kurtosis / horizon
     q = _NORMAL.inv_cdf(share)
-    if not increasing(skew, kurtosis, max(6.0, 3 - q)):
+    if not increasing(skew, kurtosis, max(4.0, 1.7 - q)):
         raise BadInput('too skewed or too fat-tailed for a Cornish-Fisher expansion; use the historical method', expected='skewness and kurtosis with a quantile that rises (Maillard 2012)',
                        found=f'skewness {skew:.4g}, excess kurtosis {kurtosis:.4g}', skew=skew, kurtosis=kurtosis)
     return mean, std, skew, kurtosis, q, share
