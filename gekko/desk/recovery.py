@@ -12,7 +12,10 @@ from typing import Any
 from .account import cursor, settle_up, take_up, unfinished
 from .config import Settings
 from .opening import accesses_of, account_over, arrives, connected, parts_of
-from .server import Desk, books, end_run, take_up_again
+from .beginning import take_up_again
+from .claims import books
+from .ending import end_run
+from .state import Desk
 from .spec import RunSpec
 from .trader import Trader
 from ..domain.errors import BadInput, Halt

@@ -15,7 +15,10 @@ from zmq.auth.thread import ThreadAuthenticator
 from .client import key_pair
 from .config import Settings, load_settings
 from .protocol import MAX_FRAME, Reply, RowReply, pack, refusal, socket_folder, unpack_request
-from .server import PATIENCE, Deferred, Desk, handle, look_after, stood_still, stop
+from .ending import stop
+from .pulse import look_after, stood_still
+from .server import handle
+from .state import PATIENCE, Deferred, Desk
 from ..domain.errors import BadInput, GekkoError, Retry
 from ..domain.time import SystemClock
 

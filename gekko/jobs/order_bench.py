@@ -145,7 +145,9 @@ def main() -> None:
     "A desk process with the strategy inside: one line of JSON on stdin, {home, symbols, plan, end}; one on stdout, when its run is over."
     from gekko.desk.protocol import CloseRun, EventsReply, Next, OpenRun, Refused, Reply, Request, raise_refusal
     from gekko.desk.protocol import RunOpenedReply
-    from gekko.desk.server import Desk, handle, look_after
+    from gekko.desk.pulse import look_after
+    from gekko.desk.server import handle
+    from gekko.desk.state import Desk
     from gekko.desk.spec import make_spec, to_json
     asked = json.loads(sys.stdin.readline())
     plan, symbols = Plan(**json.loads(asked['plan'])), asked['symbols'].split(',')

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from gekko.desk.config import load_settings
 from gekko.desk.events import Outbox, empty
 from gekko.desk.protocol import AskStatus, Beat, EventsReply, Next, OpenRun, OrderSaid, Refused, RunOpenedReply, StatusReply, pack, unpack_request
-from gekko.desk.server import Desk, handle, tick
+from gekko.desk.pulse import tick
+from gekko.desk.server import handle
 from gekko.desk.spec import make_spec, to_json
+from gekko.desk.state import Desk
 from gekko.domain.errors import BadInput
 from gekko.domain.market import Quote, Trade
 from gekko.domain.order import Intent, OrderType, Side

@@ -11,11 +11,14 @@ import sqlalchemy as sa
 from desk_stage import ON_SERVER, entries_of, gekko, held, ledger_of, one_line, only_run, settings_of, sound_book, status_of
 from server_stage import place_of, shared
 
+from gekko.desk.ending import stop
 from gekko.desk.protocol import AskResume, CloseRun, Decide, OpenRun, OutcomeReply, Refused, RowReply
+from gekko.desk.pulse import look_after
 from gekko.desk.serve import DeskProcess
-from gekko.desk.server import Desk, handle, look_after, stop
+from gekko.desk.server import handle
 from gekko.desk.session import open_run
 from gekko.desk.spec import make_spec, to_json
+from gekko.desk.state import Desk
 from gekko.domain.errors import Halt
 from gekko.domain.time import SystemClock
 from gekko.ledger.database import engine, heads

@@ -8,7 +8,7 @@ import zmq
 from gekko.desk.config import load_settings
 from gekko.desk.protocol import AskHalt, AskResume, AskStatus, OpenRun, Refused, Reply, StatusReply, pack, unpack_reply
 from gekko.desk.serve import answer_all, listen, local_address
-from gekko.desk.server import Desk
+from gekko.desk.state import Desk
 from gekko.domain.errors import Retry
 from gekko.domain.time import SystemClock
 
@@ -51,7 +51,7 @@ def test_an_opening_that_failed_is_not_tried_again_by_the_repeats_that_waited_be
     def slow(desk: Desk, q: OpenRun) -> Reply:
         tried.append(q.run_id)
         raise Retry('no price', expected='a quote within 30 s', found='none')
-    monkeypatch.setattr('gekko.desk.server._on_open', slow)
+    monkeypatch.setattr('gekko.desk.server.begin', slow)
     s, frame = door.caller(), pack(OpenRun('r1', 'x', '0', {}, ''))
     for _ in range(5): s.send_multipart([b'1', frame])
     door.serve(5)
