@@ -4,7 +4,9 @@
 
 # %% ../../nbs/06_execution/02_tracker.ipynb #8a1a6dc6
 from __future__ import annotations
+from collections.abc import Collection, Iterable
 from decimal import Decimal
+from itertools import islice
 from ..domain.errors import BadInput
 from ..domain.money import EXACT
 from ..domain.order import Order, OrderEvent, OrderState, apply
@@ -29,10 +31,15 @@ class Tracker:
         self._reserved: dict[str, Reserved] = {}     # by symbol, kept up to date so that the gate's question is a look-up
         self._parts: dict[str, Reserved] = {}        # what each order has in it
         self._conflicts: set[str] = set()
+        self._over: dict[str, int] = {}              # those that are over, in the order of their ends, and at which turn that was
+        self.turn = 0                                # changes so far: the tracker's own clock
+        self.forgotten = 0                           # orders let go of, and not taken on again since
         self.strays: list[OrderEvent] = []
         self.revived = 0                             # ends that were undone so far: who has counted an order as over looks at it again
 
-    def __len__(self) -> int: return len(self._orders)
+    def __len__(self) -> int:
+        "How many orders there were, the forgotten ones too."
+        return len(self._orders) + self.forgotten
     def __contains__(self, client_id: object) -> bool: return client_id in self._orders
 
     def add(self, order: Order) -> None:
@@ -53,7 +60,11 @@ class Tracker:
     def _put(self, order: Order) -> None:
         again = order.client_id in self._orders and order.client_id not in self._open
         self._orders[order.client_id] = order
-        if order.state.terminal: self._open.pop(order.client_id, None)
+        self.turn += 1
+        self._over.pop(order.client_id, None)
+        if order.state.terminal:
+            self._open.pop(order.client_id, None)
+            self._over[order.client_id] = self.turn
         else: self._open[order.client_id] = order
         if again and not order.state.terminal:    # a fill undid its end: back to its place by age
             self.revived += 1
@@ -64,8 +75,30 @@ class Tracker:
         self._parts[order.client_id] = now
         self._reserved[order.symbol] = _moved(self._reserved.get(order.symbol, _NONE), was, now)
 
+    def over(self, turn: int, last: int = 0, keep: Collection[str] = ()) -> list[str]:
+        "Orders that were over at that turn and have not been spoken of since, the first to end first: without the last `last` of all that are over, those in `keep`, and any with a conflict."
+        out = []
+        for name, at in islice(self._over.items(), max(len(self._over) - last, 0)):
+            if at > turn: break
+            if name not in keep and name not in self._conflicts: out.append(name)
+        return out
+
+    def forget(self, names: Iterable[str]) -> None:
+        "Let go of orders that are over. Whoever does so can bring one back: `recall` it where it is kept, and `add` it."
+        for name in names:
+            if name not in self._over: raise BadInput('not to be forgotten', expected='an order that is over', found=name)
+            del self._over[name], self._orders[name]
+            self._parts.pop(name, None)
+            self._conflicts.discard(name)
+            self.forgotten += 1
+
+    def recall(self, order: Order) -> None:
+        "Take an order on again that was let go of, as it was left."
+        self.add(order)
+        self.forgotten = max(self.forgotten - 1, 0)
+
     def get(self, client_id: str) -> Order:
-        "The order of that name, finished or not."
+        "The order of that name, finished or not; BadInput for one that was forgotten too."
         if client_id not in self._orders: raise BadInput('no such order', expected='a client id that was added', found=client_id)
         return self._orders[client_id]
     def reserved(self, symbol: str) -> Reserved:

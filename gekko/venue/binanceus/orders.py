@@ -147,8 +147,8 @@ async def follow(o: Orders, symbol: str, client_id: str) -> Report | None:
 
 # %% ../../../nbs/08_venue/binanceus/05_orders.ipynb #a7980b9b
 async def _lived(o: Orders, order: Order) -> bool:
-    "An order wished before this adapter began may have been sent by an earlier one: it is looked up before it is sent."
-    if order.intent.ts >= o.born: return False
+    "An order wished before this adapter began, or before one that it has forgotten, may have been sent already: it is looked up before it is sent."
+    if order.intent.ts >= o.born and order.intent.ts > o.roll.forgotten: return False
     for pause in delays():
         try: found = await follow(o, order.symbol, order.client_id)
         except Retry as error:

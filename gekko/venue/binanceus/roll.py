@@ -13,6 +13,7 @@ from ...domain.order import Accepted, Amended, AmendRejected, Cancelled, CancelR
 from ...domain.time import Nanos
 from ...execution.ids import is_client_id
 from .answers import Report, fill_place, intent, state
+from ..wire.memory import KEEP, Memory
 
 # %% auto #0
 __all__ = ['leg_name', 'split_name', 'Known', 'ending', 'by_trade', 'Roll', 'take_in', 'add_trades', 'refuse', 'withdraw',
@@ -73,36 +74,48 @@ def by_trade(f: Fill) -> tuple[Nanos, int]:
 
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #8c0691f6
 class Roll:
-    "The orders of this account and their words. Used from one thread; `say` takes each event once."
-    def __init__(self, say: Callable[[OrderEvent], object]) -> None:
-        self._out, self.known, self.said = say, dict[str, Known](), 0
-        self._numbers: dict[tuple[str, str], str] = {}
+    """The orders of this account and their words: all that are open, and the last `keep` of those that are over. Used from one thread; `say` takes each event once.
+    `forgotten`: when the youngest order was wished that is remembered no more, -1 while all are."""
+    def __init__(self, say: Callable[[OrderEvent], object], keep: int = KEEP) -> None:
+        self._out, self.said, self.forgotten = say, 0, -1
+        self.orders: Memory[Known] = Memory(keep, lambda k: k.amending or k.missing, self._forgot)
+
+    def _forgot(self, known: Known) -> None: self.forgotten = max(self.forgotten, known.order.intent.ts)
 
     def say(self, event: OrderEvent) -> None:
         self.said += 1
         self._out(event)
 
-    def __contains__(self, client_id: object) -> bool: return client_id in self.known
-
-    def get(self, client_id: str) -> Known | None: return self.known.get(client_id)
-
+    def __contains__(self, client_id: object) -> bool: return client_id in self.orders
+    def __getitem__(self, client_id: str) -> Known:
+        if (known := self.orders.get(client_id)) is None: raise KeyError(client_id)
+        return known
+    def get(self, client_id: str) -> Known | None: return self.orders.get(client_id)
     def open(self) -> list[Known]:
-        "Orders that are not over, oldest first; those too whose submit was not heard."
-        return [k for k in list(self.known.values()) if not k.ended]      # asked from other threads too, while this one adds
+        "Orders that are not over, oldest first; those too whose submit was not heard. On any thread."
+        return self.orders.open()
+
+    def end(self, known: Known, reason: str = '') -> None:
+        "It is over."
+        known.ended, known.reason = True, reason
+        self.orders.over(known.order.client_id)
+
+    def wake(self, known: Known) -> None:
+        "It is not over after all."
+        if known.ended: self.orders.again(known.order.client_id)
+        known.ended = False
 
     def owner(self, symbol: str, venue_id: str) -> str | None:
         "The client id of the venue's order number, where it is known."
-        return self._numbers.get((symbol, venue_id))
+        return self.orders.owner((symbol, venue_id))
 
     def number(self, symbol: str, venue_id: str, name: str) -> str:
         "Remember whose number this is, under our own name."
-        self._numbers[symbol, venue_id] = root = split_name(name)[0]
-        return root
+        return self.orders.learn((symbol, venue_id), split_name(name)[0])
 
     def expect(self, order: Order) -> Known:
         "We are about to send it."
-        known = self.known[order.client_id] = Known(order)
-        return known
+        return self.orders.put(order.client_id, Known(order))
 
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #8bacf2c8
 def _accept(roll: Roll, known: Known, r: Report) -> None:
@@ -110,7 +123,8 @@ def _accept(roll: Roll, known: Known, r: Report) -> None:
         known.venue_id = r.venue_id
         roll.number(r.symbol, r.venue_id, r.client_id)
     if known.accepted: return
-    known.accepted, known.ended = True, False
+    known.accepted = True
+    roll.wake(known)
     roll.say(Accepted(known.order.client_id, known.venue_id, r.ts))
 
 def _add(roll: Roll, known: Known, f: Fill) -> None:
@@ -128,7 +142,7 @@ def _settle(roll: Roll, known: Known) -> bool:
     known.pending.clear()
     known.seen = max(known.seen, known.filled)
     if known.final is not None and not known.ended:
-        known.ended, known.reason = True, known.final.reason
+        roll.end(known, known.final.reason)
         if (end := ending(known.order.client_id, known.final)) is not None: roll.say(end)
     return False
 
@@ -138,7 +152,8 @@ def _new(now: Decimal | None, was: Decimal | None) -> Decimal | None: return now
 def _replaced(roll: Roll, known: Known, leg: int, r: Report) -> None:
     "The venue knows the order by its next name: it was changed."
     was = known.order.intent
-    known.leg, known.amending, known.held, known.final, known.ended = leg, False, None, None, False
+    known.leg, known.amending, known.held, known.final = leg, False, None, None
+    roll.wake(known)
     known.venue_id, known.order = r.venue_id, Order(known.order.client_id, replace(was, qty=r.qty, limit=r.limit, stop=r.stop))
     roll.number(r.symbol, r.venue_id, r.client_id)
     if known.accepted: roll.say(Amended(known.order.client_id, _new(r.qty, was.qty), _new(r.limit, was.limit), _new(r.stop, was.stop), r.ts))
@@ -147,7 +162,7 @@ def _replaced(roll: Roll, known: Known, leg: int, r: Report) -> None:
 def take_in(roll: Roll, r: Report) -> bool:
     "Take in a report; True when fills are missing that it counts."
     name, leg = split_name(r.client_id)
-    known = roll.known.get(name) or roll.known.setdefault(name, Known(Order(name, intent(r)), leg))
+    known = roll.get(name) or roll.orders.put(name, Known(Order(name, intent(r)), leg))
     if leg < known.leg: return False
     if leg > known.leg: _replaced(roll, known, leg, r)
     if r.status != 'REJECTED': _accept(roll, known, r)
@@ -160,29 +175,29 @@ def take_in(roll: Roll, r: Report) -> bool:
 
 def add_trades(roll: Roll, client_id: str, fills: Iterable[Fill]) -> bool:
     "Take in an order's trades as the venue lists them; True when some are missing still."
-    known = roll.known[client_id]
+    if (known := roll.get(client_id)) is None: return False      # over, and forgotten meanwhile
     for f in fills: _add(roll, known, f)
     return _settle(roll, known)
 
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #7269b96c
 def refuse(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
     "The venue would not have it, or it is proved that it never got it."
-    known = roll.known[client_id]
+    known = roll[client_id]
     if known.accepted or known.ended: return
-    known.ended, known.reason = True, reason
+    roll.end(known, reason)
     roll.say(Rejected(client_id, reason, ts))
 
 def withdraw(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
     "It was taken back before any of it left."
-    known = roll.known[client_id]
+    known = roll[client_id]
     if known.accepted or known.ended: return
-    known.ended, known.reason = True, reason
+    roll.end(known, reason)
     roll.say(Cancelled(client_id, reason, ts))
 
 def say_lost(roll: Roll, client_id: str, what: str, ts: Nanos) -> None:
     "A submit or cancel was not heard; not worth a word when another side has told how it ended."
-    known = roll.known[client_id]
-    if not known.ended and not (what == 'submit' and known.accepted): roll.say(Lost(client_id, what, ts))
+    known = roll.get(client_id)      # one that is over may be forgotten
+    if known is not None and not known.ended and not (what == 'submit' and known.accepted): roll.say(Lost(client_id, what, ts))
 
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #bf98103f
 def repeat(roll: Roll, known: Known, ts: Nanos) -> None:
@@ -192,8 +207,8 @@ def repeat(roll: Roll, known: Known, ts: Nanos) -> None:
 
 def say_stands(roll: Roll, client_id: str, ts: Nanos) -> None:
     "Proved to work still, after a cancel that was not heard."
-    known = roll.known[client_id]
-    if not known.ended: roll.say(Accepted(client_id, known.venue_id, ts))
+    known = roll.get(client_id)
+    if known is not None and not known.ended: roll.say(Accepted(client_id, known.venue_id, ts))
 
 def say_kept(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
     "A cancel was refused."
@@ -202,13 +217,13 @@ def say_kept(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
 # %% ../../../nbs/08_venue/binanceus/02_roll.ipynb #129ebfb3
 def begin_change(roll: Roll, client_id: str) -> str:
     "A change is on its way; gives the name of what replaces it. An end of the old order is held back until we know whose doing it was."
-    known = roll.known[client_id]
+    known = roll[client_id]
     known.amending = True
     return leg_name(client_id, known.leg + 1)
 
 def end_change(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
     "The change failed: it works on as it was, or, if its end was heard meanwhile, that end is said."
-    known = roll.known[client_id]
+    known = roll[client_id]
     known.amending = False
     roll.say(AmendRejected(client_id, reason, ts))
     if known.held is not None:
@@ -223,6 +238,7 @@ def say_unamended(roll: Roll, client_id: str, reason: str, ts: Nanos) -> None:
 def remember(roll: Roll, r: Report, fills: Iterable[Fill] = ()) -> Known:
     "An order of an earlier life, found at the start: what happened before is on record already, and is not said."
     name, leg = split_name(r.client_id)
-    known = roll.known[name] = Known(Order(name, intent(r)), leg, r.venue_id, True, state(r) in _OVER, '', r.filled, r.filled, {f.fill_id: f for f in fills})
+    known = roll.orders.put(name, Known(Order(name, intent(r)), leg, r.venue_id, True, False, '', r.filled, r.filled, {f.fill_id: f for f in fills}))
+    if state(r) in _OVER: roll.end(known)
     roll.number(r.symbol, r.venue_id, name)
     return known

@@ -15,6 +15,7 @@ from .answers import One, Record, intent_of, refusal
 from .rest import cancel, edit, order, submit
 from .roll import Known, Roll, Said, said_of
 from .table import VENUE, unsendable
+from ..wire.memory import KEEP
 from .talk import Asking, all_fills, all_orders, cancelling, editing, find, get, named, placed
 from ..wire.errand import CLOSED, TAKEN_BACK, Errand, Errands, last_word
 from ..wire.sorting import Reaction, Unheard
@@ -59,6 +60,7 @@ def trouble(b: Book, e: GekkoError) -> None:
 # %% ../../../nbs/08_venue/coinbase/07_orders.ipynb #e426bbc6
 def gate(b: Book, client_id: str) -> asyncio.Event:
     "Set once an order's submit is settled: a cancel waits for that."
+    if len(b.settled) > 2 * KEEP: b.settled = {n: g for n, g in b.settled.items() if not g.is_set()}      # nobody waits for what is settled
     return b.settled.setdefault(client_id, asyncio.Event())
 
 def hear(b: Book, s: Said) -> None:

@@ -15,6 +15,7 @@ from ...domain.time import Nanos
 from ...execution.ids import is_client_id
 from .answers import Record, amount, state_of, why
 from .table import VENUE
+from ..wire.memory import KEEP, Memory
 
 # %% auto #0
 __all__ = ['Said', 'said_of', 'OwnOrder', 'OwnEvent', 'OwnFrame', 'own', 'said_in', 'Known', 'ending', 'Roll']
@@ -98,41 +99,46 @@ def ending(client_id: str, s: Said, ts: Nanos) -> OrderEvent | None:
 
 # %% ../../../nbs/08_venue/coinbase/05_roll.ipynb #8b668974
 class Roll:
-    "The orders of this account and their words. Used from one thread; `say` takes each event once."
-    def __init__(self, say: Callable[[OrderEvent], object]) -> None:
-        self._say, self._known = say, dict[str, Known]()
-        self._owners: dict[str, str] = {}            # the venue's id: our name
+    "The orders of this account and their words: all that are open, and the last `keep` of those that are over. Used from one thread; `say` takes each event once."
+    def __init__(self, say: Callable[[OrderEvent], object], keep: int = KEEP) -> None:
+        self._say = say
+        self.orders: Memory[Known] = Memory(keep, lambda k: k.missing)
 
-    def __contains__(self, client_id: object) -> bool: return client_id in self._known
-    def get(self, client_id: str) -> Known | None: return self._known.get(client_id)
+    def __contains__(self, client_id: object) -> bool: return client_id in self.orders
+    def __getitem__(self, client_id: str) -> Known:
+        if (known := self.orders.get(client_id)) is None: raise KeyError(client_id)
+        return known
+    def get(self, client_id: str) -> Known | None: return self.orders.get(client_id)
     def open(self) -> list[Known]:
-        "Orders that are not over, oldest first; those too whose submit was not heard."
-        return [k for k in list(self._known.values()) if not k.ended]      # asked from other threads too, while this one adds
-    def owner(self, venue_id: str) -> str | None: return self._owners.get(venue_id)
+        "Orders that are not over, oldest first; those too whose submit was not heard. On any thread."
+        return self.orders.open()
+    def owner(self, venue_id: str) -> str | None: return self.orders.owner(venue_id)
     def own(self, venue_id: str, client_id: str) -> str:
         "Remember whose id this is."
-        self._owners[venue_id] = client_id
-        return client_id
+        return self.orders.learn(venue_id, client_id)
+    def _end(self, known: Known, reason: str) -> None:
+        known.ended, known.reason = True, reason
+        self.orders.over(known.client_id)
 
     def expect(self, order: Order, sent: Nanos = 0, dies: Nanos = 0) -> Known:
         "We are about to send it."
-        known = self._known[order.client_id] = Known(order, order.client_id, sent=sent, dies=dies)
-        return known
+        return self.orders.put(order.client_id, Known(order, order.client_id, sent=sent, dies=dies))
 
     def remember(self, s: Said, fills: Iterable[Fill] = ()) -> Known:
         "An order of an earlier life, found at the start: what happened before is on record already, and is not said again."
         past = list(fills)
-        known = self._known[s.client_id] = Known(None, s.client_id, s.order_id, True, s.state in _OVER, '', filled=total(f.qty for f in past), fills={f.fill_id for f in past})
+        known = self.orders.put(s.client_id, Known(None, s.client_id, s.order_id, True, filled=total(f.qty for f in past), fills={f.fill_id for f in past}))
         known.seen = known.filled
+        if s.state in _OVER: self._end(known, '')
         self.own(s.order_id, s.client_id)
         return known
 
     def heard(self, s: Said, ts: Nanos) -> bool:
         "Take in what the venue says; True when fills are missing that it counts. An order that is not ours by name is none of our business."
-        known = self._known.get(s.client_id)
+        known = self.get(s.client_id)
         if known is None:
             if not is_client_id(s.client_id): return False
-            known = self._known[s.client_id] = Known(None, s.client_id)
+            known = self.orders.put(s.client_id, Known(None, s.client_id))
         if s.state is not OrderState.REJECTED: self.accepted(s.client_id, s.order_id, ts)
         known.seen = max(known.seen, s.filled)
         if s.state in _OVER: known.final = known.final or s
@@ -140,7 +146,7 @@ class Roll:
 
     def mend(self, client_id: str, fills: Iterable[Fill], ts: Nanos) -> bool:
         "Take in an order's fills as the venue lists them; True when some are missing still."
-        known = self._known[client_id]
+        if (known := self.get(client_id)) is None: return False      # over, and forgotten meanwhile
         for f in fills:
             if f.fill_id not in known.fills: known.pending[f.fill_id] = f
         return self._settle(known, ts)
@@ -155,47 +161,49 @@ class Roll:
         known.pending.clear()
         known.seen = max(known.seen, known.filled)
         if known.final is not None and not known.ended:
-            known.ended, known.reason = True, known.final.reason
+            self._end(known, known.final.reason)
             if (end := ending(known.client_id, known.final, ts)) is not None: self._say(end)
         return False
 
     def accepted(self, client_id: str, venue_id: str, ts: Nanos) -> None:
         "The venue has it, whoever told us first."
-        known = self._known[client_id]
-        known.venue_id, self._owners[venue_id] = venue_id, client_id
+        known = self[client_id]
+        known.venue_id = venue_id
+        self.own(venue_id, client_id)
         if known.accepted: return
+        if known.ended: self.orders.again(client_id)
         known.accepted, known.ended = True, False
         self._say(Accepted(client_id, venue_id, ts))
 
     def refused(self, client_id: str, reason: str, ts: Nanos) -> None:
         "The venue would not have it, or it is proved that it never got it."
-        known = self._known[client_id]
+        known = self[client_id]
         if known.accepted or known.ended: return
-        known.ended, known.reason = True, reason
+        self._end(known, reason)
         self._say(Rejected(client_id, reason, ts))
 
     def withdrawn(self, client_id: str, reason: str, ts: Nanos) -> None:
         "It was taken back before any of it left."
-        known = self._known[client_id]
+        known = self[client_id]
         if known.accepted or known.ended: return
-        known.ended, known.reason = True, reason
+        self._end(known, reason)
         self._say(Cancelled(client_id, reason, ts))
 
     def repeat(self, client_id: str, ts: Nanos) -> None:
         "A resend of what was answered: the same answer. While there is none, there is nothing to say."
-        known = self._known[client_id]
+        known = self[client_id]
         if known.accepted: self._say(Accepted(client_id, known.venue_id, ts))
         elif known.ended: self._say(Rejected(client_id, known.reason, ts))
 
     def lost(self, client_id: str, what: str, ts: Nanos) -> None:
         "A submit or cancel was not heard; not worth a word when another side has told how it ended."
-        known = self._known[client_id]
-        if not known.ended and not (what == 'submit' and known.accepted): self._say(Lost(client_id, what, ts))
+        known = self.get(client_id)      # one that is over may be forgotten
+        if known is not None and not known.ended and not (what == 'submit' and known.accepted): self._say(Lost(client_id, what, ts))
 
     def stands(self, client_id: str, ts: Nanos) -> None:
         "Proved to work still, after a cancel that was not heard."
-        known = self._known[client_id]
-        if not known.ended: self._say(Accepted(client_id, known.venue_id, ts))
+        known = self.get(client_id)
+        if known is not None and not known.ended: self._say(Accepted(client_id, known.venue_id, ts))
 
     def kept(self, client_id: str, reason: str, ts: Nanos) -> None: self._say(CancelRejected(client_id, reason, ts))
     def changed(self, client_id: str, qty: Decimal, limit: Decimal, ts: Nanos) -> None: self._say(Amended(client_id, qty, limit, None, ts))

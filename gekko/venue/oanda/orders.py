@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from ...domain.errors import GekkoError, Halt, Reject
 from ...domain.money import EXACT
-from ...domain.order import Intent, Order, OrderEvent, OrderType
+from ...domain.order import Intent, Order, OrderEvent, OrderType, Rejected
 from ...domain.time import SECOND, Nanos
 from ...execution.ids import is_client_id
 from .answers import Did, Listed, Log, Many, One, Resting, Txn, did, read, refusal
 from .rest import Asks, Make, specification
 from .roll import Known, Roll, Tape
+from ..wire.memory import KEEP
 from .table import ERRORS, VENUE, unsendable
 from ..wire.message import Answer
 from ..wire.errand import CLOSED, TAKEN_BACK, Errand, Errands, last_word
@@ -85,7 +86,7 @@ async def story(venue: Asking, name: str, home: str, last: int, say: Callable[[O
     "An order of an earlier life, as the log tells it. `say` hears the events, those of other orders in between too."
     found = await named(venue, name)
     if found is None: return None
-    roll = Roll(say, lambda: home)
+    roll = Roll(say, lambda: home, keep=10**9)      # of all that is read only one is wanted, and it may be the first to end
     for t in await history(venue, await first_of(venue, found) - 1, last): roll.read(t)
     roll.caught_up()
     known = roll.get(name)
@@ -137,6 +138,7 @@ def trouble(b: Book, e: GekkoError) -> None:
 
 def gate(b: Book, name: str) -> asyncio.Event:
     "Set once an order's submit is settled: a cancel waits for that."
+    if len(b.gates) > 2 * KEEP: b.gates = {n: g for n, g in b.gates.items() if not g.is_set()}      # nobody waits for what is settled
     return b.gates.setdefault(name, asyncio.Event())
 
 # %% ../../../nbs/08_venue/oanda/06_orders.ipynb #3876f68c
@@ -191,7 +193,8 @@ async def send(b: Book, o: Order) -> None:
     "Send an order once. A name that was sent before gets its answer again."
     name, now = o.client_id, b.venue.now()
     if name in b.roll: return b.roll.repeat(name, now)
-    if name in b.used: return await _tell_again(b, name)
+    if name in b.used or 0 < o.intent.ts <= b.roll.forgotten:
+        if await _tell_again(b, name) or name in b.used: return
     known = b.roll.expect(o)
     if no := unsendable(o.intent) or refusal(b.venue.listed().get(o.symbol), o.intent):
         b.venue.outdated(no)          # it may be our list that is wrong
@@ -227,11 +230,14 @@ def _answered(b: Book, known: Known, a: Answer) -> None:
 def _mind(b: Book, rule: Rule) -> None:
     if rule.reaction is Reaction.HALT: b.halt = f'{rule.code}: {rule.meaning}'
 
-async def _tell_again(b: Book, name: str) -> None:
-    "A name of an earlier life, sent again: no second order, but the story of the first."
+async def _tell_again(b: Book, name: str) -> bool:
+    "A name of an earlier life, or one that was forgotten, sent again: no second order, but the story of the first. Whether there was one, or that can't be known now."
     def say(event: OrderEvent) -> None:
         if event.client_id == name: b.say(event)
-    await story(b.venue, name, b.home(), b.tape.last, say)
+    try: return await story(b.venue, name, b.home(), b.tape.last, say) is not None
+    except GekkoError as e:
+        b.say(Rejected(name, f'not sent: it may have been sent before, and cannot be looked up ({e.message})', b.venue.now()))
+        return True
 
 # %% ../../../nbs/08_venue/oanda/06_orders.ipynb #a58ac8d7
 def _lost(b: Book, known: Known) -> None:

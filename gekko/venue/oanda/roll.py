@@ -10,6 +10,7 @@ from ...domain.order import Accepted, AmendRejected, Amended, Cancelled, CancelR
 from ...domain.time import Nanos
 from ...execution.ids import is_client_id
 from .answers import KINDS, Txn, fill_of, intent_of
+from ..wire.memory import KEEP, Memory
 from .table import REFUSALS, REPLACED, worded
 
 # %% auto #0
@@ -78,33 +79,45 @@ def ending(t: Txn, known: Known) -> OrderEvent:
 # %% ../../../nbs/08_venue/oanda/04_roll.ipynb #d9301e3a
 class Roll:
     "The orders of this account, as its log tells of them. `say` hears each event once. `home()` is the account's currency; `stray` is called with the name of an order that turns up after we had given it up."
-    def __init__(self, say: Callable[[OrderEvent], object], home: Callable[[], str], stray: Callable[[str], object] = lambda name: None) -> None:
+    def __init__(self, say: Callable[[OrderEvent], object], home: Callable[[], str], stray: Callable[[str], object] = lambda name: None, keep: int = KEEP) -> None:
         self._say, self._home, self._stray = say, home, stray
-        self._known: dict[str, Known] = {}
-        self._owners: dict[str, str] = {}          # the venue's id: our name
+        self.forgotten: Nanos = 0
+        self.orders: Memory[Known] = Memory(keep, lambda k: bool(k.awaited) or k.replacing, self._forgot)
         self._awaiting: dict[str, None] = {}
         self.quiet = False                         # reading what is on record already
 
-    def __contains__(self, name: object) -> bool: return name in self._known
-    def get(self, name: str) -> Known | None: return self._known.get(name)
+    def __contains__(self, name: object) -> bool: return name in self.orders
+    def __getitem__(self, name: str) -> Known:
+        if (known := self.orders.get(name)) is None: raise KeyError(name)
+        return known
+    def get(self, name: str) -> Known | None: return self.orders.get(name)
     def open(self) -> list[Known]:
-        "Orders that are not over, oldest first; those too whose submit was not heard."
-        return [k for k in list(self._known.values()) if not k.ended]      # asked from other threads too, while this one adds
-    def owner(self, venue_id: str) -> str | None: return self._owners.get(venue_id)
+        "Orders that are not over, oldest first; those too whose submit was not heard. On any thread."
+        return self.orders.open()
+    def owner(self, venue_id: str) -> str | None: return self.orders.owner(venue_id)
+    def _forgot(self, known: Known) -> None: self.forgotten = max(self.forgotten, known.order.intent.ts)
 
     def expect(self, order: Order) -> Known:
         "We are about to send it."
-        known = self._known[order.client_id] = Known(Order(order.client_id, order.intent))
-        return known
+        return self.orders.put(order.client_id, Known(Order(order.client_id, order.intent)))
 
     def _tell(self, known: Known, event: OrderEvent) -> None:
         known.order = apply(known.order, event)
         if not self.quiet: self._say(event)
 
     def _over(self, known: Known, event: OrderEvent) -> None:
-        known.ended, known.awaited, known.replacing, known.reason = True, '', False, getattr(event, 'reason', '')
+        known.awaited, known.replacing, known.reason = '', False, getattr(event, 'reason', '')
         self._awaiting.pop(known.name, None)
+        self._end(known)
         self._tell(known, event)
+
+    def _end(self, known: Known) -> None:
+        known.ended = True
+        self.orders.over(known.name)
+
+    def _wake(self, known: Known) -> None:
+        if known.ended: self.orders.again(known.name)
+        known.ended = False
 
     # ---- the log
 
@@ -117,60 +130,60 @@ class Roll:
         elif t.type.endswith('_ORDER_REJECT'): self._refused(t)
 
     def _created(self, t: Txn) -> None:
-        before = self._owners.get(t.replacesOrderID) if t.replacesOrderID else None
+        before = self.owner(t.replacesOrderID) if t.replacesOrderID else None
         name = before or t.name
-        known = self._known.get(name) if name else None
+        known = self.get(name) if name else None
         if known is None:
             intent = intent_of(t.type.removesuffix('_ORDER'), t) if is_client_id(name) else None
             if intent is None: return            # somebody else's
-            known = self._known[name] = Known(Order(name, intent))
-        self._owners[t.id], known.venue_id, known.waits = name, t.id, t.type != 'MARKET_ORDER' and t.timeInForce not in _AT_ONCE
+            known = self.orders.put(name, Known(Order(name, intent)))
+        self.orders.learn(t.id, name)
+        known.venue_id, known.waits = t.id, t.type != 'MARKET_ORDER' and t.timeInForce not in _AT_ONCE
         if before is not None: self._succeeded(known, t)
         else: self._began(known, t)
 
     def _began(self, known: Known, t: Txn) -> None:
         if known.never: self._stray(known.name)
-        known.there, known.born, known.never, known.ended = True, t.batchID, False, False
+        self._wake(known)
+        known.there, known.born, known.never = True, t.batchID, False
         self._tell(known, Accepted(known.name, t.id, t.ts))
 
     def _succeeded(self, known: Known, t: Txn) -> None:
         "Another order carries it on: ours, with another price or size, or the venue's, with the rest."
-        changed, known.replacing, known.awaited, known.ended = known.replacing, False, '', False
+        self._wake(known)
+        changed, known.replacing, known.awaited = known.replacing, False, ''
         self._awaiting.pop(known.name, None)
         intent = intent_of(t.type.removesuffix('_ORDER'), t, known.order.filled)
         if changed and intent is not None: self._tell(known, Amended(known.name, intent.qty, intent.limit, intent.stop, t.ts, intent.expires or None))
 
     def _filled(self, t: Txn) -> None:
-        name = self._owners.get(t.orderID) or (t.clientOrderID if t.clientOrderID in self._known else None)
-        if name is None: return
-        known = self._known[name]
+        name = self.owner(t.orderID) or t.clientOrderID
+        if (known := self.get(name)) is None: return
         self._tell(known, Filled(name, fill_of(t, name, self._home()), t.ts))
-        if known.order.filled >= known.order.intent.qty: known.ended = True
+        if known.order.filled >= known.order.intent.qty: self._end(known)
         elif known.waits:
             known.awaited = t.batchID or t.id
             self._awaiting[name] = None
         else: self._over(known, Cancelled(name, worded('INSUFFICIENT_LIQUIDITY'), t.ts))
 
     def _cancelled(self, t: Txn) -> None:
-        name = self._owners.get(t.orderID)
-        if name is None: return
-        known = self._known[name]
+        if (known := self.get(self.owner(t.orderID) or '')) is None: return
         if t.reason in REPLACED: known.replacing = True
         elif t.orderID == known.venue_id and not known.ended: self._over(known, ending(t, known))
 
     def _refused(self, t: Txn) -> None:
         "A request that the venue would not have. A name that a pending order has already is no news of that order."
-        replaced = self._owners.get(t.intendedReplacesOrderID)
-        if replaced is not None: return self._tell(self._known[replaced], AmendRejected(replaced, worded(t.rejectReason), t.ts))
-        known = self._known.get(t.name) if t.name else None
+        replaced = self.get(self.owner(t.intendedReplacesOrderID) or '')
+        if replaced is not None: return self._tell(replaced, AmendRejected(replaced.name, worded(t.rejectReason), t.ts))
+        known = self.get(t.name) if t.name else None
         if known is None or known.there or known.ended: return
         known.there = True
         self._over(known, Rejected(known.name, worded(t.rejectReason), t.ts))
 
     def _settle(self, batch: str) -> None:
         "Partial fills whose batch is over without a successor: the rest is gone."
-        for name in [n for n in self._awaiting if self._known[n].awaited != batch]:
-            known = self._known[name]
+        for name in [n for n in self._awaiting if self[n].awaited != batch]:
+            known = self[name]
             self._over(known, Cancelled(name, 'the rest was given up after a partial fill', 0))
 
     def caught_up(self) -> None:
@@ -181,25 +194,25 @@ class Roll:
 
     def refused(self, name: str, reason: str, ts: Nanos, never: bool = False) -> None:
         "It was not sent, or refused without a transaction, or it is proved that it never got there."
-        known = self._known[name]
+        known = self[name]
         if known.there or known.ended: return
         known.never = never
         self._over(known, Rejected(name, reason, ts))
 
     def withdrawn(self, name: str, reason: str, ts: Nanos) -> None:
         "It was taken back before any of it left."
-        known = self._known[name]
+        known = self[name]
         if not (known.there or known.ended): self._over(known, Cancelled(name, reason, ts))
 
     def repeat(self, name: str, ts: Nanos) -> None:
         "A resend of what was answered: the same answer. While there is none, there is nothing to say."
-        known = self._known[name]
+        known = self[name]
         if known.there and known.venue_id: self._say(Accepted(name, known.venue_id, ts))
         elif known.ended: self._say(Rejected(name, known.reason, ts))
 
     def lost(self, name: str, what: str, ts: Nanos) -> None:
         "A submit or cancel was not heard; not worth a word when the log has told how it ended."
-        known = self._known.get(name)
+        known = self.get(name)
         if known is not None and not known.ended and not (what == 'submit' and known.there): self._say(Lost(name, what, ts))
 
     def kept(self, name: str, reason: str, ts: Nanos) -> None: self._say(CancelRejected(name, reason, ts))
