@@ -103,16 +103,23 @@ class Gate:
         self.instruments, self.clock, self.kill, self.lens, self.warned = instruments, clock, kill, lens, warned
         self._sent: tuple[deque[Nanos], deque[Nanos]] = (deque(), deque())    # opening and reducing, monotonic times
         self._told: dict[tuple[str, str], Nanos] = {}
-        self._hard, self._soft = Levels(limits), None if soft is None else Levels(soft)
+        self._mandate, self._hard, self._soft = Levels(limits), Levels(limits), None if soft is None else Levels(soft)
 
     @property
     def limits(self) -> Limits: return self._hard.limits
     @property
+    def source(self) -> Mapping[str, str]: return self._hard.source
+    @property
     def soft(self) -> Limits | None: return self._soft.limits if self._soft else None
     def tighten(self, limits: Limits, soft: Limits | None = None, source: Mapping[str, str] | None = None) -> None:
         "Apply `limits` on top of those in force, and `soft` on top of the soft levels; nothing gets looser. `source` names who set what."
-        self._hard = Levels(tighten(self.limits, limits), {**self._hard.source, **(source or {})})
+        self._mandate = Levels(tighten(self._mandate.limits, limits), {**self._mandate.source, **(source or {})})
+        self._hard = Levels(tighten(self._hard.limits, limits), self._mandate.source)
         if soft is not None: self._soft = Levels(tighten(self._soft.limits, soft) if self._soft else soft, {**(self._soft.source if self._soft else {}), **(source or {})})
+
+    def allow(self, room: Limits, source: Mapping[str, str] | None = None) -> None:
+        "What others leave of limits that are shared: it comes and goes, and never reaches beyond the limits in force."
+        self._hard = Levels(tighten(self._mandate.limits, room), {**self._mandate.source, **(source or {})})
 
     def check(self, order: Order, view: RiskView) -> Approved | Breach:
         "The order as one that a venue may have, or why not."
