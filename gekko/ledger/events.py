@@ -14,16 +14,17 @@ import msgspec
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.account import Funding
-from ..domain.order import Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Filled, Intent, Lost, Rejected, Submitted
+from ..domain.order import Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, Rejected, Submitted
 from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
+from .rights import RIGHTS, BoundsTaken, LimitPassed, LimitsAsked, LimitsSet
 
 # %% auto #0
 __all__ = ['KINDS', 'IntentRecorded', 'BreachRecorded', 'Deposited', 'AccountOpened', 'Adopted', 'Marked', 'RunOpened',
            'RunClosed', 'PolicyTaken', 'Halted', 'Resumed', 'LeaseTaken', 'Note', 'External', 'Differed', 'Corrected',
-           'Stages', 'DayClosed', 'ParentOpened', 'ParentClosed', 'canonical', 'body', 'encode', 'decode', 'describe',
-           'Entry', 'chained']
+           'Agreed', 'Recalled', 'Stages', 'DayClosed', 'ParentOpened', 'ParentClosed', 'canonical', 'body', 'encode',
+           'decode', 'describe', 'Entry', 'chained']
 
 # %% ../../nbs/07_ledger/00_events.ipynb #879a93e3
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,20 @@ class Corrected:
     who: str
     reason: str
 
+# %% ../../nbs/07_ledger/00_events.ipynb #e6b28a50
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    "Books and venue agreed on everything up to `until`: the venue is asked for fills after `cursor` from here on, and orders that ended before may be forgotten."
+    cursor: str
+    until: Nanos
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    "An order that was let go of is spoken of again: as the journal left it, and its fills."
+    client_id: str
+    order: Order
+    fills: tuple[Fill, ...] = ()
+
 # %% ../../nbs/07_ledger/00_events.ipynb #041c7592
 @dataclass(frozen=True, slots=True)
 class Stages:
@@ -190,7 +205,7 @@ KINDS: dict[str, type] = {
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
     'parent_opened': ParentOpened, 'parent_closed': ParentClosed, 'external': External, 'differed': Differed, 'corrected': Corrected, 'stages': Stages, 'day_closed': DayClosed,
-    'lease': LeaseTaken, 'note': Note}
+    'lease': LeaseTaken, 'note': Note, 'agreed': Agreed, 'recalled': Recalled}
 "Kind to type, both ways one to one."
 _KIND: dict[type, str] = {t: k for k, t in KINDS.items()}
 
@@ -251,12 +266,16 @@ def _of_fill(e: Filled) -> str:
 def _of_targets(t: Targets) -> str:
     return ', '.join([f'{s} {w:+.2%}' for s, w in t.weights.items()] + [f'{s} {q} units' for s, q in t.units.items()])
 
+def _of_limits(r: LimitsAsked | LimitsSet) -> str:
+    return f'{r.scope} {r.level} ' + ', '.join(f'{n} {"off" if x is None else x}' for n, x in sorted(r.values.items())) + f': {r.why}'
+
 _WORDS: dict[type, Callable[[Any], str]] = {
     IntentRecorded: lambda r: _of_intent(r.intent), Filled: _of_fill, Targets: _of_targets,
     BreachRecorded: lambda r: f'{r.limit} allows {r.allowed}, found {r.found}' + (f': {_of_intent(r.intent)}' if r.intent else ''),
     Deposited: lambda r: f'{r.amount:+,} {r.currency}', Instrument: lambda r: f'{r.symbol} in {r.quote}, tick {r.tick}, lot {r.lot}',
     Marked: lambda r: f'equity {r.equity:,} at ' + ', '.join(f'{s} {p}' for s, p in r.prices.items()),
-    Stages: lambda r: _passage(r)}
+    Stages: lambda r: _passage(r), LimitsAsked: lambda r: f'{r.who} asks {_of_limits(r)}', LimitsSet: lambda r: f'{r.who} sets {_of_limits(r)}' + (f', as asked in #{r.asked}' if r.asked else ''),
+    LimitPassed: lambda r: f'{r.state}: {r.message}', BoundsTaken: lambda r: ', '.join(f'{n} {x}' for n, x in r.hard.items() if n != 'symbols' and x != 'off')}
 
 # %% ../../nbs/07_ledger/00_events.ipynb #98c97119
 def describe(obj: object) -> str:

@@ -17,7 +17,7 @@ from ..domain.order import Accepted, Amended, AmendRejected, AmendRequested, Can
 from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
-from .events import AccountOpened, Adopted, BreachRecorded, Corrected, DayClosed, Deposited, Entry, External, Halted, IntentRecorded, LeaseTaken, Marked, ParentClosed, ParentOpened, PolicyTaken, Resumed, RunClosed, RunOpened, decode
+from .events import AccountOpened, Adopted, Agreed, BreachRecorded, Corrected, DayClosed, Deposited, Entry, External, Halted, IntentRecorded, LeaseTaken, Marked, ParentClosed, ParentOpened, PolicyTaken, Recalled, Resumed, RunClosed, RunOpened, decode
 
 # %% auto #0
 __all__ = ['Fault', 'RunState', 'Book', 'replay']
@@ -64,8 +64,9 @@ class Book:
     last_ts: Nanos = 0
     head: str = ''
     settled: set[tuple[str, str]] = field(default_factory=set)
-    cursor: str = ''      # the venue's last fill before these books began, or took in what else was held there
+    cursor: str = ''      # the venue's last fill before these books began, took in what else was held there, or were last found to agree with it
     since: Nanos = 0      # and when that was
+    agreed: Nanos = 0     # up to when they were found to agree
     funding: str = ''     # the last funding that the books know of, or the last before they began
     parents: dict[str, Parent] = field(default_factory=dict)          # those under way
     externals: dict[str, External] = field(default_factory=dict)      # orders of the account that this desk did not make, by client id, or the venue's id where they have none
@@ -109,6 +110,7 @@ def _instrument(book: Book, r: Instrument, e: Entry) -> None: book.instruments[r
 
 def _funded(book: Book, r: Funding, e: Entry) -> None: book.account, book.funding = fund(book.account, r), r.funding_id
 def _account_opened(book: Book, r: AccountOpened, e: Entry) -> None: book.cursor, book.since, book.funding = r.cursor, e.ts, r.funding or book.funding
+def _agreed(book: Book, r: Agreed, e: Entry) -> None: book.cursor, book.since, book.agreed = r.cursor, r.until, r.until
 def _adopted(book: Book, r: Adopted, e: Entry) -> None:
     if (i := book.instruments.get(r.symbol)) is None: return book.fault(e, 'a position brought in of an instrument never recorded', 'its instrument before it', r.symbol)
     try: book.account = adopt(book.account, i, r.qty, r.price)
@@ -123,7 +125,7 @@ def _intent(book: Book, r: IntentRecorded, e: Entry) -> None:
 
 def _order_event(book: Book, r: OrderEvent, e: Entry) -> None:
     before = book.orders.get(r.client_id)
-    if before is None: return None if r.client_id in book.externals else book.fault(e, f'{e.kind} of an order never recorded', 'its intent before it', r.client_id)
+    if before is None: return None if r.client_id in book.externals or book.forgotten else book.fault(e, f'{e.kind} of an order never recorded', 'its intent before it', r.client_id)
     after = apply(before, r)
     if after is not before: book.orders[r.client_id] = after
     if after.state.terminal: _over(book, after, e)
@@ -134,11 +136,20 @@ def _over(book: Book, o: Order, e: Entry) -> None:
     book.ended.pop(o.client_id, None)
     book.ended[o.client_id] = e.ts
 
-# %% ../../nbs/07_ledger/02_replay.ipynb #85bfeb7f
+# %% ../../nbs/07_ledger/02_replay.ipynb #bc26f7c9
+def _recalled(book: Book, r: Recalled, e: Entry) -> None:
+    name, had = r.client_id, book.orders.pop(r.client_id, None)
+    if had is not None and (had.state, had.filled, had.fill_ids) != (r.order.state, r.order.filled, r.order.fill_ids): book.fault(e, f'{name} as it was left', had, r.order)
+    book.orders[name] = r.order if had is None else had
+    if r.order.state.terminal: _over(book, r.order, e)
+    book.fills = [*(f for f in book.fills if f.client_id != name), *r.fills]
+    book.settled.update((name, f.fill_id) for f in r.fills)
+
+# %% ../../nbs/07_ledger/02_replay.ipynb #6257da4e
 def _filled(book: Book, r: Filled, e: Entry) -> None:
     before, f = book.orders.get(r.client_id), r.fill
     _order_event(book, r, e)
-    if before is None and r.client_id not in book.externals: return
+    if before is None and r.client_id not in book.externals: return      # of one that was let go of: nothing new, or it would have been recalled before
     if before is not None and (f.fill_id in before.fill_ids or f.fill_id not in book.orders[r.client_id].fill_ids): return
     if (key := (f.client_id, f.fill_id)) in book.settled: return
     if (i := book.instruments.get(f.symbol)) is None: return book.fault(e, 'fill of an instrument never recorded', 'its instrument before it', f.symbol)
@@ -201,7 +212,7 @@ def _day_closed(book: Book, r: DayClosed, e: Entry) -> None: book.days[r.day] = 
 
 _ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost, AmendRequested, Amended, AmendRejected)
 _RULES: dict[type, Callable[[Book, Any, Entry], None]] = {
-    Deposited: _deposited, Funding: _funded, AccountOpened: _account_opened, Adopted: _adopted, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
+    Deposited: _deposited, Funding: _funded, AccountOpened: _account_opened, Agreed: _agreed, Recalled: _recalled, Adopted: _adopted, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
     Corrected: _corrected, ParentOpened: _parent_opened, ParentClosed: _parent_closed, External: _external, DayClosed: _day_closed,
     RunOpened: _run_opened, RunClosed: _run_closed, PolicyTaken: _policy, Halted: _halted, Resumed: _resumed, LeaseTaken: _leased,
     **dict.fromkeys(_ORDER_EVENTS, _order_event)}

@@ -36,11 +36,13 @@ LAST = 10_000
 _DAYS = 366
 
 def trimmed(book: Book, stretch: Nanos = STRETCH, last: int = LAST) -> Book:
-    """A copy of the book without orders that ended, and fills, equity and breaches that were told, both longer than `stretch` ago and before the `last` of their kind; without runs closed longer ago than that. The children of a parent under way stay, whatever their age: how much of it is done is counted from them.
+    """A copy of the book without orders that ended, and fills, equity and breaches that were told, both longer than `stretch` ago and before the `last` of their kind; without runs closed longer ago than that.
+    Orders and fills from before books and venue were last found to agree are `stretch` old enough. The children of a parent under way stay, whatever their age: how much of it is done is counted from them.
     Trimmed twice it is what trimming once, later, would have made of it, so a book from a snapshot and one from the start agree."""
     cut = book.latest - stretch
-    old = {c: ts for c, ts in _early(book.ended.items(), last) if ts < cut and book.orders[c].intent.parent not in book.parents}
-    left = [f for f in _early(book.fills, last) if f.ts < cut and (f.client_id in old or f.client_id not in book.orders)]
+    sure = max(cut, book.agreed)
+    old = {c: ts for c, ts in _early(book.ended.items(), last) if ts < sure and book.orders[c].intent.parent not in book.parents}
+    left = [f for f in _early(book.fills, last) if f.ts < sure and (f.client_id in old or f.client_id not in book.orders)]
     gone = {(f.client_id, f.fill_id) for f in left}
     return replace(book, orders={c: o for c, o in book.orders.items() if c not in old}, ended={c: ts for c, ts in book.ended.items() if c not in old},
                    fills=[f for f in book.fills if (f.client_id, f.fill_id) not in gone], settled=book.settled - gone, instruments={**book.instruments}, marks={**book.marks},
@@ -86,7 +88,7 @@ class Kept:
     texts: dict[str, str]
     numbers: dict[str, int]
 
-_TEXTS, _NUMBERS = ('halted', 'holder', 'head', 'cursor', 'funding'), ('epoch', 'last_seq', 'last_ts', 'since', 'latest', 'forgotten')
+_TEXTS, _NUMBERS = ('halted', 'holder', 'head', 'cursor', 'funding'), ('epoch', 'last_seq', 'last_ts', 'since', 'agreed', 'latest', 'forgotten')
 _SAME = ('account', 'fills', 'marks', 'rates', 'paid', 'equity_curve', 'targets', 'breaches', 'faults', 'days', 'seqs', 'counts')
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #ef6ef045
@@ -103,7 +105,7 @@ def book_of(k: Kept) -> Book:
                 parents={p.parent_id: p for p in k.parents}, externals={x.client_id or x.venue_id: x for x in k.externals}, settled={(f.client_id, f.fill_id) for f in k.fills})
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #1cb02794
-RULES = 1
+RULES = 2
 "Counted up when a rule of replay changes: older snapshots are passed over then."
 
 def _shape(*types: type[Any]) -> str:

@@ -13,11 +13,11 @@ from gekko.domain.errors import BadInput
 from gekko.domain.instrument import KINDS as INSTRUMENT_KINDS
 from gekko.domain.instrument import Instrument
 from gekko.domain.account import Funding
-from gekko.domain.order import (Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, OrderType, Rejected, Side,
+from gekko.domain.order import (Accepted, Amended, AmendRejected, AmendRequested, Cancelled, CancelRejected, CancelRequested, Expired, Fill, Filled, Intent, Lost, Order, OrderState, OrderType, Rejected, Side,
                                 Submitted, TimeInForce)
 from gekko.domain.parent import Parent
 from gekko.domain.target import Targets
-from gekko.ledger.events import (KINDS, AccountOpened, Adopted, BreachRecorded, Corrected, DayClosed, Deposited, Differed, External, Halted, IntentRecorded, LeaseTaken, Marked, Note, ParentClosed, ParentOpened, PolicyTaken, Resumed,
+from gekko.ledger.events import (KINDS, AccountOpened, Adopted, Agreed, BreachRecorded, Corrected, DayClosed, Deposited, Differed, External, Halted, IntentRecorded, LeaseTaken, Marked, Note, ParentClosed, ParentOpened, PolicyTaken, Recalled, Resumed,
                                  RunClosed, RunOpened, Stages, body, chained, decode, describe, encode)
 
 text = st.text(st.characters(exclude_categories=['Cs']), max_size=12)
@@ -49,6 +49,7 @@ def targets(draw: st.DrawFn) -> Targets:
 fills = st.builds(Fill, text, text, text, st.sampled_from(Side), positive, positive, amount, text, ts, st.booleans())
 instruments = st.builds(Instrument, text, text, text, st.sampled_from(INSTRUMENT_KINDS), positive, positive, positive, positive, text, text, st.booleans())
 parents = st.builds(Parent, st.text('abc', min_size=1, max_size=8), st.sampled_from(['twap', 'pov']), st.text('ABC', min_size=1, max_size=5), st.sampled_from(Side), positive, st.integers(0, 10), st.integers(20, 2**40), st.none() | positive)
+orders = st.builds(Order, text, intents(), st.sampled_from(OrderState), amount, amount, amount, text, st.frozensets(text, max_size=3), st.booleans(), text)
 RECORDS = {
     'intent': st.builds(IntentRecorded, text, intents()), 'submitted': st.builds(Submitted, text, ts), 'accepted': st.builds(Accepted, text, text, ts),
     'fill': st.builds(Filled, text, fills, ts), 'cancel_requested': st.builds(CancelRequested, text, ts), 'cancel_rejected': st.builds(CancelRejected, text, text, ts),
@@ -61,7 +62,8 @@ RECORDS = {
     'halt': st.builds(Halted, text, text), 'resume': st.builds(Resumed, text, text), 'lease': st.builds(LeaseTaken, text, st.integers(0, 2**40)), 'note': st.builds(Note, text, json_dict),
     'external': st.builds(External, text, text, text, text, text), 'differed': st.builds(Differed, st.lists(st.dictionaries(text, text, max_size=3), max_size=3).map(tuple), text, text),
     'corrected': st.builds(Corrected, text, text, amount, amount, text, text), 'stages': st.builds(Stages, text, ts, ts, ts, ts, ts, ts), 'day_closed': st.builds(DayClosed, text, json_dict),
-    'parent_opened': st.builds(ParentOpened, parents), 'parent_closed': st.builds(ParentClosed, text, text, amount, st.none() | positive, st.none() | amount, ts)}
+    'parent_opened': st.builds(ParentOpened, parents), 'parent_closed': st.builds(ParentClosed, text, text, amount, st.none() | positive, st.none() | amount, ts),
+    'agreed': st.builds(Agreed, text, ts), 'recalled': st.builds(Recalled, text, orders, st.lists(fills, max_size=2).map(tuple))}
 any_record = st.one_of(*RECORDS.values())
 
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -17,7 +16,7 @@ from gekko.domain.order import Accepted, Amended, Cancelled, CancelRequested, Fi
 from gekko.domain.parent import Parent
 from gekko.domain.target import Targets
 from gekko.domain.time import HOUR, MINUTE
-from gekko.ledger.database import writing
+from gekko.ledger.database import engine, writing
 from gekko.ledger.events import (AccountOpened, BreachRecorded, Corrected, DayClosed, Deposited, Differed, External, Halted, IntentRecorded, LeaseTaken, Marked, Note, ParentClosed,
                                  ParentOpened, PolicyTaken, RunClosed, RunOpened, Stages)
 from gekko.ledger.journal import Journal, read_entries
@@ -246,16 +245,15 @@ def test_a_snapshot_while_the_desk_writes(url: str) -> None:
     assert audit(url).ok and load_book(url, 'paper') == replay(read_entries(url, 'paper'))
 
 
-def test_a_ledger_of_the_first_schema_is_read_without_snapshots(tmp_path: Any) -> None:
-    url = str(tmp_path / 'l.db')
+def test_a_ledger_of_the_first_schema_is_read_without_snapshots(url: str) -> None:
     write(url, 8, 20)
-    with sqlite3.connect(url) as c:
-        c.execute('drop table snapshots')
-        c.execute('update schema set version = 1')
+    with engine(url, write=True).begin() as c:
+        c.exec_driver_sql('drop table snapshots')
+        c.exec_driver_sql('update schema set version = 1')
     assert newest(url, 'paper') is None and last_snapshot(url, 'paper') == 0 and audit(url).ok
     assert load_book(url, 'paper') == replay(read_entries(url, 'paper'))
 
 
 def test_all_of_a_book_is_in_a_snapshot() -> None:
-    named = {f.name for f in fields(Kept)} | {'halted', 'holder', 'head', 'cursor', 'funding', 'epoch', 'last_seq', 'last_ts', 'since', 'latest', 'forgotten', 'settled'}
+    named = {f.name for f in fields(Kept)} | {'halted', 'holder', 'head', 'cursor', 'funding', 'epoch', 'last_seq', 'last_ts', 'since', 'agreed', 'latest', 'forgotten', 'settled'}
     assert {f.name for f in fields(Book)} <= named
