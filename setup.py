@@ -15,7 +15,7 @@ setup(
     author=c['author'], author_email=c['author_email'], url=c['git_url'], license='Apache-2.0', license_files=['LICENSE'],
     long_description=(here / 'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     python_requires=f">={c['min_python']},<3.14",
-    packages=find_packages(include=['gekko', 'gekko.*']), package_data={'gekko': ['py.typed']}, zip_safe=False,
+    packages=find_packages(include=['gekko', 'gekko.*']), package_data={'gekko': ['py.typed'], 'gekko.risk': ['scenarios.toml']}, zip_safe=False,
     package_dir={'': '.'},   # editable as a plain path, not as an import hook that costs 10 ms in every start
     install_requires=c['requirements'].split(), extras_require={'dev': c['dev_requirements'].split()},
     entry_points={'console_scripts': c['console_scripts'].split(), 'pytest11': c['pytest_plugins'].split(), 'nbdev': [f"{c['lib_path']}={c['lib_path']}._modidx:d"]},
