@@ -1,6 +1,7 @@
 # make demo    sets everything up and runs the main job          make lab         JupyterLab, with the kernel ready
 # make test    sets everything up and passes every test          make dashboards  the desk in a browser, live
 # make check   what a change must pass before it is merged       make bench       figures, with the hardware they were taken on
+# make postgres  every test that makes a ledger, with the ledger on PostgreSQL instead of SQLite
 # make campaigns  seeded campaigns of the tests, ten times as long
 # make export  notebooks to modules     make docs  the documentation, as HTML     make clean  what can be made again
 SHELL := /bin/bash
@@ -13,10 +14,12 @@ export RAY_USAGE_STATS_ENABLED := 0
 BENCH ?= jobs feed ledger order-path crash
 # Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores.
 WORKERS ?= 2
-ON_POSTGRES ?= tests/fault/test_desk.py tests/fault/test_ledger.py tests/flow/test_live.py tests/flow/test_live_faults.py
+# Where tests make ledgers. On PostgreSQL all of them are `make postgres`; `make test` takes those that ask most of a server.
+LEDGERS := tests/ledger tests/fault tests/flow tests/cli tests/ops
+ON_POSTGRES ?= tests/fault/test_ledger.py tests/fault/test_desk.py tests/flow/test_recovery.py tests/flow/test_live_faults.py
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup demo test lab dashboards check campaigns bench export docs clean
+.PHONY: help setup demo test postgres lab dashboards check campaigns bench export docs clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -35,7 +38,11 @@ test: setup
 	@echo "Tests"
 	@CHROMIUM="$$(scripts/chromium.sh)" pytest -n $(WORKERS) --dist loadfile
 	@echo "Tests: faults and live runs with the ledger on PostgreSQL"   # the ledger's own suites have run on both already
-	@GEKKO_TEST_LEDGER=postgres pytest -n $(WORKERS) --dist loadfile $(ON_POSTGRES)
+	@$(MAKE) --no-print-directory postgres LEDGERS="$(ON_POSTGRES)"
+
+postgres: setup
+	@scripts/postgres.sh >/dev/null
+	@CHROMIUM="$$(scripts/chromium.sh)" GEKKO_TEST_LEDGER=postgres pytest -n $(WORKERS) --dist loadfile $(LEDGERS)
 
 lab: setup
 	@jupyter lab $(ROOT) $(LAB) strategies/trend.ipynb

@@ -1,5 +1,6 @@
-"""Fixtures for every room's tests."""
+"""Fixtures for every room's tests, and the choice of a database for their ledgers."""
 import os
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -7,6 +8,28 @@ import pytest
 
 # The conformance cards come as a plugin that is registered where gekko is installed; in a bare checkout it is named here.
 pytest_plugins = [] if any(e.name == 'gekko_conformance' for e in entry_points(group='pytest11')) else ['gekko.venue.conformance.plugin']
+
+# With GEKKO_TEST_LEDGER=postgres every home's ledger lies on a PostgreSQL of the tests' own (tests/flow/desk_stage.py). Without it, in a file.
+ON_SERVER = os.environ.get('GEKKO_TEST_LEDGER') == 'postgres'
+CHOSEN_BY_THE_TEST = Path(__file__).parent / 'ledger'      # each is given a database, or both, whatever the environment says
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is about SQLite's own file has no meaning on a server; tests/repo/test_databases.py lists it all."""
+    if not ON_SERVER: return
+    about_files = [i for i in items if i.get_closest_marker('sqlite')]
+    config.hook.pytest_deselected(items=about_files)
+    items[:] = [i for i in items if i not in about_files]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def no_ledger_in_a_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """On the server nothing may have been written to a file instead: such a test would prove nothing. A backtest's own journal is no ledger."""
+    def files() -> set[str]: return {str(p) for p in tmp_path_factory.getbasetemp().rglob('*.db') if p.name != 'journal.db'} if ON_SERVER else set()
+    before = files()
+    yield
+    found = files() - before if CHOSEN_BY_THE_TEST not in request.path.parents else set()
+    assert not found, f'ledgers in files, while PostgreSQL was asked for: {sorted(found)}'
 
 
 @pytest.fixture(scope='session')

@@ -119,10 +119,10 @@ class Kernel:
 
 class World:
     "One lane: a venue, a home with a supervised desk, a kernel, and the ledger as it grows."
-    def __init__(self, folder: Path, card: Mapping[str, str], lane: int, seed: int) -> None:
+    def __init__(self, folder: Path, card: Mapping[str, str], lane: int, seed: int, ledger: str = '') -> None:
         self.home, self.card, self.lane, self.venue, self.seed = folder/'home', card, lane, card['venue'], seed
         save_access(self.home, card)
-        self.settings: Settings = load_settings({'GEKKO_HOME': str(self.home), 'GEKKO_LEASE_S': str(LEASE_S), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S)}, dotenv=None)
+        self.settings: Settings = load_settings({'GEKKO_HOME': str(self.home), 'GEKKO_LEDGER': ledger.replace('{lane}', str(lane)), 'GEKKO_LEASE_S': str(LEASE_S), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S)}, dotenv=None)
         self.account = f'{self.venue}-{card["account"]}'[:64]
         self.seen = Follower(self.settings.ledger, self.account)
         self.desk = KeptDesk(self.settings, f'run-crash{lane}', log=self.home/'desk.log', venue=self.venue, most=10**6)
@@ -238,7 +238,7 @@ _TAKE = 'import sys; from gekko.desk.config import load_settings; from gekko.des
 
 def _taker(w: World, policy: str) -> subprocess.Popen[bytes]:
     "Another process that takes the account and ends its run, as an operator would."
-    env = {**os.environ, 'GEKKO_HOME': str(w.home), 'GEKKO_LEASE_S': str(LEASE_S), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S), 'PYTHONWARNINGS': 'ignore'}
+    env = {**os.environ, 'GEKKO_HOME': str(w.home), 'GEKKO_LEDGER': w.settings.ledger, 'GEKKO_LEASE_S': str(LEASE_S), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S), 'PYTHONWARNINGS': 'ignore'}
     with open(w.home/'taken.log', 'ab') as words: return subprocess.Popen([sys.executable, '-c', _TAKE, w.venue, policy], env=env, stdin=subprocess.DEVNULL, stdout=words, stderr=words)
 
 def _taken(w: World, s: Strike) -> tuple[Nanos, bool]:
@@ -373,11 +373,11 @@ def finish(w: World, r: Report) -> None:
     r.violations += [_evidence(w, None, z, mine) for z in ZEROS if (mine := [f for f in left if f.zero == z])]
     r.ended, r.kernels, r.orders, r.fills, r.entries = w.ended, w.kernels, len(w.seen.book.orders), len(w.seen.book.fills), w.seen.book.last_seq
 
-def lane(folder: Path, venue: str, strikes: Sequence[Strike], number: int, seed: int, tell: Callable[[str], None] = lambda line: None) -> Report:
+def lane(folder: Path, venue: str, strikes: Sequence[Strike], number: int, seed: int, tell: Callable[[str], None] = lambda line: None, ledger: str = '') -> Report:
     "All strikes of one lane, in its own world."
     r = Report(number)
     with served(venue, seed + number) as card:
-        w = World(folder, card, number, seed)
+        w = World(folder, card, number, seed, ledger)
         try:
             for s in strikes:
                 one(w, s, r)
@@ -403,15 +403,16 @@ def figures(reports: Sequence[Report]) -> dict[str, Any]:
             'faults_struck': summed('struck'), **{k: summed(k) for k in ('kernels', 'orders', 'fills', 'entries')}, 'kernels_ended': [x for r in reports for x in r.ended], 'violations': violations}
 
 # %% ../../nbs/11_jobs/10_crash_bench.ipynb #9013d23f
-def bench_crash(kills: int = 200, seed: int = 1, lanes: int = 4, venue: str = 'binanceus', tell: Callable[[str], None] | None = None) -> dict[str, Any]:
-    "The campaign at one venue: kills by kind, the zeros, recovery, what was traded, the hardware. A violation names its strike and keeps its home."
+def bench_crash(kills: int = 200, seed: int = 1, lanes: int = 4, venue: str = 'binanceus', tell: Callable[[str], None] | None = None, ledger: str = '') -> dict[str, Any]:
+    """The campaign at one venue: kills by kind, the zeros, recovery, what was traded, the hardware. A violation names its strike and keeps its home.
+    `ledger`: where each lane keeps its books, `{lane}` in it being the lane's number; '' for a file in its home."""
     pitch(venue)
     plan, lanes = plan_of(kills, seed, lanes), min(lanes, kills)
     folder, began = Path(tempfile.mkdtemp(prefix='gekko-crash-')), time.monotonic()
     def said(line: str) -> None:
         if sys.stderr.isatty(): sys.stderr.write(line + '\n')
     with environment(GEKKO_LEDGER=''), ThreadPoolExecutor(lanes, 'gekko-lane') as pool:
-        under = [pool.submit(lane, folder/f'lane{n}', venue, [s for s in plan if s.lane == n], n, seed, tell or said) for n in range(lanes)]
+        under = [pool.submit(lane, folder/f'lane{n}', venue, [s for s in plan if s.lane == n], n, seed, tell or said, ledger) for n in range(lanes)]
         reports = [u.result() for u in under]
     out = figures(reports)
     _sweep(folder, keep={v['lane'] for v in out['violations']})

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from desk_stage import BIN, LADDER, at_once, environ, gekko, ladder, make_store, notebook, ok, one_line, only_run, runs_of, tidy, tree
+from desk_stage import BIN, LADDER, at_once, environ, gekko, ladder, ledger_of, make_store, notebook, ok, one_line, only_run, runs_of, tidy, tree
 
 from gekko.cli.main import app
 from gekko.ledger.journal import accounts
@@ -87,7 +87,7 @@ def test_how_a_job_that_fails_ends(name: str, failures: dict[str, tuple[Path, su
     assert not [line for line in ended.stderr.splitlines() if line.startswith('Traceback')], ended.stderr
     record = only_run(home)
     assert record.state == state and says.split(' (cell')[0] in record.exit_reason and record.ended
-    assert record.metrics == {} and (code != 3 or accounts(f'sqlite:///{home}/ledger.db') == [])
+    assert record.metrics == {} and (code != 3 or accounts(ledger_of(home)) == [])
 
 
 TRAPS = {

@@ -1,25 +1,30 @@
 """`gekko ledger` at the shell's edge: exit codes, filters, and a snapshot taken by hand."""
 from __future__ import annotations
 
-import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from desk_stage import ledger_of
 from typer.testing import CliRunner
 
 from gekko.cli.main import app
 from gekko.domain.instrument import Instrument
+from gekko.ledger.database import engine
 from gekko.ledger.events import Deposited, Halted, Note
 from gekko.ledger.journal import Journal
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    url = str(tmp_path / 'l.db')
+    url = ledger_of(tmp_path)
     with Journal.open(url, 'paper') as j:
         for n, r in enumerate((Instrument('AAA', 'AAA', 'USD'), Deposited(Decimal(100)), Halted('by hand'), *(Note(f'note {i}') for i in range(30)))): j.append(r, n, 'r1' if n % 2 else 'r2')
     return url
+
+
+def damage(url: str, statement: str) -> None:
+    with engine(url, write=True).begin() as c: c.exec_driver_sql(statement)
 
 
 def gekko(*words: str) -> tuple[int, str]:
@@ -31,9 +36,9 @@ def test_verify_says_what_is_broken_and_fails(url: str) -> None:
     assert gekko('verify', '--url', url) == (0, 'sound: 33 entries of paper\n')
     assert gekko('snapshot', 'paper', '--url', url)[0] == 0
     assert gekko('verify', 'paper', '--url', url) == (0, 'sound: 33 entries of paper\n1 snapshots agree with it\n')
-    with sqlite3.connect(url) as c: c.execute('update snapshots set made = 7')
+    damage(url, 'update snapshots set made = 7')
     assert gekko('verify', '--url', url) == (1, 'sound: 33 entries of paper\nsnapshot of paper at #33: its contents do not match its digest\n')
-    with sqlite3.connect(url) as c: c.execute('update entries set ts = 99 where seq = 9')
+    damage(url, 'update entries set ts = 99 where seq = 9')
     assert gekko('verify', '--url', url) == (1, 'broken at paper #9: its contents do not match its hash (8 entries of paper checked)\n')
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_stage import at_once, gekko
+from desk_stage import settings_of, at_once, gekko
 from stand_in import stand_in
 
 from gekko.cli.show import as_json
 from gekko.cli.venue import check_address, shown_check
-from gekko.desk.config import load_settings
 from gekko.execution.broker import Capability
 from gekko.venue.sandbox.serve import sandbox
 from gekko.venue.trial import OUTCOMES
@@ -33,7 +32,7 @@ def command(home: Path, *words: str) -> tuple[int, dict[str, Any], str]:
 
 def check(home: Path, venue: str, rest: str = '', ws: str = '', card: Path | None = None, patience_s: float = 5.0) -> dict[str, Any]:
     "What the command prints, without a process of its own; as JSON, since that is how it is read."
-    settings = load_settings({'GEKKO_HOME': str(home)}, None)
+    settings = settings_of(home)
     said: dict[str, Any] = json.loads(as_json(check_address(settings, venue, rest, ws, card, patience_s=patience_s)))
     assert shown_check(said).count('\n') >= len(said['capabilities'])
     return said

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from desk_stage import passing
 
 from gekko.desk.events import respond, take
 from gekko.desk.protocol import Amend, Next, pack, unpack_request
@@ -23,7 +24,7 @@ D = Decimal
 @pytest.fixture
 def run() -> Run:
     market = lay_out(RunSpec(('KO',), start='2021-03-01', end='2021-04-12', cash=D(100_000), window=1), None)
-    made = Run(market, run_id='r1', strategy='example', lineage='abcd', mode='paper', account='example', journal=Journal.open('sqlite:///:memory:', 'example', durable=False))
+    made = Run(market, run_id='r1', strategy='example', lineage='abcd', mode='paper', account='example', journal=Journal.open(passing(), 'example', durable=False))
     made.advance()
     q = Next('r1', 0, (Intent('KO', Side.BUY, D(100), OrderType.LIMIT, limit=D(40)),), epoch=1, hears=('bar',))
     while respond(made, q) is None: pass

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from desk_stage import ON_SERVER
+from server_stage import shared
 
 from gekko.domain.errors import BadInput
 from gekko.jobs.crash_bench import FAULTS, KINDS, Report, World, bench_crash, control, figures, finish, plan_of, served, trading, truth
@@ -14,8 +16,15 @@ from gekko.jobs.crash_judge import ZEROS, by_order, by_unit, verdict
 from gekko.venue.sandbox.faults import Faults
 
 
+def lanes(name: str, n: int) -> str:
+    """Where each of `n` lanes keeps its books: a file in its home, or a place of its own on a server."""
+    if not ON_SERVER: return ''
+    urls = [shared().url(f'{name}{i}') for i in range(n)]
+    return urls[0].removesuffix('0') + '{lane}'
+
+
 @pytest.fixture(scope='module')
-def campaign() -> dict[str, Any]: return bench_crash(kills=9, seed=1, lanes=3)
+def campaign() -> dict[str, Any]: return bench_crash(kills=9, seed=1, lanes=3, ledger=lanes('campaign', 3))
 
 
 def test_no_strike_costs_anything(campaign: dict[str, Any]) -> None:
@@ -39,7 +48,7 @@ def test_it_was_under_load(campaign: dict[str, Any]) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One world that has traded and is done, with a venue that can still be asked."""
     with served('binanceus', 5) as card:
-        w = World(tmp_path_factory.mktemp('world'), card, 0, 5)
+        w = World(tmp_path_factory.mktemp('world'), card, 0, 5, lanes('world', 1))
         try:
             assert trading(w, time.time_ns(), 'hold', 5)
             time.sleep(2)

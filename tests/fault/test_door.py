@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from desk_stage import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gekko.desk.config import load_settings
 from gekko.desk.events import Outbox, empty
 from gekko.desk.protocol import AskStatus, Beat, EventsReply, Next, OpenRun, OrderSaid, Refused, RunOpenedReply, StatusReply, pack, unpack_request
 from gekko.desk.pulse import tick
@@ -28,7 +28,7 @@ Opened = tuple[Desk, int]
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opened]:
-    desk = Desk('door', load_settings({'GEKKO_HOME': str(tmp_path)}), SystemClock())
+    desk = Desk('door', settings_of(tmp_path), SystemClock())
     spec = make_spec('KO', start='2021-01-01', end='2021-03-01', window=5, cash=100_000)
     reply = handle(desk, OpenRun('r1', 'test', 'abcd', to_json(spec), ''))
     assert isinstance(reply, RunOpenedReply)
@@ -63,7 +63,7 @@ def test_a_question_asked_twice_is_one_question(opened: Opened) -> None:
 
 def test_a_strategy_that_beats_and_asks_no_more_hangs(tmp_path: Path) -> None:
     clock = SimClock(1)
-    desk = Desk('door', load_settings({'GEKKO_HOME': str(tmp_path)}), clock)
+    desk = Desk('door', settings_of(tmp_path), clock)
     spec = make_spec('KO', start='2021-01-01', end='2021-03-01', window=5, cash=100_000, decision_timeout_s=3)
     opening = handle(desk, OpenRun('r1', 'test', 'abcd', to_json(spec), ''))
     assert isinstance(opening, RunOpenedReply)
@@ -138,7 +138,7 @@ INTENTS = st.fixed_dictionaries({'symbol': st.sampled_from(['KO', 'ko', '', 'PEP
 @given(asked=st.lists(st.tuples(st.lists(INTENTS, max_size=3), st.lists(TEXTS, max_size=2), TEXTS), max_size=6))
 @settings(max_examples=40, deadline=None)
 def test_whatever_a_kernel_says_the_desk_lives_and_the_books_are_whole(asked: list[tuple[list[dict[str, Any]], list[str], str]], tmp_path_factory: pytest.TempPathFactory) -> None:
-    desk = Desk('door', load_settings({'GEKKO_HOME': str(tmp_path_factory.mktemp('door'))}), SystemClock())
+    desk = Desk('door', settings_of(tmp_path_factory.mktemp('door')), SystemClock())
     reply = handle(desk, OpenRun('r1', 'test', 'abcd', to_json(make_spec('KO', start='2021-01-01', end='2021-02-01', window=5, cash=100_000)), ''))
     assert isinstance(reply, RunOpenedReply)
     number = 0

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
-from desk_stage import ON_SERVER, alive, entries_of, ledger_of, make_store, settings_of, tidy, wait_for
+from desk_stage import alive, entries_of, ledger_of, make_store, settings_of, tidy, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -59,9 +59,7 @@ def store_here(folder: Path) -> Path: return make_store(folder / 'store')
 
 def serving(folder: Path, store: Path, name: str) -> Iterator[Server]:
     with tidy(folder / name) as home:
-        with pytest.MonkeyPatch.context() as env:
-            if ON_SERVER: env.setenv('GEKKO_LEDGER', ledger_of(home))
-            process = start_desk(settings_of(home), name, log=home / 'desk.log', leave_when_done=False)
+        process = start_desk(settings_of(home), name, log=home / 'desk.log', leave_when_done=False)
         server = Server(process, home, store)
         yield server
         server.line.close()

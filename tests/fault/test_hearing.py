@@ -2,6 +2,7 @@
 from decimal import Decimal as D
 
 import pytest
+from desk_stage import passing
 
 from gekko.desk.spec import RunSpec
 from gekko.desk.trader import LEDGER, WATCH, Trader, halt, hear, open_run, resume, send
@@ -22,7 +23,7 @@ def t() -> Trader:
     clock, instruments = SimClock(10), {'BTC-USD': BTC}
     venue = PaperVenue(instruments, FillModel(), clock, {'USD': D(100_000)})
     trader = Trader(RunSpec(('BTC-USD',), bar='1d', cash=D(100_000)), run_id='r', strategy='s', lineage='l', mode='paper', account='a', instruments=instruments,
-                    venue=venue, journal=Journal.open(':memory:', 'a', durable=False), clock=clock)
+                    venue=venue, journal=Journal.open(passing(), 'a', durable=False), clock=clock)
     open_run(trader)
     trader.view.mark('BTC-USD', D(100), 10)
     send(trader, [Intent('BTC-USD', Side.BUY, D(n), OrderType.LIMIT, D(90)) for n in (1, 2)])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import zmq
+from desk_stage import settings_of
 
-from gekko.desk.config import load_settings
 from gekko.desk.protocol import AskHalt, AskResume, AskStatus, OpenRun, Refused, Reply, StatusReply, pack, unpack_reply
 from gekko.desk.serve import answer_all, listen, local_address
 from gekko.desk.state import Desk
@@ -17,7 +17,7 @@ class Door:
     """A desk's socket without its loop, and callers of it."""
 
     def __init__(self, home: Path) -> None:
-        self.desk = Desk('door', load_settings({'GEKKO_HOME': str(home)}, None), SystemClock())
+        self.desk = Desk('door', settings_of(home), SystemClock())
         self.socket, _, _ = listen(local_address(home, 'door'))
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip('\0')
         self.callers: list[zmq.Socket[bytes]] = []

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from desk_stage import ledger_of
 
 from gekko.desk.account import open_account
 from gekko.desk.events import Outbox, empty
@@ -32,7 +33,7 @@ def desk(tmp_path: Path) -> Desk:
     """Each call is another desk on the same account, after the one before it had died: its run under way, its price known."""
     clock = SimClock(SECOND)
     venue = PaperVenue({'BTC-USD': COIN}, FillModel(fill='quote'), clock, {'USD': D(10_000)})
-    url = f'sqlite:///{tmp_path}/ledger.db'
+    url = ledger_of(tmp_path)
     before: list[Journal] = []
 
     def one() -> Trader:

@@ -2,6 +2,7 @@
 from decimal import Decimal as D
 
 import pytest
+from desk_stage import passing
 
 from gekko.desk.account import judge
 from gekko.desk.spec import RunSpec
@@ -50,7 +51,7 @@ def clock() -> TwoClocks: return TwoClocks()
 def t(clock: TwoClocks) -> Trader:
     venue = Deaf({'BTC-USD': BTC}, FillModel(), clock, {'USD': D(100_000)})
     trader = Trader(RunSpec(('BTC-USD',), bar='1d', cash=D(100_000), venue='binanceus'), run_id='r', strategy='s', lineage='l', mode='paper', account='a',
-                    instruments={'BTC-USD': BTC}, venue=venue, journal=Journal.open(':memory:', 'a', durable=False), clock=clock)
+                    instruments={'BTC-USD': BTC}, venue=venue, journal=Journal.open(passing(), 'a', durable=False), clock=clock)
     open_run(trader)
     trader.view.mark('BTC-USD', D(100), 10)
     return trader

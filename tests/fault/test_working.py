@@ -2,6 +2,7 @@
 from decimal import Decimal as D
 
 import pytest
+from desk_stage import passing
 
 from gekko.desk.spec import RunSpec
 from gekko.desk.trader import Trader, hear, open_run
@@ -26,7 +27,7 @@ class Desk:
         self.clock = SimClock(SECOND)
         venue = PaperVenue({'BTC-USD': BTC}, FillModel(), self.clock, {'USD': D(10**9)})
         self.t = Trader(RunSpec(('BTC-USD',), bar='1d', cash=D(10**9)), run_id='r', strategy='s', lineage='l', mode='paper', account='a', instruments={'BTC-USD': BTC},
-                        venue=venue, journal=Journal.open(':memory:', 'a', durable=False), clock=self.clock)
+                        venue=venue, journal=Journal.open(passing(), 'a', durable=False), clock=self.clock)
         open_run(self.t)
         self.t.view.mark('BTC-USD', D(100), SECOND)
         self.works = Works(self.t)

@@ -46,8 +46,12 @@ ON_SERVER = os.environ.get('GEKKO_TEST_LEDGER') == 'postgres'      # then every 
 def environ(home: Path, **more: str) -> dict[str, str]:
     """This process's environment, but none of a user's own settings, for one home and a quick pulse."""
     ours = {f.alias or name.upper() for name, f in Settings.model_fields.items()}
-    ledger = {'GEKKO_LEDGER': ledger_of(home)} if ON_SERVER else {}
-    return {**{k: v for k, v in os.environ.items() if k not in ours and k != 'GEKKO_RUN'}, 'GEKKO_HOME': str(home), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S), **ledger, **more}
+    return {**{k: v for k, v in os.environ.items() if k not in ours and k != 'GEKKO_RUN'}, **at(home), 'GEKKO_HEARTBEAT_S': str(HEARTBEAT_S), **more}
+
+
+def at(home: Path) -> dict[str, str]:
+    """Where a home and its ledger are, in words of the environment."""
+    return {'GEKKO_HOME': str(home), **({'GEKKO_LEDGER': ledger_of(home)} if ON_SERVER else {})}
 
 
 def settings_of(home: Path, **more: str) -> Settings: return load_settings(environ(home, **more), dotenv=None)
@@ -202,6 +206,7 @@ def status_of(home: Path, name: str = '') -> StatusReply:
 
 @lru_cache
 def _place(home: Path) -> str: return shared().url(f'h{hashlib.sha256(str(home).encode()).hexdigest()[:12]}')
+def passing() -> str: return shared().url() if ON_SERVER else ':memory:'      # a ledger that nobody else reads
 def ledger_of(home: Path) -> str: return _place(home) if ON_SERVER else f'sqlite:///{home}/ledger.db'
 def runs_of(home: Path) -> list[RunRecord]: return Runs(ledger_of(home)).list()
 

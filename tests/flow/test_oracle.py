@@ -3,7 +3,7 @@ from decimal import Decimal as D
 from pathlib import Path
 
 import pytest
-from desk_stage import gekko, ok
+from desk_stage import at, gekko, ok, passing
 
 from gekko.data.feed import Step
 from gekko.data.replay import QuoteReplay
@@ -31,7 +31,7 @@ def test_quotes_through_the_desk_core(symbol: str, currency: str, size: D, fee_b
     instrument = Instrument(symbol, symbol[:3], currency, tick=D('0.00001'), lot=D('0.1'))
     clock = SimClock(START)
     venue = PaperVenue({symbol: instrument}, FillModel(fill='quote', fee_bps=fee_bps), clock, {currency: D(10**6)})
-    with Journal.open(':memory:', 'oracle', durable=False) as journal:
+    with Journal.open(passing(), 'oracle', durable=False) as journal:
         t = Trader(RunSpec((symbol,), currency=currency, cash=D(10**6)), run_id='r', strategy='oracle', lineage='0', mode='paper', account='oracle',
                    instruments={symbol: instrument}, venue=venue, journal=journal, clock=clock)
         begin(t)
@@ -53,7 +53,7 @@ def test_a_file_imported_and_traded(mode: str, symbol: str, currency: str, size:
     """The same prices as a file of one-second bars: each bar's decision fills at the next bar's open."""
     (tmp_path / 'prices.csv').write_text('Time,Price\n' + ''.join(f'2024-01-02T00:00:0{n}Z,{p}\n' for n, p in enumerate(prices.split())))
     ok(gekko(home, 'data', 'import', tmp_path / 'prices.csv', '--symbol', symbol, '--bar', '1s'))
-    monkeypatch.setenv('GEKKO_HOME', str(home))
+    for name, value in at(home).items(): monkeypatch.setenv(name, value)
     run = open_run(symbol, mode=mode, window=1, cash=1_000_000, currency=currency, fee_bps=fee_bps, slippage_bps=0)
     for n, bars in enumerate(run):
         assert bars.close[-1, 0] == float(prices.split()[n])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from desk_stage import bars, deals, ledger_of, make_store, settings_of, tidy
+from desk_stage import at, bars, deals, ledger_of, make_store, settings_of, tidy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     holes = bars(seed=11).drop(range(0, 240, 7)).reset_index(drop=True)
     Store(str(make_store(folder / 'store'))).write('HOLES', '1m', holes, Instrument('HOLES', 'HOLES', 'USD', tick=D('0.01'), lot=D('0.001')))
     with pytest.MonkeyPatch.context() as env, tidy(folder / 'home') as home:
-        for name, value in (('GEKKO_HOME', home), ('GEKKO_STORE', folder / 'store'), ('GEKKO_HEARTBEAT_S', '0.5')): env.setenv(name, str(value))
+        for name, value in (*at(home).items(), ('GEKKO_STORE', folder / 'store'), ('GEKKO_HEARTBEAT_S', '0.5')): env.setenv(name, str(value))
         serving = start_desk(settings_of(home), 'standing', log=home / 'desk.log', leave_when_done=False)
         yield home
         assert serving.stop() == 0

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_stage import at_once, ended, environ, gekko, ladder, launch, one_line, status_of, told, wait_for
+from desk_stage import at_once, ended, gekko, ladder, launch, ledger_of, one_line, status_of, told, wait_for
 
 from gekko.desk.closing import venue_day
-from gekko.desk.config import load_settings
 from gekko.desk.funding import hear_fundings
 from gekko.desk.live import LiveRun
 from gekko.desk.opening import account_of, open_live
@@ -86,7 +85,7 @@ def trading(venue: str, folder: Path) -> Iterator[Stage]:
         box.set_price(symbol, price)
         access = access_of(box.card)
         save_access(home, dict(box.card))
-        url = load_settings(environ(home), dotenv=None).ledger
+        url = ledger_of(home)
         journal = Journal.open(url, account_of(access), writer=True)
         there = open_venue(access, clock, symbols=(symbol,))
         there.connect()

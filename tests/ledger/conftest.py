@@ -13,7 +13,7 @@ def server() -> Server:
     return shared()
 
 
-@pytest.fixture(params=['sqlite', 'postgres'])
+@pytest.fixture(params=[pytest.param('sqlite', marks=pytest.mark.sqlite), 'postgres'])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a ledger may be made; there is none yet."""
     return str(tmp_path / 'l.db') if request.param == 'sqlite' else shared().url()

@@ -107,6 +107,7 @@ def rows_added(c: sqlite3.Connection, rng: random.Random) -> bool:
 DAMAGE: dict[str, Callable[[sqlite3.Connection, random.Random], bool]] = {'a bit of a value': a_value, 'rows removed': rows_gone, 'rows swapped': rows_swapped, 'a row added': rows_added}
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize('kind', DAMAGE)
 def test_damage_to_rows_is_found_every_time(kind: str, sound: Path, tmp_path: Path) -> None:
     done, seed, said = 0, 0, Counter[str]()
@@ -128,6 +129,7 @@ def test_damage_to_rows_is_found_every_time(kind: str, sound: Path, tmp_path: Pa
     assert said['found'] == done, said      # damage that SQL can do leaves a database that can be read
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize('kind', ['a bit of the file', 'a block of zeroes', 'two blocks swapped', 'the file cut short'])
 def test_damage_to_the_file_is_found_or_changes_nothing(kind: str, sound: Path, tmp_path: Path) -> None:
     good, written, said = sound.read_bytes(), rows(sound), Counter[str]()

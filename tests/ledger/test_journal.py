@@ -138,8 +138,7 @@ def test_a_lock_halts_and_the_next_commit_resumes(url: str) -> None:
     j.commit()
     assert texts(j.entries()) == ['a', 'b', 'c'] and verify(url).ok
     j.close()
-
-
+@pytest.mark.sqlite
 def test_a_full_disk_halts_and_the_next_commit_resumes(tmp_path: Path) -> None:
     url = str(tmp_path / 'l.db')
     j = Journal.open(url, 'paper')
@@ -152,8 +151,7 @@ def test_a_full_disk_halts_and_the_next_commit_resumes(tmp_path: Path) -> None:
     raw.execute('PRAGMA max_page_count=1000000')
     j.commit(); j.close()
     assert len(list(read_entries(url, 'paper'))) == 51 and verify(url).ok
-
-
+@pytest.mark.sqlite
 def test_a_connection_that_may_not_write_halts_and_resumes(tmp_path: Path) -> None:
     url = str(tmp_path / 'l.db')
     j = Journal.open(url, 'paper')
@@ -162,8 +160,7 @@ def test_a_connection_that_may_not_write_halts_and_resumes(tmp_path: Path) -> No
     assert refused(j) == 'read-only'
     j.commit(); j.close()                             # it has opened the file anew
     assert texts(read_entries(url, 'paper')) == ['a']
-
-
+@pytest.mark.sqlite
 def test_a_write_error_of_the_system_halts_and_resumes(tmp_path: Path) -> None:
     "The kernel refuses to let the file grow (RLIMIT_FSIZE): an I/O error in the middle of a commit, in a process of its own."
     code = '''
@@ -186,8 +183,7 @@ def test_a_write_error_of_the_system_halts_and_resumes(tmp_path: Path) -> None:
     assert p.returncode == 0, p.stderr
     assert [x.split()[1] for x in lines[:2]] == ['300', '300'] and all(x.split()[0] in ('gone', 'full', 'read-only') for x in lines[:2])
     assert lines[2] == 'sound: 301 entries of paper'
-
-
+@pytest.mark.sqlite
 def test_a_directory_moved_away_halts_until_it_is_back(tmp_path: Path) -> None:
     home, away = tmp_path / 'home', tmp_path / 'away'
     home.mkdir()
@@ -199,8 +195,7 @@ def test_a_directory_moved_away_halts_until_it_is_back(tmp_path: Path) -> None:
     away.rename(home)
     j.append(Note('c'), 0); j.commit(); j.close()
     assert texts(read_entries(str(home / 'l.db'), 'paper')) == ['a', 'b', 'c'] and verify(str(home / 'l.db')).ok
-
-
+@pytest.mark.sqlite
 def test_a_removed_ledger_halts_and_no_empty_one_takes_its_place(tmp_path: Path) -> None:
     home = tmp_path / 'home'; home.mkdir()
     j = Journal.open(str(home / 'l.db'), 'paper')
@@ -266,8 +261,7 @@ def test_processes_of_two_accounts_write_one_ledger_at_once(url: str) -> None:
 def test_a_name_that_is_no_account(url: str, account: str) -> None:
     with pytest.raises(BadInput, match='not an account'): Journal.open(url, account)
     with pytest.raises(BadInput, match='no such ledger|not a ledger'): accounts(url)
-
-
+@pytest.mark.sqlite
 def test_a_place_that_is_no_ledger(tmp_path: Path) -> None:
     (tmp_path / 'text').write_text('hello' * 1000)
     for where in ('', str(tmp_path), str(tmp_path / 'text'), str(tmp_path / 'no' / 'such.db'), 'nosuchdb://x/y'):

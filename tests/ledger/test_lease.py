@@ -61,8 +61,7 @@ def test_an_expired_lease_that_nobody_took_can_be_renewed(url: str) -> None:
     assert not lease.alive()
     lease.renew()
     assert lease.alive()
-
-
+@pytest.mark.sqlite
 def test_a_renewal_that_fails_leaves_the_old_deadline(tmp_path: Path) -> None:
     url = str(tmp_path / 'l.db')
     clock = SimClock(10**18)

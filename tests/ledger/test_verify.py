@@ -19,6 +19,8 @@ from gekko.ledger.journal import Journal, VerifyReport, read_entries, verify
 
 PER_COLUMN = 40
 
+pytestmark = pytest.mark.sqlite      # test_verify_server.py does the same damage on a server
+
 
 def write(url: str, account: str, orders: int) -> None:
     with Journal.open(url, account) as j:

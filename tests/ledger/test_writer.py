@@ -2,20 +2,21 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from server_stage import Server
 
 from gekko.domain.errors import BadInput, Halt
 from gekko.domain.time import SystemClock
-from gekko.ledger.database import writing
+from gekko.ledger.database import engine, heads, writing
 from gekko.ledger.events import Note
 from gekko.ledger.journal import Journal, read_entries, verify
 from gekko.ledger.lease import acquire
@@ -49,13 +50,29 @@ def texts(url: str) -> list[str]: return [e.record.text for e in read_entries(ur
 def file(tmp_path: Path) -> str: return str(tmp_path / 'l.db')
 
 
-@pytest.fixture
-def j(file: str) -> Iterator[Journal]:
-    j = Journal.open(file, 'paper', busy_ms=10, writer=True)
+def begun(url: str) -> Iterator[Journal]:
+    j = Journal.open(url, 'paper', busy_ms=10, writer=True)
     j.append(Note('0'), 0)
     assert flushed(j) == ''
     yield j
     j.close()
+
+
+@pytest.fixture
+def j(url: str) -> Iterator[Journal]: yield from begun(url)
+
+
+@pytest.fixture
+def in_file(file: str) -> Iterator[Journal]: yield from begun(file)
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another writer is in the middle of a transaction."""
+    with engine(url, write=True).connect() as other, other.begin():
+        other.execute(sa.select(heads).with_for_update())
+        yield
+        other.rollback()
 
 
 def test_answers_come_in_order_and_what_they_answer_is_on_disk(url: str) -> None:
@@ -97,24 +114,21 @@ def test_a_group_larger_than_a_statement(url: str) -> None:
     assert verify(url).entries == 5 + 31 * 10
 
 
-def test_a_lock_is_heard_and_the_next_flush_writes_all_of_it(j: Journal, file: str) -> None:
+def test_a_lock_is_heard_and_the_next_flush_writes_all_of_it(j: Journal, url: str) -> None:
     heard = Heard()
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
-    for n in (1, 2, 3):
-        j.append(Note(str(n)), n)
-        j.flush(heard.of(n))
-    with pytest.raises(Halt, match='locked'): j.commit()
-    assert heard.all == [(1, 'locked'), (2, 'locked'), (3, 'locked')] and j.pending == 3
-    other.execute('ROLLBACK')
-    other.close()
+    with locked(url):
+        for n in (1, 2, 3):
+            j.append(Note(str(n)), n)
+            j.flush(heard.of(n))
+        with pytest.raises(Halt, match='locked'): j.commit()
+        assert heard.all == [(1, 'locked'), (2, 'locked'), (3, 'locked')] and j.pending == 3
     j.append(Note('4'), 4)
     j.flush(heard.of(4))
     j.commit()
-    assert heard.all[3:] == [(4, '')] and texts(file) == list('01234') and verify(file).ok
-
-
-def test_a_full_disk_is_heard_and_a_flush_of_nothing_new_resumes(j: Journal, file: str) -> None:
+    assert heard.all[3:] == [(4, '')] and texts(url) == list('01234') and verify(url).ok
+@pytest.mark.sqlite
+def test_a_full_disk_is_heard_and_a_flush_of_nothing_new_resumes(in_file: Journal, file: str) -> None:
+    j = in_file
     raw = j._table.connection().connection.cursor()
     raw.execute(f'PRAGMA max_page_count={raw.execute("PRAGMA page_count").fetchone()[0] + 2}')
     for n in range(1, 51): j.append(Note('x' * 1000 + str(n)), n)
@@ -122,14 +136,13 @@ def test_a_full_disk_is_heard_and_a_flush_of_nothing_new_resumes(j: Journal, fil
     raw.execute('PRAGMA max_page_count=1000000')
     assert flushed(j) == '' and j.pending == 0
     assert [t.lstrip('x') for t in texts(file)] == [str(n) for n in range(51)] and verify(file).ok
-
-
-def test_a_connection_that_may_not_write(j: Journal, file: str) -> None:
+@pytest.mark.sqlite
+def test_a_connection_that_may_not_write(in_file: Journal, file: str) -> None:
+    j = in_file
     j._table.connection().connection.cursor().execute('PRAGMA query_only=1')
     j.append(Note('1'), 1)
     assert [flushed(j), flushed(j)] == ['read-only', ''] and texts(file) == ['0', '1']       # it has opened the file anew
-
-
+@pytest.mark.sqlite
 def test_a_directory_moved_away(tmp_path: Path) -> None:
     home, away = tmp_path / 'home', tmp_path / 'away'
     home.mkdir()
@@ -220,15 +233,12 @@ def test_close_writes_what_is_left_and_ends_the_thread(url: str) -> None:
     assert verify(url).entries == 30
 
 
-def test_a_close_that_cannot_write_is_tried_again(j: Journal, file: str) -> None:
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
+def test_a_close_that_cannot_write_is_tried_again(j: Journal, url: str) -> None:
     j.append(Note('1'), 1)
-    with pytest.raises(Halt, match='locked'): j.close()
+    with locked(url), pytest.raises(Halt, match='locked'): j.close()
     assert j.pending == 1
-    other.close()
     j.close()
-    assert texts(file) == ['0', '1']
+    assert texts(url) == ['0', '1']
 
 
 def test_an_error_in_an_answer_is_the_next_flush_s(j: Journal) -> None:
@@ -241,7 +251,7 @@ def test_an_error_in_an_answer_is_the_next_flush_s(j: Journal) -> None:
     assert flushed(j) == ''
 
 
-def test_what_is_handed_over_with_somebody_else_s_error_is_written_and_answered(j: Journal, file: str) -> None:
+def test_what_is_handed_over_with_somebody_else_s_error_is_written_and_answered(j: Journal, url: str) -> None:
     def clumsy(said: Halt | None) -> None: raise ValueError('spilled')
     heard = Heard()
     j.append(Note('1'), 1)
@@ -253,12 +263,12 @@ def test_what_is_handed_over_with_somebody_else_s_error_is_written_and_answered(
         except ValueError: break
     j.append(Note('3'), 3)
     j.commit()
-    assert texts(file) == ['0', '1', '2', '3'] and verify(file).ok and (2, '') in heard.all
+    assert texts(url) == ['0', '1', '2', '3'] and verify(url).ok and (2, '') in heard.all
 
 
-def test_a_batch_that_does_not_follow_on_is_never_written(tmp_path: Path) -> None:
-    with Journal.open(str(tmp_path / 'sound.db'), 'a') as j: j.append(Note('1'), 1)
-    broken = Journal.open(str(tmp_path / 'sound.db'), 'a')
+def test_a_batch_that_does_not_follow_on_is_never_written(url: str) -> None:
+    with Journal.open(url, 'a') as j: j.append(Note('1'), 1)
+    broken = Journal.open(url, 'a')
     broken.append(Note('lost'), 2)
     broken._buffer.clear()      # whoever took it has dropped it
     broken.append(Note('3'), 3)

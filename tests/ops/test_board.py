@@ -5,8 +5,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from desk_stage import settings_of
 
-from gekko.desk.config import Settings, load_settings
+from gekko.desk.config import Settings
 from gekko.domain.instrument import Instrument
 from gekko.domain.order import Accepted, Fill, Filled, Intent, Side, Submitted
 from gekko.domain.time import SECOND
@@ -38,7 +39,7 @@ def write(settings: Settings, account: str, trades: int, symbol: str = 'KO', run
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings: return load_settings({'GEKKO_HOME': str(tmp_path / 'home')}, None)
+def settings(tmp_path: Path) -> Settings: return settings_of(tmp_path / 'home')
 
 
 @pytest.mark.parametrize('most', [1, 7, 5000])

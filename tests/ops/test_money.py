@@ -3,10 +3,10 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
+from desk_stage import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gekko.desk.config import load_settings
 from gekko.desk.protocol import PositionsReply
 from gekko.domain.account import Account, deposit, settle
 from gekko.domain.instrument import Instrument
@@ -57,7 +57,7 @@ def test_the_days_profit_is_the_statements(steps: list[tuple[str, Decimal]]) -> 
 
 
 def test_the_panel_is_on_the_board_and_margin_only_from_a_desk(tmp_path: Path) -> None:
-    mine = load_settings({'GEKKO_HOME': str(tmp_path / 'home')}, None)
+    mine = settings_of(tmp_path / 'home')
     mine.home.mkdir()
     with Journal.open(mine.ledger, 'a') as j:
         for at, r in facts([('buy', D(0)), ('move', D(2))] * 13): j.append(r, at)
