@@ -205,7 +205,7 @@ KINDS: dict[str, type] = {
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
     'parent_opened': ParentOpened, 'parent_closed': ParentClosed, 'external': External, 'differed': Differed, 'corrected': Corrected, 'stages': Stages, 'day_closed': DayClosed,
-    'lease': LeaseTaken, 'note': Note, 'agreed': Agreed, 'recalled': Recalled}
+    'lease': LeaseTaken, 'note': Note, 'agreed': Agreed, 'recalled': Recalled, **RIGHTS}
 "Kind to type, both ways one to one."
 _KIND: dict[type, str] = {t: k for k, t in KINDS.items()}
 
