@@ -4,9 +4,10 @@
 
 # %% ../../nbs/09_desk/12_live.ipynb #156ea6a8
 from __future__ import annotations
-import sys
+import sys, time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 import numpy as np
@@ -26,7 +27,7 @@ from ..domain.time import SECOND, Nanos, iso
 from ..execution.broker import Capability
 
 # %% auto #0
-__all__ = ['SETTLE', 'QUIET', 'LOOK', 'joined', 'LiveRun']
+__all__ = ['LOOK', 'QUIET', 'SETTLE', 'joined', 'stacked', 'Bell', 'Silence', 'Patience', 'LiveRun']
 
 # %% ../../nbs/09_desk/12_live.ipynb #c8545206
 def joined(symbols: Sequence[str], bars: Mapping[str, Sequence[Bar]]) -> Bars:
@@ -39,182 +40,222 @@ def joined(symbols: Sequence[str], bars: Mapping[str, Sequence[Bar]]) -> Bars:
         for b in bars.get(s, ()): x[:, at[b.start, b.end], j] = float(b.open), float(b.high), float(b.low), float(b.close), float(b.volume)
     return Bars(tuple(symbols), np.array([t[0] for t in times], dtype=np.int64), np.array([t[1] for t in times], dtype=np.int64), *x)
 
-# %% ../../nbs/09_desk/12_live.ipynb #9ab3a457
-SETTLE: Nanos = 20 * SECOND
-QUIET: Nanos = 10 * SECOND
-LOOK: Nanos = SECOND // 200
-
-class LiveRun:
-    "A run under way on a venue. `pump` takes in what has arrived; `advance` says whether a row waits (None: not yet); `finish` and `abandon` end it."
-
-    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, watch: Watch | None = None, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None, again: bool = False, rung: Callable[[], int] | None = None) -> None:
-        self.trader, self.feed, self.spec, self._look, self._close = trader, feed, trader.spec, look, close
-        self.history, self.first, self.total = history.rows(0, max(len(history) - 1, 0)), max(len(history) - 1, 0), trader.spec.bars
-        self.version, self.watch = '', watch
-        self._rung, self._count, self._next = rung, -1, 0      # rings heard, and when to look without one
-        self._ends = trader.spec.last
-        self.again = again      # taken up after a crash: the notebook's own count of rows holds
-        self.row, self.due, self.decided = self.first - 1, False, 0
-        self.last = history.rows(0, 0)
-        self._waiting: list[Bars] = [history.rows(self.first, len(history))] if len(history) else []
-        self._until: Nanos = 0          # how long orders may still work once the run ends
-        self._latest: Nanos = 2**63     # whatever is still to come
-        self._last: Nanos = 5 * SECOND  # and how long their cancels may then take
-        self._heard, self.trouble = trader.clock.monotonic(), ''
-        self._wanted: dict[str, Decimal] | None = None
-        self._shut = False
-        self.works, self._closer = Works(trader), Closer(trader)
-        trader.works = self.works
-        self.renewer = Renewer(trader)
-        self.router = trader.router      # where the venue is several
-        if len(history): close_row(trader, trader.clock.now(), {s: trader.view.marks[s] for s in trader.spec.symbols if s in trader.view.marks})
-
-    def pump(self, most: int = 5_000) -> int:
-        "Take in what the venue and the market have said, at most so many steps; how many there were. Where somebody rings for news, no ring in the last few milliseconds means that there is none."
-        n, now = 0, self.trader.clock.monotonic()
-        if self._rung is not None:
-            if (count := self._rung()) == self._count and now < self._next: return 0
-            self._count, self._next = count, now + LOOK
-        while n < most and (step := self.feed.poll()) is not None:
-            self._live(step)
-            n += 1
-        n += hear(self.trader)
-        self.works.step()
-        self.renewer.look()
-        if self.router is not None: self.router.step()
-        self._look()
-        self._closer.look()
-        if self.watch is not None: self.watch.look()
-        self._listen(n)
-        out = self.trader.outgoing
-        out.flush(self.trader.clock.monotonic())
-        if out.shut_out: raise Halt(out.shut_out, reason='fenced')
-        return n
-
-    def _listen(self, n: int) -> None:
-        "Say once that the market has fallen silent, and once that it is back; `trouble` says it while it lasts."
-        now = self.trader.clock.monotonic()
-        if n and self.trouble: self._say(f'the market is heard again, after {(now - self._heard) // SECOND} s')
-        if n: self._heard, self.trouble = now, ''
-        elif now - self._heard > QUIET and not self.trouble:
-            self.trouble = f'nothing heard from {self.spec.venue} for more than {QUIET // SECOND} s'
-            self._say(self.trouble)
-
-    def _say(self, what: str) -> None: sys.stderr.write(f'{iso(self.trader.clock.now())} {self.trader.run_id}: {what}\n')
-
-    def _live(self, step: Step) -> None:
-        self.works.see(step.events)
-        on_step(self.trader, step)
-        if step.row >= 0 and (bars := [e for e in step.events if isinstance(e, Bar)]): self._waiting.append(row_of(bars, self.spec.symbols))
-
-    @property
-    def over(self) -> bool:
-        "Whether the run has decided all that it was to decide, or its time is up."
-        return 0 < self.spec.bars <= self.decided or (self._ends is not None and self.trader.clock.now() >= self._ends)
-
-    def advance(self) -> bool | None:
-        "True: a row waits for its decision. False: there will be none. None: not yet."
-        self.pump()
-        if self.due: return True
-        if self.over: return False if self._settled() else None
-        if not self._waiting: return None
-        rows, self._waiting = self._waiting, []
-        self.last, self.row, self.due = _stacked(rows), self.row + len(rows), True
-        return True
-
-    def _settled(self) -> bool:
-        "Whether no order works any more, or we have waited long enough for one that does."
-        now = self.trader.clock.monotonic()
-        self._until = self._until or now + SETTLE + max((w.parent.end + 60 * SECOND - self.trader.clock.now() for w in self.works.under_way.values()), default=0)
-        working = self.trader.tracker.open() or self.works.under_way or (self.router is not None and self.router.busy)
-        return not working or now > min(self._until, self._latest)
-
-    def answer(self, row: int, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '') -> None:
-        "The decision made on `row`."
-        if row != self.row or not self.due: raise Reject('a decision for another bar', expected=f'row {self.row}' if self.due else 'none: this bar is decided', found=f'row {row}')
-        unknown = sorted({*(weights or {}), *(units or {})} - set(self.spec.symbols))
-        if unknown: raise BadInput('a target for a symbol the run does not trade', expected=' '.join(self.spec.symbols), found=' '.join(unknown))
-        self.due = False
-        try: decide(self.trader, self._allowed(weights), self._allowed(units), cell)
-        except BadInput:
-            self.due = True
-            raise
-        self.decided += 1
-
-    def count_from(self, row: int) -> None:
-        "Take the notebook's own count: it had seen `row` when the desk before this one died, and may decide it once more. What it wants is a position, so that does no harm."
-        self.again = False
-        if row >= 0: self.row, self.due = row, True
-
-    def _allowed(self, wanted: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        "What the venue can hold: where nothing can be sold short, a short is no position."
-        if wanted is None or Capability.SHORT in self.trader.venue.capabilities: return None if wanted is None else dict(wanted)
-        return {s: max(x, type(x)(0)) for s, x in wanted.items()}
-
-    def finish(self, reason: str = 'finished') -> Result:
-        "The notebook is done: working orders are cancelled and their ends awaited; positions stay as they are."
-        t = self.trader
-        if not t.closed:
-            self._stop(reason)
-            cancel_working(t)
-            self._await(lambda: not t.tracker.open(), self._last)
-            if self.router is not None: self.router.leave(reason)
-            with suppress(Retry): hear_fundings(t)      # what stays untold now is heard when the next run opens
-            self.shut()
-            hear(t)      # the venue's last words: what it was asked and never sent, or never heard an answer to
-            if unknown := t.tracker.unknown(): reason += f'; {len(unknown)} orders of unknown outcome'
-            close_row(t, t.clock.now(), {s: t.view.marks[s] for s in self.spec.symbols if s in t.view.marks})
-        result = close_run(t, reason)
-        self.shut()
-        return result
-
-    def _await(self, true: Callable[[], bool], patience: Nanos) -> None:
-        "Pump until it is true, or patience is over. Blocks: only at a run's end."
-        import time
-        until = self.trader.clock.monotonic() + patience
-        while not true() and self.trader.clock.monotonic() < until:
-            self.pump()
-            time.sleep(0.005)
-
-    def abandon(self, reason: str, policy: str = '') -> Result | None:
-        "The notebook is gone: begin or go on with the policy. None while its orders still work; ask again."
-        t = self.trader
-        if t.closed: return self.finish(reason)
-        self.pump()
-        if self._wanted is None:
-            self._stop(reason)
-            self._wanted, self._until = carry_out(t, policy or self.spec.policy, reason), t.clock.monotonic() + SETTLE
-            self._again = t.clock.monotonic() + SECOND
-        short = beyond(t, self._wanted)
-        now = t.clock.monotonic()
-        if (t.tracker.open() or short) and now < min(self._until, self._latest):
-            if not t.tracker.open() and now > self._again:
-                self._again = now + SECOND
-                decide(t, units=short, band=ZERO, at_once=True)
-            return None
-        if short: reason += '; could not be closed: ' + ', '.join(f'{s} {t.view.account.qty(s)}' for s in short)
-        return self.finish(reason)
-
-    def _stop(self, why: str) -> None:
-        self.works.stop(why)
-        if self.router is not None: self.router.stop(why)
-
-    def hurry(self, patience: Nanos) -> None:
-        "End within `patience` from now: two thirds of it for orders to work, the rest for their cancels."
-        self._latest, self._last = self.trader.clock.monotonic() + patience * 2 // 3, min(self._last, patience // 3)
-
-    def shut(self) -> None:
-        "Let go of the market and the venue."
-        if self._shut: return
-        self._shut = True
-        if self.watch is not None: self.watch.close()
-        self.feed.close()
-        self._close()
-
-# %% ../../nbs/09_desk/12_live.ipynb #d4349ca8
-def _stacked(rows: Sequence[Bars]) -> Bars:
+# %% ../../nbs/09_desk/12_live.ipynb #e681ad45
+def stacked(rows: Sequence[Bars]) -> Bars:
     "Rows one after another: more than one when the notebook was slower than the market."
     if len(rows) == 1: return rows[0]
     def field(name: str) -> Any: return np.concatenate([getattr(r, name) for r in rows])
     o, h, l, c, v = map(field, FIELDS)
     return Bars(rows[0].symbols, field('start'), field('end'), o, h, l, c, v)
+
+# %% ../../nbs/09_desk/12_live.ipynb #f27a56c4
+LOOK: Nanos = SECOND // 200
+
+class Bell:
+    "Whether there may be news: somebody has rung since the last look, or nobody has looked for a few milliseconds. Without a bell (None) there may always be."
+    def __init__(self, rung: Callable[[], int] | None) -> None: self._rung, self._count, self._next = rung, -1, 0
+    def news(self, now: Nanos) -> bool:
+        "Asked before each look; True counts as having looked."
+        if self._rung is None: return True
+        if (count := self._rung()) == self._count and now < self._next: return False
+        self._count, self._next = count, now + LOOK
+        return True
+
+# %% ../../nbs/09_desk/12_live.ipynb #8a66c03a
+QUIET: Nanos = 10 * SECOND
+
+class Silence:
+    "Says once that the market has fallen silent, and once that it is back; `trouble` says it while it lasts."
+    def __init__(self, venue: str, now: Nanos, say: Callable[[str], None]) -> None: self.venue, self.trouble, self._heard, self._say = venue, '', now, say
+    def hear(self, n: int, now: Nanos) -> None:
+        "`n` things were heard in the turn at `now`."
+        if n and self.trouble: self._say(f'the market is heard again, after {(now - self._heard) // SECOND} s')
+        if n: self._heard, self.trouble = now, ''
+        elif now - self._heard > QUIET and not self.trouble:
+            self.trouble = f'nothing heard from {self.venue} for more than {QUIET // SECOND} s'
+            self._say(self.trouble)
+
+# %% ../../nbs/09_desk/12_live.ipynb #0a997add
+SETTLE: Nanos = 20 * SECOND
+
+@dataclass(slots=True)
+class Patience:
+    "Deadlines of a run's end, on the monotonic clock: orders may work `until` then and at the `latest` until then, their `cancels` take so long, and a policy is tried `again` then."
+    until: Nanos = 0
+    latest: Nanos = 2**63
+    cancels: Nanos = 5 * SECOND
+    again: Nanos = 0
+
+    def hurry(self, now: Nanos, patience: Nanos) -> None:
+        "End within `patience` from now: two thirds of it for orders to work, the rest for their cancels."
+        self.latest, self.cancels = now + patience * 2 // 3, min(self.cancels, patience // 3)
+    @property
+    def deadline(self) -> Nanos: return min(self.until, self.latest)
+
+# %% ../../nbs/09_desk/12_live.ipynb #9ab3a457
+class LiveRun:
+    "A run under way on a venue. `pump` takes in what has arrived; `advance` says whether a row waits (None: not yet); `finish` and `abandon` end it."
+
+    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, watch: Watch | None = None, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None, again: bool = False, rung: Callable[[], int] | None = None) -> None:
+        self.trader, self.feed, self.spec, self.watch, self.look, self.close = trader, feed, trader.spec, watch, look, close
+        self.history, self.first, self.total, self.version = history.rows(0, max(len(history) - 1, 0)), max(len(history) - 1, 0), trader.spec.bars, ''
+        self.row, self.due, self.decided = self.first - 1, False, 0
+        self.last, self.waiting = history.rows(0, 0), [history.rows(self.first, len(history))] if len(history) else []
+        self.again, self.is_shut = again, False      # taken up after a crash: the notebook's own count of rows holds
+        self.ends, self.bell, self.patience = trader.spec.last, Bell(rung), Patience()
+        self.wanted: dict[str, Decimal] | None = None      # by the policy, once it is being carried out
+        self.silence = Silence(self.spec.venue, trader.clock.monotonic(), lambda what: _say(self, what))
+        self.works, self.closer = Works(trader), Closer(trader)
+        trader.works = self.works
+        self.renewer, self.router = Renewer(trader), trader.router      # a router where the venue is several
+        if len(history): _mark_row(self)
+
+    @property
+    def trouble(self) -> str: return self.silence.trouble
+    @property
+    def over(self) -> bool:
+        "Whether the run has decided all that it was to decide, or its time is up."
+        return 0 < self.spec.bars <= self.decided or (self.ends is not None and self.trader.clock.now() >= self.ends)
+    def pump(self, most: int = 5_000) -> int: return _pump(self, most)
+    def advance(self) -> bool | None: return _advance(self)
+    def answer(self, row: int, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '') -> None: _answer(self, row, weights, units, cell)
+    def count_from(self, row: int) -> None: _count_from(self, row)
+    def finish(self, reason: str = 'finished') -> Result: return _finish(self, reason)
+    def abandon(self, reason: str, policy: str = '') -> Result | None: return _abandon(self, reason, policy)
+    def hurry(self, patience: Nanos) -> None: self.patience.hurry(self.trader.clock.monotonic(), patience)
+    def shut(self) -> None: _shut(self)
+
+def _say(run: LiveRun, what: str) -> None: sys.stderr.write(f'{iso(run.trader.clock.now())} {run.trader.run_id}: {what}\n')
+
+def _mark_row(run: LiveRun) -> None:
+    "The account's worth now goes into the journal, at the marks of what the run trades."
+    marks = run.trader.view.marks
+    close_row(run.trader, run.trader.clock.now(), {s: marks[s] for s in run.spec.symbols if s in marks})
+
+# %% ../../nbs/09_desk/12_live.ipynb #f65b33b2
+def _pump(run: LiveRun, most: int = 5_000) -> int:
+    "Take in what the venue and the market have said, at most so many steps; how many there were. Halt when another desk has the account."
+    t, n = run.trader, 0
+    if not run.bell.news(t.clock.monotonic()): return 0
+    while n < most and (step := run.feed.poll()) is not None:
+        _see(run, step)
+        n += 1
+    n += hear(t)
+    run.works.step()
+    run.renewer.look()
+    if run.router is not None: run.router.step()
+    run.look()
+    run.closer.look()
+    if run.watch is not None: run.watch.look()
+    run.silence.hear(n, t.clock.monotonic())
+    t.outgoing.flush(t.clock.monotonic())
+    if t.outgoing.shut_out: raise Halt(t.outgoing.shut_out, reason='fenced')
+    return n
+
+def _see(run: LiveRun, step: Step) -> None:
+    run.works.see(step.events)
+    on_step(run.trader, step)
+    if step.row >= 0 and (bars := [e for e in step.events if isinstance(e, Bar)]): run.waiting.append(row_of(bars, run.spec.symbols))
+
+# %% ../../nbs/09_desk/12_live.ipynb #d51fdbac
+def _advance(run: LiveRun) -> bool | None:
+    "True: a row waits for its decision. False: there will be none. None: not yet."
+    run.pump()
+    if run.due: return True
+    if run.over: return False if _settled(run) else None
+    if not run.waiting: return None
+    rows, run.waiting = run.waiting, []
+    run.last, run.row, run.due = stacked(rows), run.row + len(rows), True
+    return True
+
+def _settled(run: LiveRun) -> bool:
+    "Whether no order works any more, or we have waited long enough for one that does."
+    t, now = run.trader, run.trader.clock.monotonic()
+    run.patience.until = run.patience.until or now + SETTLE + max((w.parent.end + 60 * SECOND - t.clock.now() for w in run.works.under_way.values()), default=0)
+    working = t.tracker.open() or run.works.under_way or (run.router is not None and run.router.busy)
+    return not working or now > run.patience.deadline
+
+# %% ../../nbs/09_desk/12_live.ipynb #c84d8eda
+def _answer(run: LiveRun, row: int, weights: Mapping[str, float] | None, units: Mapping[str, Decimal] | None, cell: str) -> None:
+    "The decision made on `row`. Reject for another row, BadInput for a symbol that the run does not trade; after either the row still waits."
+    if row != run.row or not run.due: raise Reject('a decision for another bar', expected=f'row {run.row}' if run.due else 'none: this bar is decided', found=f'row {row}')
+    unknown = sorted({*(weights or {}), *(units or {})} - set(run.spec.symbols))
+    if unknown: raise BadInput('a target for a symbol the run does not trade', expected=' '.join(run.spec.symbols), found=' '.join(unknown))
+    run.due = False
+    try: decide(run.trader, _allowed(run, weights), _allowed(run, units), cell)
+    except BadInput:
+        run.due = True
+        raise
+    run.decided += 1
+
+def _allowed(run: LiveRun, wanted: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    "What the venue can hold: where nothing can be sold short, a short is no position."
+    if wanted is None or Capability.SHORT in run.trader.venue.capabilities: return None if wanted is None else dict(wanted)
+    return {s: max(x, type(x)(0)) for s, x in wanted.items()}
+
+# %% ../../nbs/09_desk/12_live.ipynb #69854c8a
+def _count_from(run: LiveRun, row: int) -> None:
+    "Take the notebook's own count: it had seen `row` when the desk before this one died, and may decide it once more. What it wants is a position, so that does no harm."
+    run.again = False
+    if row >= 0: run.row, run.due = row, True
+
+# %% ../../nbs/09_desk/12_live.ipynb #226519ba
+def _shut(run: LiveRun) -> None:
+    "Let go of the market and the venue; the second time does nothing."
+    if run.is_shut: return
+    run.is_shut = True
+    if run.watch is not None: run.watch.close()
+    run.feed.close()
+    run.close()
+
+def _stop(run: LiveRun, why: str) -> None:
+    "Nothing new is begun: what is being worked or routed stops where it is."
+    run.works.stop(why)
+    if run.router is not None: run.router.stop(why)
+
+# %% ../../nbs/09_desk/12_live.ipynb #20a0bb7d
+def _finish(run: LiveRun, reason: str) -> Result:
+    "The notebook is done: working orders are cancelled and their ends awaited; positions stay as they are."
+    t = run.trader
+    if not t.closed:
+        _stop(run, reason)
+        cancel_working(t)
+        _await(run, lambda: not t.tracker.open(), run.patience.cancels)
+        if run.router is not None: run.router.leave(reason)
+        with suppress(Retry): hear_fundings(t)      # what stays untold now is heard when the next run opens
+        run.shut()
+        hear(t)      # the venue's last words: what it was asked and never sent, or never heard an answer to
+        if unknown := t.tracker.unknown(): reason += f'; {len(unknown)} orders of unknown outcome'
+        _mark_row(run)
+    result = close_run(t, reason)
+    run.shut()
+    return result
+
+def _await(run: LiveRun, true: Callable[[], bool], patience: Nanos) -> None:
+    "Pump until it is true, or patience is over. Blocks: only at a run's end."
+    until = run.trader.clock.monotonic() + patience
+    while not true() and run.trader.clock.monotonic() < until:
+        run.pump()
+        time.sleep(0.005)
+
+# %% ../../nbs/09_desk/12_live.ipynb #ade8bcbe
+def _abandon(run: LiveRun, reason: str, policy: str) -> Result | None:
+    "The notebook is gone: begin or go on with the policy. None while its orders still work; ask again."
+    t, p = run.trader, run.patience
+    if t.closed: return run.finish(reason)
+    run.pump()
+    if run.wanted is None:
+        _stop(run, reason)
+        run.wanted, p.until = carry_out(t, policy or run.spec.policy, reason), t.clock.monotonic() + SETTLE
+        p.again = t.clock.monotonic() + SECOND
+    short, now = beyond(t, run.wanted), t.clock.monotonic()
+    if (t.tracker.open() or short) and now < p.deadline:
+        if not t.tracker.open() and now > p.again: _once_more(run, short, now)
+        return None
+    if short: reason += '; could not be closed: ' + ', '.join(f'{s} {t.view.account.qty(s)}' for s in short)
+    return run.finish(reason)
+
+def _once_more(run: LiveRun, short: Mapping[str, Decimal], now: Nanos) -> None:
+    "An order of the policy was refused or expired, and something is left: once a second until the deadline."
+    run.patience.again = now + SECOND
+    decide(run.trader, units=short, band=ZERO, at_once=True)
