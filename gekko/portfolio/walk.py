@@ -14,7 +14,7 @@ from ..domain.errors import BadInput
 from .optimise import weights_of
 
 # %% auto #0
-__all__ = ['Rule', 'first_of_month', 'every_rows', 'Walk', 'walked', 'choices', 'walk_forward', 'purged_paths']
+__all__ = ['Rule', 'first_of_month', 'every_rows', 'Walk', 'walked', 'follow', 'choices', 'walk_forward', 'purged_paths']
 
 # %% ../../nbs/04_portfolio/13_walk.ipynb #da767039
 def first_of_month(end: Ints, months: int = 1) -> NDArray[np.bool_]:
@@ -84,14 +84,14 @@ def walked(returns: Floats, targets: Floats, cost_bps: float = 0.0, rule: Rule |
     return held, turnover, gross
 
 # %% ../../nbs/04_portfolio/13_walk.ipynb #44f8f061
-def _walk(symbols: Sequence[str], method: str, returns: Floats, targets: Floats, cost_bps: float, rule: Rule | None) -> Walk:
-    "The walk over `targets`, its costs paid at the row after the trade."
+def follow(returns: Floats, targets: Floats, symbols: Sequence[str], name: str = 'targets', cost_bps: float = 0.0, rule: Rule | None = None) -> Walk:
+    "The walk to `targets` (T, N), whoever chose them; their costs are paid in the row after the trade."
     held, turnover, gross = walked(returns, targets, cost_bps, rule)
     cost = turnover * cost_bps / 1e4
     into = np.concatenate([[0.0], cost[:-1]])
     started = np.concatenate([[False], np.logical_or.accumulate(turnover > 0)[:-1]]) if len(returns) else np.zeros(0, dtype=bool)
     net = (1 - into) * (1 + gross) - 1
-    return Walk(tuple(symbols), method, targets, held, turnover, cost, np.where(started, gross, np.nan), np.where(started, net, np.nan))
+    return Walk(tuple(symbols), name, targets, held, turnover, cost, np.where(started, gross, np.nan), np.where(started, net, np.nan))
 
 # %% ../../nbs/04_portfolio/13_walk.ipynb #411fba14
 def choices(returns: Floats, symbols: Sequence[str], method: str = 'min-variance', *, train: int = 756, at: NDArray[np.bool_] | None = None, every: int = 21, **how: Any) -> Floats:
@@ -113,7 +113,7 @@ def walk_forward(returns: Floats, symbols: Sequence[str], method: str = 'min-var
 
     returns (T, N) simple, finite. `at` (T,) says after which rows to choose (`first_of_month`); without it every `every` rows, by skfolio's WalkForward. `rule` decides how far to trade (`Rule`)."""
     x = np.ascontiguousarray(returns, dtype=np.float64)
-    return _walk(symbols, method, x, choices(x, symbols, method, train=train, at=at, every=every, **how), cost_bps, rule)
+    return follow(x, choices(x, symbols, method, train=train, at=at, every=every, **how), symbols, method, cost_bps, rule)
 
 # %% ../../nbs/04_portfolio/13_walk.ipynb #f8fc7994
 def purged_paths(returns: Floats, symbols: Sequence[str], method: str = 'min-variance', *, folds: int = 8, test_folds: int = 2, purge: int = 5, **how: Any) -> Floats:
