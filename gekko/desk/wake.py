@@ -4,8 +4,8 @@
 
 # %% ../../nbs/09_desk/02_wake.ipynb #65b79a45
 from __future__ import annotations
-import os, select
-from contextlib import suppress
+import select
+from ..venue.wire.held import Bell
 
 # %% auto #0
 __all__ = ['Wake']
@@ -14,31 +14,24 @@ __all__ = ['Wake']
 class Wake:
     "`ring` from any thread; `fileno` is readable from then until `clear`. Ringing twice is once."
     def __init__(self) -> None:
-        self._rung = self._closed = False
+        self._rung, self._bell = False, Bell()
         self.count = 0      # rings so far; who saw one number and sees it again has missed nothing
-        if hasattr(os, 'eventfd'): self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:
-            self._read, self._write = os.pipe()
-            for fd in (self._read, self._write): os.set_blocking(fd, False)
 
-    def fileno(self) -> int: return self._read
+    def fileno(self) -> int: return self._bell.fd
 
     def ring(self) -> None:
         self.count += 1
-        if self._rung or self._closed: return
+        if self._rung: return
         self._rung = True
-        with suppress(OSError): os.write(self._write, b'\1\0\0\0\0\0\0\0')      # full means that it is rung already
+        self._bell.ring()
 
     def clear(self) -> None:
         "Before looking for what there is: what comes later rings again."
-        with suppress(OSError): os.read(self._read, 4096)
+        self._bell.hush()
         self._rung = False
 
     def wait(self, timeout_s: float) -> bool:
         "Whether it rings within `timeout_s`, for those who have nothing else to wait for. It stays rung."
-        return bool(select.select([self._read], [], [], timeout_s)[0])
+        return bool(select.select([self._bell.fd], [], [], timeout_s)[0])
 
-    def close(self) -> None:
-        if self._closed: return
-        self._closed = True
-        for fd in {self._read, self._write}: os.close(fd)
+    def close(self) -> None: self._bell.close()

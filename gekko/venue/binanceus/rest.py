@@ -4,8 +4,9 @@
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #19f26b77
 from __future__ import annotations
-import base64, hmac, re
+import base64, re
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 from ...domain.errors import BadInput
@@ -18,17 +19,28 @@ from ..wire.secret import Address, Credentials
 if TYPE_CHECKING: from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 # %% auto #0
-__all__ = ['Sign', 'Make', 'signing', 'private_key', 'spelled', 'Signer', 'order_type', 'order_params', 'Asks', 'replace_params',
-           'amend', 'listen_key']
+__all__ = ['Sign', 'Make', 'keyed', 'signing', 'private_key', 'spelled', 'Signer', 'order_type', 'order_params', 'Asks',
+           'replace_params', 'amend', 'listen_key']
 
 # %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #8444d73b
 Sign = Callable[[bytes], str]
 "Signs a text; the signature as it stands in a query."
 
+def keyed(key: bytes) -> Sign:
+    "HMAC-SHA256 (RFC 2104), with the key's two halves of the work done once."
+    block = (sha256(key).digest() if len(key) > 64 else key).ljust(64, b'\0')
+    within, around = (sha256(bytes(x ^ pad for x in block)) for pad in (0x36, 0x5c))
+    def sign(text: bytes) -> str:
+        first, then = within.copy(), around.copy()
+        first.update(text)
+        then.update(first.digest())
+        return then.hexdigest()
+    return sign
+
+# %% ../../../nbs/08_venue/binanceus/01_rest.ipynb #95361bc4
 def signing(secret: str) -> Sign:
     "How this secret signs: a PEM must be an Ed25519 key; anything that isn't a PEM is an HMAC secret."
-    key = secret.encode()
-    if '-----BEGIN' not in secret: return lambda text: hmac.digest(key, text, 'sha256').hex()
+    if '-----BEGIN' not in secret: return keyed(secret.encode())
     pair = private_key(secret)
     return lambda text: quote(base64.b64encode(pair.sign(text)), safe='')
 

@@ -4,11 +4,12 @@
 
 # %% ../../../nbs/08_venue/wire/09_pipe.ipynb #07e65672
 from __future__ import annotations
-import asyncio, contextlib, os, select, ssl
+import asyncio, contextlib, os, ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 from ...domain.time import Clock, Nanos
+from .held import Glance
 from .reply import Reply, Spoiled
 from .tls import tls_fault
 
@@ -76,14 +77,14 @@ class Pipe(asyncio.Protocol):
         self._error: BaseException | None = None
         self._paused = False
         self._transport: asyncio.Transport | None = None
-        self._fd, self._poll = -1, select.poll()
+        self._fd, self._glance = -1, cast('Glance | None', None)
 
     # ---- what the loop says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._fd = transport.get_extra_info('socket').fileno()
-        self._poll.register(self._fd, select.POLLIN)
+        self._glance = Glance(self._fd)
         if self._tls is not None: self._shake()
 
     def _shake(self, data: bytes = b'') -> bytes:
@@ -175,7 +176,7 @@ class Pipe(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         "Whether it looks alive: asked of the kernel, since the loop may not have looked yet."
-        return not self.lost and self._transport is not None and not self._transport.is_closing() and not self._poll.poll(0)
+        return not self.lost and self._transport is not None and not self._transport.is_closing() and self._glance is not None and not self._glance()
 
     def send(self, message: bytes, reply: Reply, trip: Trip, may_send: Callable[[], bool] = always) -> None:
         "Hand a request to the kernel, all else being done. `trip.fenced` when the right to send is gone, and then nothing left. OSError: nothing left either."
