@@ -18,7 +18,7 @@ from .merging import add_up
 from .venues import Venue
 
 # %% auto #0
-__all__ = ['SHOWS', 'FEW', 'Member', 'reserved', 'free', 'spend', 'take_in', 'hear', 'busy', 'behind']
+__all__ = ['SHOWS', 'FEW', 'UNDER_WAY', 'Member', 'reserved', 'free', 'spend', 'take_in', 'hear', 'busy', 'behind']
 
 # %% ../../nbs/08_venue/05_member.ipynb #75a58f49
 @dataclass(slots=True)
@@ -82,6 +82,7 @@ def hear(m: Member, event: OrderEvent, now: Nanos) -> None:
 SHOWS: Nanos = SECOND
 "How long a book may take to show what we took from it."
 FEW = (OrderState.INTENT, OrderState.SUBMITTED, OrderState.UNKNOWN)
+UNDER_WAY = 'a leg of this order is under way there'
 
 def busy(legs: Iterable[Order], now: Nanos, again: Nanos) -> dict[str, str]:
     "Members that get nothing more of an order for now: a leg is under way there, or was refused less than `again` ago."
@@ -89,7 +90,7 @@ def busy(legs: Iterable[Order], now: Nanos, again: Nanos) -> dict[str, str]:
     for o in legs:
         v, taking = o.intent.venue, o.intent.tif in (TimeInForce.IOC, TimeInForce.FOK)
         if o.state is OrderState.UNKNOWN: out[v] = f'what became of {o.client_id} is not known'
-        elif not o.state.terminal and (taking or o.state in FEW): out.setdefault(v, 'a leg of this order is under way there')
+        elif not o.state.terminal and (taking or o.state in FEW): out.setdefault(v, UNDER_WAY)
         elif o.state is OrderState.REJECTED and now - o.intent.ts < again: out.setdefault(v, f'it refused a leg: {o.reason}')
     return out
 

@@ -5,358 +5,157 @@
 # %% ../../nbs/08_venue/05_routed.ipynb #5158682d
 from __future__ import annotations
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 from ..data.dialect import Dialect
-from ..domain.errors import BadInput, GekkoError, Halt, Reject, Retry
+from ..domain.errors import BadInput, GekkoError
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Depth, Quote, Trade, best
-from ..domain.money import ZERO
-from ..domain.order import AmendRejected, CancelRejected, Fill, Intent, Order, OrderEvent, OrderType, Rejected, Side, TimeInForce
+from ..domain.order import Intent, Order
 from ..domain.time import SECOND, Clock, Nanos
-from ..execution.broker import Capabilities, Capability
-from ..execution.router import Leg, Routing, Terms, rest, route, unspent
-from ..risk.gate import Approved
+from ..execution.router import Routing, Terms, unspent
 from .books import Books, Shown
-from .member import Member, behind, busy, free, hear, take_in
-from .merging import add_up, common, cursor_of, down_of, fees_of, in_time, read_cursor, shown, stacked, tightest, told
-from .venues import ARRIVES_S, Venue, open_venue
-from .wire.loop import Loop
-from .wire.message import Stamp
+from .dealing import deal, routable, terms_of, to_send
+from .gathered import Gathered, ask, nothing, some
+from .member import Member, busy
+from .merging import common, down_of, fees_of, stacked, tightest
+from .venues import Venue, open_venue
 from .wire.secret import Access
 
 # %% auto #0
-__all__ = ['T', 'taking', 'resting', 'whole', 'Routed', 'routed_account', 'open_routed']
-
-# %% ../../nbs/08_venue/05_routed.ipynb #9e696a8d
-def taking(parent: Intent, leg: Leg) -> Intent:
-    "A leg that takes at once what the book showed, at that price or better, and rests nowhere."
-    tif = parent.tif if parent.tif is TimeInForce.FOK else TimeInForce.IOC
-    return replace(parent, qty=leg.qty, type=OrderType.LIMIT, limit=leg.limit, tif=tif, venue=leg.venue)
-
-def resting(parent: Intent, leg: Leg) -> Intent: return replace(parent, qty=leg.qty, limit=leg.limit, venue=leg.venue)
-
-def whole(symbol: str, side: Side, qty: Decimal, limit: Decimal | None, books: Mapping[str, Depth], terms: Mapping[str, Terms], **how: Any) -> Routing:
-    "All of it at one venue, or nothing: several venues can't fill or kill together."
-    every = [route(symbol, side, qty, limit, {v: b} if (b := books.get(v)) else {}, {v: t}, **how) for v, t in sorted(terms.items())]
-    done = [r for r in every if r.legs and not r.left]
-    if done: return min(done, key=lambda r: r.net if side is Side.BUY else r.net.copy_negate())
-    return Routing(symbol, side, qty, (), qty, {v: 'it has not all of it' for v in terms} | {v: w for r in every for v, w in r.why.items()})
+__all__ = ['Routed', 'routed_account', 'open_routed']
 
 # %% ../../nbs/08_venue/05_routed.ipynb #503a4872
-T = TypeVar('T')
 _LISTED: Nanos = 10 * SECOND
 
-def _nothing() -> None: "Nobody is woken."
-
-class Routed:
+class Routed(Gathered):
     """A Venue over several, by name; the first is asked first where one answer is enough. An order goes to its `intent.venue`. Questions about the account need every member: Retry names the one
     that is down. `fees`: taker's and maker's in basis points, where the account does not tell. `stale_s`: the oldest book that is believed; `again_s`: the peace after a refusal."""
-    name = 'routed'
 
     def __init__(self, members: Mapping[str, Venue], clock: Clock, *, symbols: Sequence[str] = (), fees: Mapping[str, tuple[Decimal, Decimal]] | None = None, levels: int = 50,
-                 stale_s: float = 5.0, again_s: float = 5.0, wake: Callable[[], None] = _nothing) -> None:
-        if not members or any(not n or '/' in n or ' ' in n for n in members): raise BadInput('members of a routed venue', expected='one venue or more, by names without spaces or slashes', found=' '.join(members) or 'none')
-        self.members = {n: Member(n, v, (fees or {}).get(n)) for n, v in members.items()}
-        self._clock, self._symbols, self._fixed, self._wake = clock, tuple(symbols), frozenset(fees or ()), wake
-        self._stale, self._again = round(stale_s * SECOND), round(again_s * SECOND)
+                 stale_s: float = 5.0, again_s: float = 5.0, wake: Callable[[], None] = nothing) -> None:
+        super().__init__(members, clock, fees=fees, wake=wake)
+        self._symbols, self._stale, self._again = tuple(symbols), round(stale_s * SECOND), round(again_s * SECOND)
         self._books = Books(clock, levels=levels, probe=max(self._stale // 3, SECOND // 4), wake=wake)
-        self._home: dict[str, str] = {}                              # which member has an order
-        self._sent: deque[tuple[str, Order]] = deque()               # sent from whatever thread, not yet counted among the working
-        self._said: deque[OrderEvent] = deque()                      # what no member was asked
         self._list: dict[str, Instrument] = {}
-        self._asker = ThreadPoolExecutor(1, 'gekko-balances')
-        self._asked: Future[dict[str, dict[str, Decimal] | str]] | None = None
         self.last: Routing | None = None
-        self._closed = False
-        offers = [v.capabilities for v in members.values()]
-        self.capabilities = Capabilities(self.name, {c: f'at {", ".join(members)}' for c in offers[0].offers if all(c in o for o in offers) and c is not Capability.FINANCING})
-        self.arrives_s = max(ARRIVES_S.get(n, 60.0) for n in members)
 
-    def __repr__(self) -> str: return f'<routed over {", ".join(self.members)}{", closed" if self._closed else ""}>'
-    @property
-    def first(self) -> Member: return next(iter(self.members.values()))
-    @property
-    def loop(self) -> Loop: return self.first.venue.loop
-
-    def _ask(self, m: Member, question: Callable[[], T]) -> T:
-        "A member's answer; Retry with its name when it has none. A member that refuses us for good stops itself alone."
-        try: out = question()
-        except (Retry, Halt, Reject) as e:
-            m.trouble = e.message
-            raise Retry(f'{m.name}: {e.message}', after_s=getattr(e, 'after_s', None), member=m.name) from e
-        m.trouble = ''
-        return out
-
-    def _some(self, question: Callable[[Member], T]) -> T:
-        "The answer of the first member that has one."
-        troubles = []
-        for m in self.members.values():
-            try: return self._ask(m, lambda m=m: question(m))  # type: ignore[misc]
-            except Retry as e: troubles.append(e.message)
-        raise Retry('; '.join(troubles))
-
-    # ---- coming and going
-
-    def connect(self) -> None:
-        "Every member; its fees, its balances, its working orders, its books. Halt or Retry as the member says it, with its name."
-        for m in self.members.values():
-            try: m.venue.connect()
-            except GekkoError as e:
-                e.message, e.args = f'{m.name}: {e.message}', (f'{m.name}: {e}',)
-                raise
-        self._relist(self._clock.now())
-        for m in self.members.values():
-            if m.name not in self._fixed: m.fees = fees_of(self._ask(m, m.venue.account))
-            self.remember([replace(o, intent=replace(o.intent, venue=m.name)) for o in self._ask(m, m.venue.open_orders)])
-        self.balances()
-        self.watch(self._symbols)
-
-    def watch(self, symbols: Iterable[str]) -> None:
-        "Hear these symbols' books at every member that lists them."
-        for m in self.members.values():
-            if here := [s for s in symbols if s in m.listed]: self._books.listen(m.name, m.venue, here)
-
-    def remember(self, orders: Iterable[Order]) -> None:
-        "Orders of an earlier life, with `intent.venue`: so that they can be cancelled, and count against the balances."
-        for o in orders:
-            if (m := self.members.get(o.intent.venue)) is None: continue
-            self._home[o.client_id] = m.name
-            if not o.state.terminal: m.working.setdefault(o.client_id, o)
-
-    def close(self) -> None:
-        if self._closed: return
-        self._closed = True
-        self._asker.shutdown(wait=False, cancel_futures=True)
-        self._books.close({n: m.venue.loop for n, m in self.members.items()})
-        for m in self.members.values():
-            with suppress(GekkoError): m.venue.close()
-
-    # ---- orders
-
-    def _no(self, event: OrderEvent) -> None:
-        self._said.append(event)
-        self._wake()
-
-    def submit(self, approved: Approved) -> None:
-        "To the member that the intent names. Any thread."
-        if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
-        o = approved.order
-        if (m := self.members.get(o.intent.venue)) is None:
-            return self._no(Rejected(o.client_id, f'not sent: {"no such member" if o.intent.venue else "no member named"}: {o.intent.venue or "a routed order needs one"}', self._clock.now()))
-        self._home[o.client_id] = m.name
-        self._sent.append((m.name, o))
-        m.venue.submit(approved)
-
-    def cancel(self, client_id: str) -> None:
-        "At the member that has it."
-        if (n := self._home.get(client_id)) is None: return self._no(CancelRejected(client_id, 'no member is known to have it', self._clock.now()))
-        self.members[n].venue.cancel(client_id)
-
-    def amend(self, approved: Approved) -> None:
-        if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)
-        o = approved.order
-        if (n := self._home.get(o.client_id)) is None: return self._no(AmendRejected(o.client_id, 'no member is known to have it', self._clock.now()))
-        self.members[n].venue.amend(approved)
-
-    def _count(self) -> None:
-        "Orders sent since the last look are working, and balances that were asked for are taken in."
-        while self._sent:
-            n, o = self._sent.popleft()
-            self.members[n].working.setdefault(o.client_id, o)
-        if self._asked is not None and self._asked.done():
-            found, self._asked = self._asked, None
-            for n, held in found.result().items():
-                if not isinstance(held, str): take_in(self.members[n], held)
-
-    def drain(self) -> list[OrderEvent]:
-        "What all members have said; each one's words in its order."
-        heard = [(m, m.venue.drain()) for m in self.members.values()]
-        self._count()       # after hearing: whatever was heard of an order, the order was sent before
-        out, now = list[OrderEvent](), self._clock.now()
-        while self._said: out.append(self._said.popleft())
-        for m, events in heard:
-            for e in events:
-                hear(m, e, now)
-                out.append(told(m.name, e))
-        return out
-
-    def order(self, client_id: str) -> Order | None:
-        "What the member that has it says; every member is asked about one that nobody is known to have. Retry when a member that may have it does not answer."
-        home, trouble = self._home.get(client_id), None
-        for m in self.members.values() if home is None else (self.members[home],):
-            try: found = self._ask(m, lambda m=m: m.venue.order(client_id))  # type: ignore[misc]
-            except Retry as e: trouble = e
-            else:
-                if found is None: continue
-                self._home[client_id] = m.name
-                return shown(m.name, found)
-        if trouble is not None: raise trouble
-        return None
-
-    def open_orders(self) -> list[Order]: return [shown(m.name, o) for m in self.members.values() for o in self._ask(m, m.venue.open_orders)]
-    def stamps(self) -> list[Stamp]: return [s for m in self.members.values() for s in m.venue.stamps()]
-
-    # ---- the account
-
-    def cash(self) -> dict[str, Decimal]: return add_up((self._ask(m, m.venue.cash) for m in self.members.values()), zeros=True)
-    def positions(self) -> dict[str, Decimal]: return add_up(self._ask(m, m.venue.positions) for m in self.members.values())
-    def account(self) -> dict[str, Any]: return {'account': self.name, 'members': {m.name: self._ask(m, m.venue.account) for m in self.members.values()}}
-
-    def _lying(self, all_of_them: bool = True) -> dict[str, dict[str, Decimal] | str]:
-        "What lies at each member, money and coins by currency, or why it does not say. Else only at those that are up: whoever asks a mute one waits long, and it gets no order meanwhile."
-        out: dict[str, dict[str, Decimal] | str] = {}
-        for m in self.members.values():
-            if m.owes_nothing: continue
-            if not all_of_them and (why := down_of(m.venue.health())):
-                out[m.name] = why
-                continue
-            try: coins, money = self._ask(m, m.venue.positions), self._ask(m, m.venue.cash)
-            except Retry as e: out[m.name] = e.message
-            else: out[m.name] = add_up([{m.listed[s].base if s in m.listed else s: q for s, q in coins.items()}, money], zeros=True)
-        return out
-
-    def balances(self) -> dict[str, str]:
-        "Ask every member what lies there, and wait; why one did not say, by member."
-        found = self._lying()
-        for n, held in found.items():
-            if not isinstance(held, str): self.members[n].purse = held
-        return {n: why for n, why in found.items() if isinstance(why, str)}
-
-    def renew(self) -> None:
-        "Begin to ask every member what lies there, and do not wait: the next `drain` or `split` takes the answers in. Every few seconds, and after what was bought is to be sold."
-        if self._asked is not None or self._closed: return
-        for m in self.members.values(): m.spent = {}
-        self._asked = self._asker.submit(self._lying, False)
-        self._asked.add_done_callback(lambda _: self._wake())
-    @property
-    def asking(self) -> bool:
-        "Whether such a question has not been taken in yet."
-        return self._asked is not None
-
-    def fills_since(self, cursor: str) -> list[Fill]:
-        """Fills of all members after `cursor`: places as `here` gives them, or one fill's name. A member of which the cursor says nothing is read from its beginning and what is older than
-        the places named is left out: exact, but long. So keep what `here` says."""
-        places = read_cursor(cursor, self.members)
-        if places.keys() == self.members.keys() or not cursor: return in_time({n: self._ask(m, lambda m=m, n=n: m.venue.fills_since(places.get(n, ''))) for n, m in self.members.items()})  # type: ignore[misc]
-        every = in_time({n: self._ask(m, lambda m=m: m.venue.fills_since('')) for n, m in self.members.items()})  # type: ignore[misc]
-        wanted = {f'{n}/{place}' for n, place in places.items() if place}
-        if missing := wanted - {f.fill_id for f in every}: raise BadInput('a cursor of another account', expected='a fill of this account', found=min(missing))
-        return every[max((k + 1 for k, f in enumerate(every) if f.fill_id in wanted), default=0):]
-
-    def here(self) -> str:
-        "The cursor after everything that has traded so far, at every member."
-        return self.after(self.fills_since(''))
-    def after(self, fills: Iterable[Fill], since: str = '') -> str:
-        "The cursor after these fills, in the order in which they came; for a member without any it stays where `since` has it."
-        return cursor_of(fills, self.members, since)
-
-    # ---- the market
-
-    def _relist(self, now: Nanos) -> None:
-        for m in self.members.values(): m.listed, m.listed_at = m.venue.instruments(), now
-        self._list = common({n: m.listed for n, m in self.members.items()})
+    def connect(self) -> None: _connect(self)
+    def watch(self, symbols: Iterable[str]) -> None: _watch(self, symbols)
+    def close(self) -> None: _close(self)
     def instruments(self) -> dict[str, Instrument]:
         "What every member lists, on the grid that all take."
-        if (now := self._clock.now()) - self.first.listed_at > _LISTED: self._relist(now)
-        return self._list
+        return _relist(self) if self._clock.now() - self.first.listed_at > _LISTED else self._list
     def refresh(self) -> dict[str, Instrument]:
-        for m in self.members.values(): self._ask(m, m.venue.refresh)
-        self._relist(self._clock.now())
-        return self._list
+        for m in self.members.values(): ask(m, m.venue.refresh)
+        return _relist(self)
 
     def books(self, symbol: str) -> dict[str, Shown]:
         "Every member's live book, with its age and what is wrong with it. No network is used."
         self._books.hear()
         return {n: self._books.show(n, symbol) for n in self.members}
-    def _live(self, symbol: str) -> dict[str, Depth]:
-        return {n: b.depth for n, b in self.books(symbol).items() if b.depth is not None and not b.why and b.age <= self._stale}
     def best(self, symbol: str) -> Quote | None:
         "The tightest live quote; None while no member's book is to be believed. It is no more than one member's own, so it is never crossed. No network is used."
-        return tightest(q for b in self._live(symbol).values() if (q := best(b)) is not None)
-
-    def quote(self, symbol: str) -> Quote: return self.best(symbol) or self._some(lambda m: m.venue.quote(symbol))
+        return tightest(q for b in _believed(self, symbol).values() if (q := best(b)) is not None)
+    def quote(self, symbol: str) -> Quote: return self.best(symbol) or some(self.members.values(), lambda m: m.venue.quote(symbol))
     def depth(self, symbol: str, levels: int = 20) -> Depth:
         "All live books stacked; without any, a member's own."
-        return stacked(live.values(), levels) if (live := self._live(symbol)) else self._some(lambda m: m.venue.depth(symbol, levels))
-    def trades(self, symbol: str, limit: int = 100) -> list[Trade]: return self._some(lambda m: m.venue.trades(symbol, limit))
+        return stacked(live.values(), levels) if (live := _believed(self, symbol)) else some(self.members.values(), lambda m: m.venue.depth(symbol, levels))
+    def trades(self, symbol: str, limit: int = 100) -> list[Trade]: return some(self.members.values(), lambda m: m.venue.trades(symbol, limit))
     def bars(self) -> tuple[str, ...]: return tuple(b for b in self.first.venue.bars() if all(b in m.venue.bars() for m in self.members.values()))
     def history(self, symbol: str, bar: str, start: Nanos, end: Nanos) -> list[Bar]:
         "The first member's bars, or those of the next that answers: never a mixture."
-        return self._some(lambda m: m.venue.history(symbol, bar, start, end))
+        return some(self.members.values(), lambda m: m.venue.history(symbol, bar, start, end))
     def dialect(self) -> Dialect: return self.first.venue.dialect()
-
     def health(self) -> dict[str, Any]:
         "Every member's own, and why it would get no order now. No network is used."
-        return {'venue': self.name, 'down': {n: why for n, m in self.members.items() if (why := self._state(m))}, 'members': {n: m.venue.health() for n, m in self.members.items()}}
+        return {'venue': self.name, 'down': {n: why for n, m in self.members.items() if (why := _out(self, m))}, 'members': {n: m.venue.health() for n, m in self.members.items()}}
 
-    # ---- routing
-
-    def _state(self, m: Member) -> str:
-        if self._closed: return 'the venue is closed'
-        if why := down_of(m.venue.health()): return why
-        if m.fees is None: return 'its fees are not known'
-        return 'its balances are not known' if m.purse is None and not m.owes_nothing else ''
-
-    def terms(self, symbol: str, shown: Mapping[str, Shown], without: Mapping[str, str] | None = None) -> dict[str, Terms]:
-        "Each member's terms now; `without` says who is out for a reason of its own."
-        self._count()
-        i, now, out = self.instruments().get(symbol), self._clock.now(), dict[str, Terms]()
-        if i is None: raise BadInput(f'{symbol} cannot be routed', expected='a symbol that every member lists', found=' '.join(sorted(self._list)[:8]) or 'none')
-        for n, m in self.members.items():
-            own, said, (taker, maker) = m.listed[symbol], shown[n], m.fees or (ZERO, ZERO)
-            state = (without or {}).get(n) or self._state(m) or ('' if own.tradable else 'it does not trade there now') or said.why
-            if not state and behind(m, symbol, said, now): state = _WAITS
-            out[n] = Terms(taker, maker, i.lot, i.tick, own.min_notional, free(m, own.quote), free(m, own.base), state, said.age)
-        return out
-
-    def split(self, intent: Intent, legs: Iterable[Order] = (), *, after_fees: bool = False) -> list[Intent]:
-        """What to send now for a parent: intents with `venue` and `parent` set, each to be gated, recorded and submitted by itself. `legs` are the orders sent for it so far, whatever their state:
-        only what none of them has filled or may fill is dealt out. `last` has the route, with what is left and why. Nothing is asked over the network. BadInput for an order that can't be routed."""
-        _routable(intent)
-        mine = [o for o in legs if o.intent.parent == intent.parent and o.symbol == intent.symbol]
-        qty = unspent(intent.qty, mine)
-        if not qty: return []
-        books = self.books(intent.symbol)
-        without = busy(mine, self._clock.now(), self._again)
-        terms = self.terms(intent.symbol, books, without)
-        seen = {n: b.depth for n, b in books.items() if b.depth is not None}
-        deal: Callable[..., Routing] = whole if intent.tif is TimeInForce.FOK else route
-        if intent.post_only: r = Routing(intent.symbol, intent.side, qty, (), qty, {n: t.state for n, t in terms.items() if t.state})
-        else: r = deal(intent.symbol, intent.side, qty, intent.limit, seen, terms, after_fees=after_fees, stale=self._stale)
-        self.last = r
-        if r.legs or not _patient(intent) or any(t.state == _WAITS for t in terms.values()) or 'a leg of this order is under way there' in without.values(): return [taking(intent, x) for x in r.legs]
-        leg = rest(intent.side, qty, intent.limit or ZERO, {n: t for n, t in terms.items() if not t.state and t.age <= self._stale})
-        return [resting(intent, leg)] if leg is not None else []
-
-# %% ../../nbs/08_venue/05_routed.ipynb #13263955
-_WAITS = 'its book does not show our last fill yet'
-
-def _patient(i: Intent) -> bool: return i.type is OrderType.LIMIT and i.tif in (TimeInForce.GTC, TimeInForce.DAY)
-
-def _routable(i: Intent) -> None:
-    "Refuses what has no meaning over several venues."
-    if i.type in (OrderType.STOP, OrderType.STOP_LIMIT): raise BadInput(f'a {i.type.value.replace("_", " ")} order cannot be routed', expected='a market or limit order; a stop names its venue', found=str(i))
-    if not i.parent: raise BadInput('an order to route without a parent', expected='a parent id, by which its legs are found again', found='none')
-    if i.venue: raise BadInput('an order to route that names its venue', expected='none named', found=i.venue)
-    if i.post_only and not _patient(i): raise BadInput('a post-only order that never waits', expected='a limit order, gtc or day', found=str(i))
+    def terms(self, symbol: str, shown: Mapping[str, Shown], without: Mapping[str, str] | None = None) -> dict[str, Terms]: return _terms(self, symbol, shown, without or {})
+    def split(self, intent: Intent, legs: Iterable[Order] = (), *, after_fees: bool = False) -> list[Intent]: return _split(self, intent, legs, after_fees)
 
 # %% ../../nbs/08_venue/05_routed.ipynb #fdf85800
+def _connect(r: Routed) -> None:
+    "Every member; its fees, its balances, its working orders, its books. Halt or Retry as the member says it, with its name."
+    for m in r.members.values():
+        try: m.venue.connect()
+        except GekkoError as e:
+            e.message, e.args = f'{m.name}: {e.message}', (f'{m.name}: {e}',)
+            raise
+    _relist(r)
+    for m in r.members.values():
+        if m.name not in r._fixed: m.fees = fees_of(ask(m, m.venue.account))
+        r.remember([replace(o, intent=replace(o.intent, venue=m.name)) for o in ask(m, m.venue.open_orders)])
+    r.balances()
+    r.watch(r._symbols)
+
+def _relist(r: Routed) -> dict[str, Instrument]:
+    for m in r.members.values(): m.listed, m.listed_at = m.venue.instruments(), r._clock.now()
+    r._list = common({n: m.listed for n, m in r.members.items()})
+    return r._list
+
+def _watch(r: Routed, symbols: Iterable[str]) -> None:
+    "Hear these symbols' books at every member that lists them."
+    for m in r.members.values():
+        if here := [s for s in symbols if s in m.listed]: r._books.listen(m.name, m.venue, here)
+
+def _close(r: Routed) -> None:
+    if r._closed: return
+    r._closed = True
+    r._purses.close()
+    r._books.close({n: m.venue.loop for n, m in r.members.items()})
+    for m in r.members.values():
+        with suppress(GekkoError): m.venue.close()
+
+# %% ../../nbs/08_venue/05_routed.ipynb #da62f52d
 def routed_account(accesses: Iterable[Access]) -> str:
     "The name of the account that several accounts make together, whatever the order in which they are given."
     names = sorted(f'{a.venue}-{a.credentials.account}' for a in accesses)
     text = 'routed-' + '-'.join(names)
     return text if len(text) <= 64 else f'{text[:51]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}'
 
-def open_routed(accesses: Sequence[Access], clock: Clock, *, symbols: Sequence[str] = (), may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = _nothing,
+# %% ../../nbs/08_venue/05_routed.ipynb #64e09072
+def open_routed(accesses: Sequence[Access], clock: Clock, *, symbols: Sequence[str] = (), may_send: Callable[[], bool] = lambda: True, wake: Callable[[], None] = nothing,
                 fees: Mapping[str, tuple[Decimal, Decimal]] | None = None, levels: int = 50, stale_s: float = 5.0, again_s: float = 5.0, **more: Any) -> Routed:
     "The venues of these accounts as one, not connected yet. A venue's name is its member's; two accounts at one venue are refused, since no fill there would say whose it is. `more` goes to every adapter."
     names = [a.venue for a in accesses]
     if len(set(names)) < len(names) or not names: raise BadInput('accounts to route over', expected='one or more, each at a venue of its own', found=' '.join(names) or 'none')
     members = {a.venue: open_venue(a, clock, symbols=symbols, may_send=may_send, wake=wake, **more) for a in accesses}
     return Routed(members, clock, symbols=symbols, fees=fees, levels=levels, stale_s=stale_s, again_s=again_s, wake=wake)
+
+# %% ../../nbs/08_venue/05_routed.ipynb #5de66ba3
+def _believed(r: Routed, symbol: str) -> dict[str, Depth]:
+    "The books that nothing is wrong with and that are not too old."
+    return {n: b.depth for n, b in r.books(symbol).items() if b.depth is not None and not b.why and b.age <= r._stale}
+
+def _out(r: Routed, m: Member) -> str:
+    "Why a member would get no order now; '' when it would."
+    if r._closed: return 'the venue is closed'
+    if why := down_of(m.venue.health()): return why
+    if m.fees is None: return 'its fees are not known'
+    return 'its balances are not known' if m.purse is None and not m.owes_nothing else ''
+
+# %% ../../nbs/08_venue/05_routed.ipynb #9f825c55
+def _terms(r: Routed, symbol: str, shown: Mapping[str, Shown], without: Mapping[str, str]) -> dict[str, Terms]:
+    "Each member's terms now; `without` says who is out for a reason of its own."
+    r._post.count()
+    r._purses.take()
+    i, now = r.instruments().get(symbol), r._clock.now()
+    if i is None: raise BadInput(f'{symbol} cannot be routed', expected='a symbol that every member lists', found=' '.join(sorted(r._list)[:8]) or 'none')
+    return {n: terms_of(m, i, shown[n], without.get(n) or _out(r, m), now) for n, m in r.members.items()}
+
+# %% ../../nbs/08_venue/05_routed.ipynb #56ecd35e
+def _split(r: Routed, intent: Intent, legs: Iterable[Order], after_fees: bool) -> list[Intent]:
+    """What to send now for a parent: intents with `venue` and `parent` set, each to be gated, recorded and submitted by itself. `legs` are the orders sent for it so far, whatever their state:
+    only what none of them has filled or may fill is dealt out. `last` has the route, with what is left and why. Nothing is asked over the network. BadInput for an order that can't be routed."""
+    routable(intent)
+    mine = [o for o in legs if o.intent.parent == intent.parent and o.symbol == intent.symbol]
+    qty = unspent(intent.qty, mine)
+    if not qty: return []
+    books, without = r.books(intent.symbol), busy(mine, r._clock.now(), r._again)
+    terms = r.terms(intent.symbol, books, without)
+    r.last = deal(intent, qty, {n: b.depth for n, b in books.items() if b.depth is not None}, terms, after_fees=after_fees, stale=r._stale)
+    return to_send(intent, qty, r.last, terms, without.values(), r._stale)

@@ -16,7 +16,8 @@ from gekko.domain.money import total
 from gekko.domain.order import Accepted, Cancelled, Fill, Filled, Intent, Lost, Order, OrderEvent, OrderType, Rejected, Side, Submitted, apply
 from gekko.domain.time import SECOND
 from gekko.execution.router import Leg, Terms, route, unspent
-from gekko.venue.routed import busy, taking
+from gekko.venue.dealing import taking
+from gekko.venue.member import busy
 
 D = Decimal
 OTHER = {'binanceus': 'coinbase', 'coinbase': 'binanceus'}
