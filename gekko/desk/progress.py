@@ -5,10 +5,8 @@
 # %% ../../nbs/09_desk/09_progress.ipynb #41e99590
 from __future__ import annotations
 import fcntl, sys, time
-
-
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 import msgspec
 
 # %% auto #0
@@ -29,14 +27,21 @@ def read_progress(folder: Path) -> Progress | None:
 
 # %% ../../nbs/09_desk/09_progress.ipynb #b05e256b
 class Reporter:
-    "Call it at every row. It writes to `folder` when there is one, else draws a bar for whoever sits at a notebook or a terminal."
+    "Call it at every row, or at every quote. It writes to `folder` when there is one, else draws a bar for whoever sits at a notebook or a terminal. `total` 0: nobody knows when it ends."
     def __init__(self, folder: Path | None, total: int, label: str = '') -> None:
         self._folder, self._total, self._next, self._bar = folder, total, 0.0, None if folder else _bar(total, label)
+        self._said, self._late = -1, cast('tuple[int, int, object] | None', None)
 
     def __call__(self, done: int, ts: int, equity: object) -> None:
         now = time.monotonic()
-        if now < self._next and done < self._total: return
+        if now < self._next and not done == self._total != self._said:
+            self._late = done, ts, equity
+            return
         self._next = now + 0.2
+        self._write(done, ts, equity)
+
+    def _write(self, done: int, ts: int, equity: object) -> None:
+        self._said, self._late = done, None
         if self._folder is not None:
             new = self._folder/'.progress'
             new.write_bytes(msgspec.json.encode(Progress(done, self._total, ts, str(equity))))
@@ -44,6 +49,8 @@ class Reporter:
         elif self._bar is not None: self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
+        "The last word, if it was held back."
+        if self._late is not None and (self._folder is None or self._folder.is_dir()): self._write(*self._late)
         if self._bar is not None: self._bar.close()
 
 # %% ../../nbs/09_desk/09_progress.ipynb #34faba7f
