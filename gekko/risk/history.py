@@ -181,16 +181,27 @@ def columns_of(book: RiskBook, history: History, proxy: Proxies | None = None) -
     return History(symbols, history.end, x, needed, np.column_stack(rates) if rates else np.empty((len(history), 0)), history.currency)
 
 # %% ../../nbs/05_risk/21_history.ipynb #188057fb
+def _folded(x: Floats, end: Ints, whole: NDArray[np.intp]) -> tuple[Floats, Ints]:
+    "Returns and ends of the `whole` rows, each with what happened since the whole row before it. Unless it is row 0 the first is only a beginning: its returns don't all span the same time."
+    since = whole[:-1] + 1 if len(whole) and whole[0] else np.concatenate([whole[:1], whole[:-1] + 1])
+    kept = whole[len(whole) - len(since):]
+    if not len(since): return x[:0], end[:0]
+    growth = 1 + np.where(np.isnan(x), 0.0, x)[since[0]:kept[-1] + 1]
+    return np.asarray(np.multiply.reduceat(growth, since - since[0], axis=0) - 1), end[kept]
+
+# %% ../../nbs/05_risk/21_history.ipynb #f75e2107
 def held(book: RiskBook, history: History, rows: int | None = None, missing: str = 'refuse', proxy: Proxies | None = None) -> History:
-    "The latest `rows` of what `book` needs, without a hole; with missing='drop' the rows that have one are left out. BadInput names what has no history."
+    "The latest `rows` of what `book` needs, without a hole; with missing='drop' rows that have one are folded into the next whole one. BadInput names what has no history."
     if missing not in MISSING[:2]: raise BadInput('what to do about holes', expected=' '.join(MISSING[:2]), found=missing)
     known = {*history.symbols, *(proxy or {})}
     if lost := [s for s in dict.fromkeys(book.symbols) if s not in known]: raise BadInput('no history for what is held', expected='returns or a proxy for each', found=' '.join(lost[:20]))
     if lost := [c for c in foreign(book) if c not in history.currencies]: raise BadInput('no history of rates for a currency held', expected=f'{lost[0]}/{book.currency}', found=' '.join(history.currencies) or 'none')
     h = columns_of(book, history, proxy)
     if missing == 'drop':
-        whole = ~(np.isnan(h.returns).any(axis=1) | np.isnan(h.rates).any(axis=1))
-        if not whole.all(): h = replace(h, end=h.end[whole], returns=h.returns[whole], rates=h.rates[whole])
+        whole = np.flatnonzero(~(np.isnan(h.returns).any(axis=1) | np.isnan(h.rates).any(axis=1)))
+        if len(whole) < len(h):
+            n, (x, end) = len(h.symbols), _folded(np.column_stack([h.returns, h.rates]), h.end, whole)
+            h = replace(h, end=end, returns=x[:, :n], rates=x[:, n:])
     if rows is not None: h = h.last(rows)
     for names, x in ((h.symbols, h.returns), (tuple(f'{c}/{h.currency}' for c in h.currencies), h.rates)):
         if np.isnan(x).any(): raise _first_hole(names, h.end, x, 'return')

@@ -109,13 +109,17 @@ def _lost(p: Prepared, known: Mapping[str, bool]) -> tuple[tuple[str, float], ..
         if x and not known[f'fx:{c}']: out.append((f'fx:{c}', x))
     return tuple(out)
 
-def _result(p: Prepared, s: Scenario, pnl: Floats, known: Mapping[str, bool], **more: object) -> StressResult:
-    lost, gross = _lost(p, known), float(np.abs(p.values).sum())
-    dark = sum(abs(v) for h, v in zip(p.names, p.values.tolist()) if not known[h]) if lost else 0.0
-    loss = None if gross and dark >= gross else float(-pnl.sum()) + 0.0
+def _dark(p: Prepared, known: Mapping[str, bool], prices: bool = True, rates: bool = True) -> float:
+    "The part of the book's legs (prices of holdings, currencies of what is foreign) that has no move; only those kinds count that a scenario is about."
+    legs = [(h.symbol, abs(h.value)) for h in p.book.holdings] if prices else []
+    if rates: legs += [(f'fx:{h.currency}', abs(h.value)) for h in p.book.holdings if h.currency != p.book.currency] + [(f'fx:{c}', abs(p.book.cash[c])) for c in cash_names(p.book)]
+    total = sum(x for _, x in legs)
+    return sum(x for name, x in legs if not known[name]) / total if total else 0.0
+
+def _result(p: Prepared, s: Scenario, pnl: Floats, known: Mapping[str, bool], dark: float = 0.0, **more: object) -> StressResult:
+    loss = None if dark >= 1 else float(-pnl.sum()) + 0.0
     share = loss / p.book.equity if loss is not None and p.book.equity > 0 else None
-    if loss is None: more = {}
-    return StressResult(s, loss, share, p.names, pnl, 1 - dark / gross if gross else 1.0, lost, **more)  # type: ignore[arg-type]
+    return StressResult(s, loss, share, p.names, pnl, 1 - dark, _lost(p, known), **({} if loss is None else more))  # type: ignore[arg-type]
 
 # %% ../../nbs/05_risk/24_stress.ipynb #34322659
 def _historical(p: Prepared, s: Scenario, proxy: Proxies) -> StressResult:
@@ -124,7 +128,8 @@ def _historical(p: Prepared, s: Scenario, proxy: Proxies) -> StressResult:
     x = np.column_stack([w.returns, w.rates]) if w.currencies else w.returns
     ok = _covered(p, lo, hi, x)
     known = dict.fromkeys(p.col, True) if ok.all() else {name: bool(ok[j]) for name, j in p.col.items()}
-    if not ok.any(): return _result(p, s, np.zeros(len(p.values)), known)
+    dark = 0.0 if ok.all() else _dark(p, known)
+    if not ok.any(): return _result(p, s, np.zeros(len(p.values)), known, dark)
     if not ok.all() or not p.whole: x = np.where(ok & ~np.isnan(x), x, 0.0)
     n = len(w.symbols)
     r = compounded(p.book, History(w.symbols, w.end, x[:, :n], w.currencies, x[:, n:], w.currency))
@@ -133,12 +138,16 @@ def _historical(p: Prepared, s: Scenario, proxy: Proxies) -> StressResult:
     path, daily = growth @ p.values - p.values.sum(), step @ p.values
     deepest = float((np.maximum.accumulate(np.maximum(path, 0.0)) - path).max())
     at = int(daily.argmin())
-    return _result(p, s, (growth[-1] - 1) * p.values, known, proxied=_stood_in(p, lo, hi, known, proxy), drawdown=deepest, worst_day=float(-daily[at]) + 0.0, worst_on=int(w.end[at]))
+    return _result(p, s, (growth[-1] - 1) * p.values, known, dark, proxied=_stood_in(p, lo, hi, known, proxy), drawdown=deepest, worst_day=float(-daily[at]) + 0.0, worst_on=int(w.end[at]))
 
 def _stood_in(p: Prepared, lo: int, hi: int, known: Mapping[str, bool], proxy: Proxies) -> tuple[tuple[str, str, float], ...]:
     "Symbols whose own returns are missing from the window, with what was used."
-    own = {s: p.history.returns[lo:hi, p.history.symbols.index(s)] for s in p.need.symbols if s in proxy and s in p.history.symbols}
-    return tuple((s, *proxy[s]) for s in p.need.symbols if s in proxy and known[s] and (s not in own or np.isnan(own[s][[0, -1]]).any()))
+    out = []
+    for symbol in p.need.symbols:
+        if symbol not in proxy or not known[symbol]: continue
+        own = np.flatnonzero(~np.isnan(p.history.returns[:, p.history.symbols.index(symbol)])) if symbol in p.history.symbols else np.empty(0, dtype=np.intp)
+        if not len(own) or own[0] > lo or own[-1] < hi - 1: out.append((symbol, *proxy[symbol]))
+    return tuple(out)
 
 # %% ../../nbs/05_risk/24_stress.ipynb #c13dd8db
 def _told(h: Holding, s: Scenario, proxy: Proxies) -> tuple[float | None, bool]:
@@ -190,7 +199,7 @@ def _shock(p: Prepared, s: Scenario, proxy: Proxies) -> StressResult:
         if handed: through.append((h.symbol, *proxy[h.symbol]))
         local.append((1 + (x or 0.0)) * (1 + move.get(f'fx:{h.currency}', 0.0)) - 1)
     moves = np.array(local + [move[f'fx:{c}'] for c in cash_names(p.book)])
-    return _result(p, s, moves * p.values, known, proxied=tuple(dict.fromkeys(through)))
+    return _result(p, s, moves * p.values, known, _dark(p, known, instruments, any(rule.startswith('fx:') for rule in s.shocks) or bool(follow)), proxied=tuple(dict.fromkeys(through)))
 
 # %% ../../nbs/05_risk/24_stress.ipynb #9772c507
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,7 +248,7 @@ def _parts(b: _Together, values: Floats, s: Scenario) -> Floats:
 def _correlation(p: Prepared, s: Scenario, b: _Together) -> StressResult:
     z = var_normal(0.0, 1.0, p.level)
     today, after = (z * _parts(b, p.values, x) for x in (Scenario('today', 'correlation', by=0.0), s))
-    return _result(p, s, -after, b.known, base=float(today.sum()))
+    return _result(p, s, -after, b.known, _dark(p, b.known), base=float(today.sum()))
 
 # %% ../../nbs/05_risk/24_stress.ipynb #d060ac54
 def run(p: Prepared, scenario: Scenario, basis: _Together | None = None) -> StressResult:
