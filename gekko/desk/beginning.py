@@ -5,6 +5,7 @@
 # %% ../../nbs/09_desk/06_beginning.ipynb #d2975511
 from __future__ import annotations
 import gc, sys
+from functools import partial
 import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
@@ -13,10 +14,12 @@ from .live import LiveRun
 from .protocol import Columns, OpenRun, RunOpenedReply
 from .run import Run, lay_out
 from .spec import RunSpec, from_json
-from .state import Desk, may_send
+from .charter import read_charter
+from .oversight import days_of, oversee
+from .state import Desk, may_send, not_reset
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.time import SECOND, iso
-from ..ledger.events import LeaseTaken
+from ..ledger.events import LeaseTaken, Resumed
 from ..ledger.lease import Lease
 from ..ledger.snapshot import last_snapshot, load_book
 from ..risk.limits import Limits
@@ -38,7 +41,9 @@ def open_replay(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[Run, Lease]:
     with books(desk, f'paper-{q.run_id}', q.lineage) as (lease, journal):
         if journal.head[0]: raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
-        return Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: may_send(desk), kill=desk.kill.reason), lease
+        run = Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: may_send(desk), kill=desk.kill.reason)
+        oversee(run.trader, run.history, read_charter(desk.settings.ledger))
+        return run, lease
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #e9c3bbe7
 def hold_still(lease: Lease, run: LiveRun) -> None:
@@ -52,12 +57,14 @@ def hold_still(lease: Lease, run: LiveRun) -> None:
     gc.disable()     # and what the run leaves behind is collected when nothing is happening
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #9f97c946
-def open_at_venue(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease]:
+def open_at_venue(desk: Desk, q: OpenRun, spec: RunSpec, again: bool = False) -> tuple[LiveRun, Lease]:
     "A run at a venue: the account's lease first, so that no two desks speak for it, then the venue, then the books."
     from gekko.desk.opening import accesses_of, account_over, connected, open_live, parts_of, told
     accesses = accesses_of(desk.settings.home, spec.venue)
     with books(desk, account_over(accesses), q.lineage, writer=True, also=parts_of(accesses)) as (lease, journal):
         book = told(journal)
+        stopped = not_reset(desk.settings.ledger, book.killed if book else '')
+        if stopped and not again: raise Halt(stopped, expected='gekko risk reset by one officer, gekko risk allow by another', found=book.halted if book else '')
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
         desk.lease = lease      # what a run before this one left working is cancelled while this one opens
         venue = connected(accesses, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}), lambda: may_send(desk), desk.wake.ring)
@@ -65,6 +72,9 @@ def open_at_venue(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[LiveRun, Lease
         except BaseException:
             venue.close()
             raise
+        if book is not None and stopped: run.trader.thrown = book.killed      # a crash does not undo it either
+        elif book is not None and book.killed: journal.append(Resumed('charter', 'two officers have reset the kill switch'), desk.clock.now(), q.lineage)
+        oversee(run.trader, run.history, read_charter(desk.settings.ledger), wide=partial(days_of, venue, spec, desk.clock.now()))
         hold_still(lease, run)
         return run, lease
 
@@ -100,7 +110,7 @@ def take_up_again(desk: Desk, venue: str) -> bool:
     if not open_runs: return False
     r = open_runs[-1].opened
     q = OpenRun(r.run, r.strategy, r.lineage, {**r.spec, 'heartbeat_s': desk.settings.heartbeat_s}, '')
-    under_way(desk, q, *open_at_venue(desk, q, from_json(q.spec)))
+    under_way(desk, q, *open_at_venue(desk, q, from_json(q.spec), again=True))
     if (begun := open_runs[-1].policy) is not None: desk.ending = begun.reason, begun.policy      # its end had begun, and is not called off
     elif desk.run is not None and (why := desk.run.trader.view.halted): desk.halted = why
     return True

@@ -11,19 +11,21 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 import msgspec
+import sqlalchemy as sa
 from .officers import Officer, signed_by
 from ..domain.errors import BadInput, Halt, Reject
 from ..domain.time import Clock, Nanos
 from ..ledger.events import Entry
-from ..ledger.journal import Chain, Journal, accounts, read_entries
+from ..ledger.database import heads, reading
+from ..ledger.journal import Chain, Journal, read_entries
 from ..ledger.lease import acquire
 from ..ledger.rights import CHARTER, LimitsAsked, LimitsSet, OfficerNamed, ResetAsked, ResetGiven
 from ..risk.kill import Trip
 from ..risk.mandate import Change, Mandate, changed, widens
 
 # %% auto #0
-__all__ = ['Charter', 'unlawful', 'take', 'read_charter', 'writing_charter', 'name_officer', 'set_limits', 'allow', 'trip_id',
-           'ask_reset']
+__all__ = ['Charter', 'unlawful', 'take', 'charter_seq', 'read_charter', 'writing_charter', 'name_officer', 'set_limits', 'allow',
+           'trip_id', 'ask_reset']
 
 # %% ../../nbs/09_desk/26_charter.ipynb #73cdf071
 @dataclass(slots=True)
@@ -85,10 +87,15 @@ def take(c: Charter, r: Any, seq: int) -> None:
         case ResetGiven(): c.resets.add(r.trip)
     if isinstance(r, LimitsSet | ResetGiven): c.asked.pop(r.asked, None)
 
+def charter_seq(url: str) -> int:
+    "The sequence of the charter's last entry, 0 before the first: one small question, asked every second."
+    with reading(url) as db: return int(db.execute(sa.select(heads.c.seq).where(heads.c.account == CHARTER)).scalar() or 0)
+
 def read_charter(url: str, since: Charter | None = None) -> Charter:
     "The charter of this ledger, an empty one where none was written; `since` is read on from, when it is at hand."
     c = since or Charter()
-    for e in read_entries(url, CHARTER, c.seq) if since or CHARTER in accounts(url) else (): c.apply(e)
+    if charter_seq(url) > c.seq:
+        for e in read_entries(url, CHARTER, c.seq): c.apply(e)
     return c
 
 # %% ../../nbs/09_desk/26_charter.ipynb #22697f51

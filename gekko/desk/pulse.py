@@ -10,8 +10,9 @@ from .beginning import take_up_left
 from .claims import renew, renew_aside
 from .ending import end_run, shut_out
 from .events import answered
+from .inspecting import inspect
 from .live import LiveRun
-from .state import Desk, fault, may_send, stop_risk
+from .state import Desk, fault, may_send, stop_by_switch, unseen
 from .trader import LEDGER, halt, resume
 from ..domain.errors import Halt
 from ..domain.time import SECOND, Nanos
@@ -50,7 +51,7 @@ def tick(desk: Desk) -> None:
     if desk.run is None or now < desk.later: return
     if desk.ending: return end_run(desk, *desk.ending)
     if desk.trouble: desk.run.trader.journal.commit()      # Halt: still not
-    if not desk.halted and (why := desk.glance.reason()): stop_risk(desk, why, 'kill switch')      # a file that somebody put there is in the ledger at once
+    if (why := desk.glance.reason()) and (not desk.halted or unseen(desk)): stop_by_switch(desk, why)      # a file that somebody put there is in the ledger at once
     if gone := given_up(desk, now): return end_run(desk, gone)
     if isinstance(desk.run, LiveRun): _turn_live(desk, desk.run, now)
     else: _turn_replay(desk, now)
@@ -59,6 +60,7 @@ def _turn_live(desk: Desk, run: LiveRun, now: Nanos) -> None:
     "Take in the market; nothing here waits for the disk."
     renew_aside(desk, now)
     run.pump()
+    inspect(desk, run, now)
     desk.glance.look()
     snap(desk)
 

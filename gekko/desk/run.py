@@ -14,6 +14,7 @@ from ..data.store import Store, common_bar, open_market
 from .result import Result
 from .spec import RunSpec
 from .taped import Tape, TapedFeed, bars_of, instrument_of, thread
+from .oversight import oversee
 from .trader import Trader, carry_out, close_run, decide, on_step, open_run
 from ..domain.errors import BadInput, Reject
 from ..domain.instrument import Instrument
@@ -79,6 +80,7 @@ class Run:
                              venue=venue, journal=journal, clock=self.clock, may_send=may_send, kill=kill)
         open_run(self.trader)
         self.history, self.first, self.total, self.version = market.bars.rows(0, market.first), market.first, market.total, market.bars.version
+        oversee(self.trader, self.history)
 
     @property
     def last(self) -> Bars:

@@ -13,7 +13,7 @@ from .protocol import (AskFlatten, AskHalt, AskPositions, AskResume, AskStatus, 
                                  Reply, Request, RowReply, StatusReply, refusal)
 from .result import encode_result
 from .run import Run
-from .state import Desk, fault, resume_risk, status, stop_risk
+from .state import Desk, fault, resume_risk, status, stop_by_switch, stop_risk
 from .trader import LEASE
 from ..domain.errors import GekkoError, Halt, Reject
 
@@ -44,7 +44,7 @@ def on_decide(desk: Desk, q: Decide) -> RowReply:
     if desk.told is not None and desk.told[0] == q and not desk.told[1].waiting: return desk.told[1]      # asked again after an interrupt or a lost answer
     taken = desk.told is not None and desk.told[0] == q      # and this is somebody who waits
     if isinstance(run, LiveRun) and run.again: run.count_from(q.row)
-    if not desk.halted and desk.kill.tripped(): stop_risk(desk, desk.kill.reason(), 'kill switch')
+    if not desk.halted and desk.kill.tripped(): stop_by_switch(desk, desk.kill.reason())
     if not taken and (run.row >= run.first or q.row >= 0): _take(desk, run, q)
     more = run.advance()
     if more: desk.asked = desk.clock.monotonic()
@@ -60,7 +60,7 @@ def _row(run: Run | LiveRun, more: bool | None) -> RowReply:
 def on_next(desk: Desk, q: Next) -> Reply | None:
     "An event-driven strategy's orders, and what has happened since it asked last."
     run = running(desk, q.run_id)
-    if not desk.halted and (why := desk.glance.reason()): stop_risk(desk, why, 'kill switch')
+    if not desk.halted and (why := desk.glance.reason()): stop_by_switch(desk, why)
     desk.asked = desk.clock.monotonic()
     return respond(run, q)
 

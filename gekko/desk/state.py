@@ -8,6 +8,8 @@ import os, traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
+from .charter import read_charter, trip_id
 from .config import Settings
 from .live import LiveRun
 from .positions import PositionService
@@ -20,10 +22,12 @@ from ..domain.errors import Halt, Reject
 from ..domain.money import ZERO, trim
 from ..domain.time import SECOND, Clock, Nanos
 from ..ledger.lease import Lease
+from ..ledger.rights import KillSeen
 from ..risk.kill import KillSwitch
 
 # %% auto #0
-__all__ = ['GLANCE', 'PATIENCE', 'Glance', 'Deferred', 'Desk', 'may_send', 'status', 'stop_risk', 'resume_risk', 'fault']
+__all__ = ['GLANCE', 'PATIENCE', 'Glance', 'Deferred', 'Desk', 'may_send', 'status', 'stop_risk', 'stop_by_switch', 'unseen',
+           'not_reset', 'resume_risk', 'fault']
 
 # %% ../../nbs/09_desk/05_state.ipynb #21c19c67
 GLANCE: Nanos = SECOND // 50
@@ -80,6 +84,8 @@ class Desk:
     flushed: Nanos = 0
     later: Nanos = 0        # nothing is tried again before
     snapped: int = 0        # the journal's end at the last snapshot
+    looked: Nanos = 0       # when the limits were last looked at
+    charter: Future[Any] | None = None                # the firm's limits, being read
     renewal: Future[None] | None = None               # a renewal of the lease on its way, and the thread for it
     aside: ThreadPoolExecutor | None = None
     deferred: list[Deferred] = field(default_factory=list)
@@ -122,13 +128,32 @@ def stop_risk(desk: Desk, reason: str, who: str) -> None:
         with suppress(Halt): desk.run.trader.journal.commit()
 
 # %% ../../nbs/09_desk/05_state.ipynb #e2cab402
+def stop_by_switch(desk: Desk, reason: str) -> None:
+    "The kill switch is on. Where money is live, which throw it was is kept: it is not undone by taking the file away."
+    stop_risk(desk, reason, 'kill switch')
+    if not isinstance(desk.run, LiveRun) or (trip := desk.kill.read()) is None or desk.run.trader.thrown: return
+    t = desk.run.trader
+    t.thrown = trip_id(trip)
+    t.record(KillSeen(t.thrown, trip.reason, trip.who))
+    with suppress(Halt): t.journal.commit()
+
+def unseen(desk: Desk) -> bool:
+    "Whether a live run has not yet been told of the switch: a desk may be halted for another reason, or by the one who threw it."
+    return isinstance(desk.run, LiveRun) and not desk.run.trader.thrown
+
+def not_reset(url: str, thrown: str) -> str:
+    "Why an account that this throw stopped stays stopped; '' when two people have reset it, or nothing was thrown."
+    return '' if not thrown or thrown in read_charter(url).resets else 'the kill switch was thrown, and two officers have not reset it'
+
 def resume_risk(desk: Desk, who: str) -> None:
     "End the halt. Halt on a ledger that can't be written, and Reject while the kill switch is on: one desk alone can't overrule it."
     if desk.run is not None: desk.run.trader.journal.commit()
     if desk.kill.tripped(): raise Reject('the kill switch is on, for every desk of this home', expected='gekko desk resume, without a name', found=desk.kill.reason())
+    if desk.run is not None and (why := not_reset(desk.settings.ledger, desk.run.trader.thrown)): raise Reject(why, expected='gekko risk reset by one officer, gekko risk allow by another', found=desk.halted)
     desk.halted = ''
     desk.glance.forget()
     if desk.run is not None:
+        desk.run.trader.thrown = ''
         resume(desk.run.trader, who)
         desk.run.trader.journal.commit()
 

@@ -18,6 +18,7 @@ from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
 from .events import AccountOpened, Adopted, Agreed, BreachRecorded, Corrected, DayClosed, Deposited, Entry, External, Halted, IntentRecorded, LeaseTaken, Marked, ParentClosed, ParentOpened, PolicyTaken, Recalled, Resumed, RunClosed, RunOpened, decode
+from .rights import KillSeen
 
 # %% auto #0
 __all__ = ['Fault', 'RunState', 'Book', 'replay']
@@ -57,6 +58,7 @@ class Book:
     breaches: list[BreachRecorded] = field(default_factory=list)
     runs: dict[str, RunState] = field(default_factory=dict)
     halted: str = ''
+    killed: str = ''      # the throw of the kill switch that stopped it, until it is resumed
     epoch: int = 0
     holder: str = ''
     faults: list[Fault] = field(default_factory=list)
@@ -194,7 +196,8 @@ def _policy(book: Book, r: PolicyTaken, e: Entry) -> None:
     if s := book.runs.get(r.run): book.runs[r.run] = replace(s, policy=r)
     else: book.fault(e, 'policy of a run never opened', 'its opening before it', r.run)
 def _halted(book: Book, r: Halted, e: Entry) -> None: book.halted = r.reason or 'halted'
-def _resumed(book: Book, r: Resumed, e: Entry) -> None: book.halted = ''
+def _resumed(book: Book, r: Resumed, e: Entry) -> None: book.halted = book.killed = ''
+def _killed(book: Book, r: KillSeen, e: Entry) -> None: book.killed = r.trip
 def _leased(book: Book, r: LeaseTaken, e: Entry) -> None: book.holder = r.holder
 def _breach(book: Book, r: BreachRecorded, e: Entry) -> None:
     book.breaches.append(r)
@@ -208,13 +211,13 @@ def _parent_opened(book: Book, r: ParentOpened, e: Entry) -> None: book.parents[
 def _parent_closed(book: Book, r: ParentClosed, e: Entry) -> None:
     if book.parents.pop(r.parent_id, None) is None: book.fault(e, 'end of a parent never opened', 'its opening before it', r.parent_id)
 def _external(book: Book, r: External, e: Entry) -> None: book.externals[r.client_id or r.venue_id] = r
-def _day_closed(book: Book, r: DayClosed, e: Entry) -> None: book.days[r.day] = r.statement
+def _day_closed(book: Book, r: DayClosed, e: Entry) -> None: book.days[r.day] = {k: x for k, x in r.statement.items() if k != 'books'}      # what the next day's statement goes on from is no figure
 
 _ORDER_EVENTS = (Submitted, Accepted, CancelRequested, CancelRejected, Cancelled, Rejected, Expired, Lost, AmendRequested, Amended, AmendRejected)
 _RULES: dict[type, Callable[[Book, Any, Entry], None]] = {
     Deposited: _deposited, Funding: _funded, AccountOpened: _account_opened, Agreed: _agreed, Recalled: _recalled, Adopted: _adopted, Instrument: _instrument, IntentRecorded: _intent, Filled: _filled, Marked: _marked, Targets: _targets, BreachRecorded: _breach,
     Corrected: _corrected, ParentOpened: _parent_opened, ParentClosed: _parent_closed, External: _external, DayClosed: _day_closed,
-    RunOpened: _run_opened, RunClosed: _run_closed, PolicyTaken: _policy, Halted: _halted, Resumed: _resumed, LeaseTaken: _leased,
+    RunOpened: _run_opened, RunClosed: _run_closed, PolicyTaken: _policy, Halted: _halted, Resumed: _resumed, KillSeen: _killed, LeaseTaken: _leased,
     **dict.fromkeys(_ORDER_EVENTS, _order_event)}
 
 # %% ../../nbs/07_ledger/02_replay.ipynb #512d23c8

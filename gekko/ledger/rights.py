@@ -4,14 +4,14 @@
 
 # %% ../../nbs/07_ledger/00_rights.ipynb #1cf77830
 from __future__ import annotations
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 import msgspec
 
 # %% auto #0
-__all__ = ['CHARTER', 'RIGHTS', 'words', 'OfficerNamed', 'LimitsAsked', 'LimitsSet', 'ResetAsked', 'ResetGiven', 'BoundsTaken',
-           'LimitPassed']
+__all__ = ['CHARTER', 'RIGHTS', 'words', 'OfficerNamed', 'LimitsAsked', 'LimitsSet', 'ResetAsked', 'ResetGiven', 'KillSeen',
+           'BoundsTaken', 'LimitPassed']
 
 # %% ../../nbs/07_ledger/00_rights.ipynb #38216320
 CHARTER = '@charter'
@@ -71,6 +71,14 @@ class ResetGiven:
     asked: int
     signature: str = ''
 
+# %% ../../nbs/07_ledger/00_rights.ipynb #18679e7f
+@dataclass(frozen=True, slots=True)
+class KillSeen:
+    "The kill switch stopped this account, where money is live: which throw, why, and who threw it."
+    trip: str
+    reason: str
+    who: str
+
 # %% ../../nbs/07_ledger/00_rights.ipynb #ce974dae
 @dataclass(frozen=True, slots=True)
 class BoundsTaken:
@@ -94,5 +102,5 @@ class LimitPassed:
     order: str = ''
 
 # %% ../../nbs/07_ledger/00_rights.ipynb #19945f5e
-RIGHTS: dict[str, type] = {'officer': OfficerNamed, 'limits_asked': LimitsAsked, 'limits_set': LimitsSet, 'reset_asked': ResetAsked, 'reset_given': ResetGiven, 'bounds': BoundsTaken, 'limit': LimitPassed}
+RIGHTS: dict[str, type] = {'officer': OfficerNamed, 'limits_asked': LimitsAsked, 'limits_set': LimitsSet, 'reset_asked': ResetAsked, 'reset_given': ResetGiven, 'kill': KillSeen, 'bounds': BoundsTaken, 'limit': LimitPassed}
 "Kind to type."

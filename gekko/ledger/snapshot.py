@@ -88,7 +88,7 @@ class Kept:
     texts: dict[str, str]
     numbers: dict[str, int]
 
-_TEXTS, _NUMBERS = ('halted', 'holder', 'head', 'cursor', 'funding'), ('epoch', 'last_seq', 'last_ts', 'since', 'agreed', 'latest', 'forgotten')
+_TEXTS, _NUMBERS = ('halted', 'killed', 'holder', 'head', 'cursor', 'funding'), ('epoch', 'last_seq', 'last_ts', 'since', 'agreed', 'latest', 'forgotten')
 _SAME = ('account', 'fills', 'marks', 'rates', 'paid', 'equity_curve', 'targets', 'breaches', 'faults', 'days', 'seqs', 'counts')
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #ef6ef045

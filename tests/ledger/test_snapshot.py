@@ -255,5 +255,5 @@ def test_a_ledger_of_the_first_schema_is_read_without_snapshots(url: str) -> Non
 
 
 def test_all_of_a_book_is_in_a_snapshot() -> None:
-    named = {f.name for f in fields(Kept)} | {'halted', 'holder', 'head', 'cursor', 'funding', 'epoch', 'last_seq', 'last_ts', 'since', 'agreed', 'latest', 'forgotten', 'settled'}
+    named = {f.name for f in fields(Kept)} | {'halted', 'killed', 'holder', 'head', 'cursor', 'funding', 'epoch', 'last_seq', 'last_ts', 'since', 'agreed', 'latest', 'forgotten', 'settled'}
     assert {f.name for f in fields(Book)} <= named
