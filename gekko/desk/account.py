@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from .funding import hear_fundings, last_funding
-from .strangers import ask, strangers, take_in
-from .trader import LEASE, LEDGER, Trader, cancel, hear
+from .strangers import LookUp, ask, strangers, take_in, unnamed
+from .trader import LEASE, LEDGER, Trader, bring_back, cancel, hear
 from ..domain.account import adopt
 from ..domain.errors import GekkoError, Halt
 from ..domain.money import ZERO
@@ -68,6 +68,7 @@ def take_up(t: Trader, book: Book) -> None:
     t.view.adopt(book.account)
     t.view.meter = flow(t.view.meter, t.view.equity)
     if (remember := getattr(t.venue, 'remember', None)) is not None: remember(book.open_orders)
+    t.sure = book.agreed
     for o in book.orders.values():
         t.tracker.add(o)
         if not o.state.terminal: t.view.track(o)
@@ -105,7 +106,9 @@ def settle_up(t: Trader, after: str, *, arrives_s: float = 0.0, fresh: Collectio
     hear(t)
     hear_fundings(t)
     at = t.clock.now()
-    said = ours(t, ask(t.venue, t.tracker, [o.client_id for o in t.tracker.open()], after))
+    look_up = LookUp(t.journal.url, t.journal.account, {e.client_id for e in t.parked})
+    said = ours(t, ask(t.venue, t.tracker, [o.client_id for o in t.tracker.open()], after, look_up))
+    bring_back(t, look_up.found, look_up.others)
     return judge(t, replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), arrives_s, at=at)
 
 def judge(t: Trader, said: Statement, arrives_s: float, grace_s: float = 0.0, at: Nanos | None = None) -> list[Difference]:
@@ -113,6 +116,7 @@ def judge(t: Trader, said: Statement, arrives_s: float, grace_s: float = 0.0, at
     nothing that was sent can still arrive, `arrives_s` after it was meant to leave; younger than `grace_s` it is left alone. `at`: when the first of it was asked, which is what it proves; what was heard since is newer. What still differs, less what is Unknown: that is counted as
     if it would trade, so nobody has to wait for it."""
     now = t.clock.now()
+    said = unnamed(said, t.tracker, now if at is None else at)
     taken = take_in(t, strangers(t.tracker, said, t.instruments), t.spec.external)
     said = replace(said, asked={**{o.client_id: o for o in said.open if o.client_id in t.tracker}, **said.asked})
     at = now if at is None else at
@@ -188,7 +192,7 @@ def _policy_wanted(t: Trader) -> dict[str, Decimal] | None:
 
 def _go_on(t: Trader, book: Book) -> None:
     "The run itself is taken up again: its numbering, its fills, and a halt that stood."
-    t.seq = book.seqs.get(t.lineage, 0)
+    t.seq, t.partial = book.seqs.get(t.lineage, 0), bool(book.forgotten)
     if book.runs[t.run_id].policy is not None: t.wanted = _policy_wanted(t)
     t.fills += [f for f in book.fills if f.client_id in t.tracker and t.tracker.get(f.client_id).intent.run == t.lineage]
     if book.halted and _passed(t): t.record(Resumed('a new desk', f'the books agree; it was halted: {book.halted}'))

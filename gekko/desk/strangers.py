@@ -12,10 +12,12 @@ from ..domain.order import Fill, Intent, Order, OrderType
 from ..execution.broker import Broker
 from ..execution.reconcile import Statement, statement
 from ..execution.tracker import Tracker
-from ..ledger.events import External, IntentRecorded
+from ..ledger.events import External, IntentRecorded, Recalled
+from ..ledger.recall import recall
+from ..domain.time import SECOND, Nanos
 
 # %% auto #0
-__all__ = ['Stranger', 'nameless', 'ask', 'strangers', 'take_in']
+__all__ = ['UNNAMED', 'NAMED_BY', 'Stranger', 'nameless', 'LookUp', 'ask', 'unnamed', 'strangers', 'take_in']
 
 # %% ../../nbs/09_desk/17_strangers.ipynb #473fe278
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,43 @@ def nameless(tracker: Tracker, fills: Iterable[Fill], known: Iterable[str]) -> l
     seen = set(known)
     return list(dict.fromkeys(f.client_id for f in fills if f.client_id and f.client_id not in tracker and f.client_id not in seen))
 
-def ask(broker: Broker, tracker: Tracker, names: Iterable[str], cursor: str) -> Statement:
-    "A statement with every order named in it asked about, ours or not. Questions over the network: Retry."
+class LookUp:
+    "Asks an account's journal for orders that are not tracked: those `waiting`, and what a statement names. `found` are those that were let go of; `others` is where names that are not ours are remembered."
+    def __init__(self, url: str, account: str, waiting: Iterable[str] = (), others: dict[str, None] | None = None) -> None:
+        self.url, self.account, self.waiting, self.others = url, account, tuple(waiting), {} if others is None else others
+        self.found: dict[str, Recalled] = {}
+
+    def __call__(self, names: Iterable[str]) -> None:
+        new = [n for n in dict.fromkeys((*self.waiting, *names)) if n not in self.others and n not in self.found]
+        if not new: return
+        self.found |= recall(self.url, self.account, new)
+        self.others.update((n, None) for n in new if n not in self.found)
+        for n in list(self.others)[:max(len(self.others) - 1_000, 0)]: del self.others[n]
+
+def ask(broker: Broker, tracker: Tracker, names: Iterable[str], cursor: str, look_up: LookUp | None = None) -> Statement:
+    "A statement with every order named in it asked about, ours or not. `look_up`: those that the tracker does not have may be ours nevertheless. Questions over the network: Retry."
     said = statement(broker, names, cursor, tracker=tracker)
     others = nameless(tracker, said.fills, (o.client_id for o in said.open))
-    return replace(said, asked={**said.asked, **{n: broker.order(n) for n in others}})
+    if look_up is not None: look_up([*others, *(o.client_id for o in said.open if o.client_id and o.client_id not in tracker), *(f'{UNNAMED}{f.fill_id}' for f in said.fills if f.client_id not in tracker)])
+    back = look_up.found if look_up is not None else {}
+    whole = {n for n in others if n in back and back[n].order.fill_ids >= {f.fill_id for f in said.fills if f.client_id == n}}
+    return replace(said, asked={**said.asked, **{n: broker.order(n) for n in others if n not in whole}})
+
+# %% ../../nbs/09_desk/17_strangers.ipynb #900689b5
+UNNAMED = 'fill '
+"What the names of orders begin with that are made of a single fill."
+NAMED_BY: Nanos = 60 * SECOND
+"How long a venue may take to name a fill."
+
+def _booked_as(f: Fill, tracker: Tracker) -> str:
+    return next((o.client_id for o in tracker.all() if f.fill_id in o.fill_ids and (o.symbol, o.side) == (f.symbol, f.side)), '')
+
+def unnamed(said: Statement, tracker: Tracker, now: Nanos) -> Statement:
+    "The statement with a name for each fill that has none: its order's where it is booked, its own once it is old. What was booked under its own keeps that, whatever the venue calls it later."
+    def name(f: Fill) -> str:
+        if (made := f'{UNNAMED}{f.fill_id}') in tracker: return made
+        return f.client_id or _booked_as(f, tracker) or (made if f.ts + NAMED_BY <= now else '')
+    return replace(said, fills=tuple(f if (n := name(f)) == f.client_id else replace(f, client_id=n) for f in said.fills))
 
 # %% ../../nbs/09_desk/17_strangers.ipynb #6de77486
 def strangers(tracker: Tracker, said: Statement, symbols: Iterable[str]) -> list[Stranger]:

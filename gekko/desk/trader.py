@@ -4,13 +4,16 @@
 
 # %% ../../nbs/09_desk/03_trader.ipynb #da2b49a4
 from __future__ import annotations
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 import numpy as np
 from ..data.feed import Opened, Step
 from .deadman import check_deadman, dated
+from .kept import Kept, Whole, completed, whole
 from .outgoing import Outgoing
 from .result import Refusal, Result
 from .spec import PACE, RunSpec, to_json
@@ -22,11 +25,12 @@ from ..domain.money import EXACT, ZERO, trim
 from ..domain.order import CancelRequested, Fill, Filled, Intent, Order, OrderEvent, Rejected, Submitted
 from ..domain.parent import Parent
 from ..domain.target import Targets
-from ..domain.time import Clock, Nanos, SimClock
+from ..domain.time import HOUR, Clock, Nanos, SimClock
 from ..execution.ids import client_id
 from ..execution.tracker import Tracker
-from ..ledger.events import BreachRecorded, Deposited, Halted, IntentRecorded, Marked, PolicyTaken, Resumed, RunClosed, RunOpened
+from ..ledger.events import BreachRecorded, Deposited, Halted, IntentRecorded, Marked, PolicyTaken, Recalled, Resumed, RunClosed, RunOpened
 from ..ledger.journal import Journal
+from ..ledger.recall import ORDER_KINDS, recall
 from ..portfolio.rebalance import to_intents
 from ..risk.gate import Approved, Breach, Gate
 from ..risk.limits import Limits
@@ -35,14 +39,23 @@ from ..execution.broker import Broker
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['LEDGER', 'LEASE', 'WATCH', 'PASSING', 'ELSEWHERE', 'Worker', 'Splitter', 'Trader', 'open_run', 'hear', 'on_step',
-           'close_row', 'send', 'refuse', 'decide', 'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond',
-           'close_run', 'outcome']
+__all__ = ['LAST', 'ROWS', 'LEDGER', 'LEASE', 'WATCH', 'LIMITS', 'PASSING', 'ELSEWHERE', 'Worker', 'Overseer', 'Splitter',
+           'Trader', 'open_run', 'hear', 'bring_back', 'on_step', 'close_row', 'send', 'refuse', 'decide', 'halt',
+           'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond', 'of_run', 'close_run', 'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
+LAST = 10_000
+"How much of each kind a live run holds at least: orders that are over, fills, refusals."
+ROWS = 100_000
+"And bars."
+
 class Worker(Protocol):
     "Somebody who works a decision over a time instead of sending it at once (desk.working)."
     def aim(self, wanted: Targets, intents: Sequence[Intent], cell: str) -> list[Order]: ...
+
+class Overseer(Protocol):
+    "Somebody who keeps the run within the firm's limits (desk.oversight)."
+    def row(self, ts: Nanos, closes: Mapping[str, Decimal]) -> None: ...
 
 class Splitter(Protocol):
     "Somebody who deals orders out over the members of a venue that is several (desk.routing)."
@@ -70,11 +83,15 @@ class Trader:
         self.view = BookView(account, spec.currency, instruments)
         if mode != 'live': self.view.deposit(spec.cash)      # live, the venue says what there is
         self.tracker = Tracker()
-        self.times: list[int] = []
-        self.equity: list[Decimal] = []
-        self.closes: list[list[float]] = []
-        self.fills: list[Fill] = []
-        self.refusals: list[Refusal] = []
+        self.times: Kept[int] = Kept()
+        self.equity: Kept[Decimal] = Kept()
+        self.closes: Kept[list[float]] = Kept()
+        self.fills: Kept[Fill] = Kept()
+        self.refusals: Kept[Refusal] = Kept()
+        self.parked: deque[OrderEvent] = deque(maxlen=LAST)      # words on orders that are not tracked, until the journal was asked whose they are
+        self.sure: Nanos = 0            # what ended before may be gone from a book that begins at a snapshot
+        self.recalled: set[str] = set() # and what was written down again since
+        self.partial = False            # whether the journal has more of this run than was ever here
         self.seq = self.quoted = 0      # orders named so far; when the newest quote was heard
         self.strayed = ''    # an order that the venue spoke of and nobody here made
         self.since = ''      # the fill from which on the venue is asked
@@ -83,6 +100,8 @@ class Trader:
         self.tap: Callable[[object], None] | None = None
         self.works: Worker | None = None
         self.wanted: dict[str, Decimal] | None = None      # what a policy that an earlier desk had begun was to leave
+        self.oversight: Overseer | None = None
+        self.thrown = ''     # the throw of the kill switch that stopped it, where money is live
         self.router: Splitter | None = None      # where the venue is several
         self.policy = self.closed = self.funding = self.who = ''      # who: whoever halted it
         self.halts: dict[str, str] = {}      # every reason that stands, by who gave it; the one that counts is `view.halted`
@@ -116,9 +135,11 @@ def _heard(t: Trader, event: OrderEvent) -> int:
     "Take in one event; 1 for a new fill."
     if event.client_id not in t.tracker:      # somebody else's: the next comparison takes it in with its evidence (desk.watch)
         t.strayed = t.strayed or event.client_id
+        if t.mode == 'live': t.parked.append(event)
         return 0
     before = t.tracker.get(event.client_id)
     after, new = t.tracker.on(event), 0
+    if before.state.terminal and after is not before: _write_again(t, before)
     t.record(event)
     if after is None or after is before: return 0
     if isinstance(event, Filled) and after.filled != before.filled:
@@ -133,6 +154,25 @@ def _heard(t: Trader, event: OrderEvent) -> int:
     if t.tap is not None: t.tap(event)
     return new
 
+# %% ../../nbs/09_desk/03_trader.ipynb #b1d14064
+def _write_again(t: Trader, o: Order) -> None:
+    if t.mode != 'live' or o.client_id in t.recalled or o.intent.ts > max(t.sure, t.clock.now() - 23 * HOUR): return
+    fills = tuple(f for f in t.fills if f.client_id == o.client_id)
+    if {f.fill_id for f in fills} != o.fill_ids and (found := recall(t.journal.url, t.journal.account, [o.client_id])): fills = found[o.client_id].fills
+    t.recalled.add(o.client_id)
+    t.record(Recalled(o.client_id, o, fills))
+
+def bring_back(t: Trader, found: Mapping[str, Recalled], others: Collection[str] = ()) -> int:
+    "Take orders on again that were let go of, and hear what was said of them meanwhile; how many. What was said of `others`, which the journal does not have, is the next statement's to tell."
+    back = [r for r in found.values() if r.client_id not in t.tracker]
+    for r in back:
+        t.recalled.add(r.client_id)
+        t.record(r)
+        t.tracker.recall(r.order)
+    waiting, t.parked = t.parked, deque((e for e in t.parked if e.client_id not in found and e.client_id not in others), maxlen=LAST)
+    hear(t, [e for e in waiting if e.client_id in found])
+    return len(back)
+
 # %% ../../nbs/09_desk/03_trader.ipynb #894216b9
 LEDGER = 'ledger'
 "Who halts a run whose journal can't be written, and lets it go on once it can."
@@ -140,7 +180,9 @@ LEASE = 'lease'
 "Who halts a run whose lease had run out when an order was to leave; live, it goes on once the books were compared again."
 WATCH = 'watch'
 "Who halts a run whose books differ from the venue's, and lets it go on once they agree."
-PASSING = frozenset({LEDGER, LEASE, WATCH})
+LIMITS = 'limits'
+"Who halts a run that is past a hard limit of the firm's, and lets it go on once it is back (desk.oversight)."
+PASSING = frozenset({LEDGER, LEASE, WATCH, LIMITS})
 "Whose halts end by themselves."
 
 def _see_out(t: Trader) -> None:
@@ -177,7 +219,10 @@ def close_row(t: Trader, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
     t.view.observe(ts)
     t.times.append(ts); t.equity.append(t.view.equity if t.mode != 'live' else trim(t.view.equity))
     t.closes.append([float(closes.get(s, 'nan')) for s in t.spec.symbols])
+    if t.mode == 'live' and len(t.times) - t.times.first > 2 * ROWS:
+        for rows in (t.times, t.equity, t.closes): rows.forget(len(t.times) - ROWS)
     t.record(Marked(dict(closes), t.view.equity) if t.mode != 'live' else Marked({s: trim(p) for s, p in t.view.marks.items()}, trim(t.view.equity), {c: trim(x) for c, x in t.view.rates.items()}))
+    if t.oversight is not None: t.oversight.row(ts, closes)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #4c91b995
 def send(t: Trader, intents: Sequence[Intent], cell: str = '') -> list[Order]:
@@ -215,6 +260,7 @@ def refuse(t: Trader, b: Breach, order: Order) -> None:
     refused = BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent)
     t.record(refused)
     t.refusals.append(Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
+    if t.mode == 'live': t.refusals.forget(len(t.refusals) - LAST)
     if t.tap is not None: t.tap(refused)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #88f2a316
@@ -294,23 +340,33 @@ def beyond(t: Trader, wanted: Mapping[str, Decimal]) -> dict[str, Decimal]:
     return {s: q for s, q in wanted.items() if far(s, q)}
 
 # %% ../../nbs/09_desk/03_trader.ipynb #58fda3b7
+def of_run(t: Trader) -> Whole:
+    "The run's orders, fills and refusals: from memory, and from the journal what a live run has let go of."
+    if t.mode != 'live': return Whole({o.client_id: o for o in t.tracker.all()}, list(t.fills), list(t.refusals))
+    orders = {o.client_id: o for o in t.tracker.all() if o.intent.run == t.lineage}      # a standing account has those of earlier runs
+    if not (t.partial or t.tracker.forgotten or t.fills.first or t.refusals.first): return Whole(orders, list(t.fills), list(t.refusals))
+    with suppress(Halt): t.journal.commit()      # what can't be written now is still in memory
+    return completed(whole(t.journal.entries(kinds=('breach', *ORDER_KINDS), run=t.lineage), t.lineage), orders, t.fills, t.refusals)
+
+# %% ../../nbs/09_desk/03_trader.ipynb #f4fa78ce
 def close_run(t: Trader, reason: str) -> Result:
     "End the run: cancel what works, write the last line, and answer with the outcome. A second close changes nothing."
     if not t.closed:
         cancel_working(t)
         if t.view.halted and reason == 'finished': reason = f'halted: {t.view.halted}'
-        metrics = {'equity': str(trim(t.view.equity) if t.mode == 'live' else t.view.equity), 'orders': sum(o.intent.run == t.lineage for o in t.tracker.all()), 'fills': len(t.fills), 'breaches': len(t.refusals)}
+        w = of_run(t)
+        metrics = {'equity': str(trim(t.view.equity) if t.mode == 'live' else t.view.equity), 'orders': sum(o.intent.run == t.lineage for o in w.orders.values()), 'fills': len(w.fills), 'breaches': len(w.refusals)}
         t.record(RunClosed(t.run_id if t.mode != 'backtest' else t.lineage, reason, metrics))
         t.closed = reason
         t.journal.commit()
+        return outcome(t, w=w)
     return outcome(t)
 
-# %% ../../nbs/09_desk/03_trader.ipynb #f4fa78ce
-def outcome(t: Trader, data_version: str = '') -> Result:
-    "The run as it stands now."
+# %% ../../nbs/09_desk/03_trader.ipynb #5586f78f
+def outcome(t: Trader, data_version: str = '', w: Whole | None = None) -> Result:
+    "The run as it stands now; `w`: where its orders and fills were put together already."
     n = len(t.spec.symbols)
-    closes = np.array(t.closes, dtype=np.float64).reshape(-1, n)
-    orders = t.tracker.all() if t.mode != 'live' else [o for o in t.tracker.all() if o.intent.run == t.lineage]      # a standing account has those of earlier runs
+    closes, w = np.array(list(t.closes), dtype=np.float64).reshape(-1, n), w or of_run(t)
     return Result(run_id=t.run_id, lineage=t.lineage, strategy=t.strategy, mode=t.mode, account=t.view.account.name, symbols=t.spec.symbols, bar=t.spec.bar, currency=t.spec.currency,
-                  cash=t.spec.cash, times=np.array(t.times, dtype=np.int64), equity=tuple(t.equity), closes=closes, fills=tuple(t.fills), orders=tuple(orders),
-                  breaches=tuple(t.refusals), journal_head=t.journal.head[1], exit_reason=t.closed or 'running', data_version=data_version)
+                  cash=t.spec.cash, times=np.array(list(t.times), dtype=np.int64), equity=tuple(t.equity), closes=closes, fills=tuple(w.fills), orders=tuple(w.orders.values()),
+                  breaches=tuple(w.refusals), journal_head=t.journal.head[1], exit_reason=t.closed or 'running', data_version=data_version)

@@ -7,19 +7,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from .account import APART, judge, ours, place
 from .funding import fundings, hear_fundings
-from .strangers import ask
-from .trader import LEASE, Trader, halt, resume
+from .strangers import LookUp, ask
+from .trader import LAST, LEASE, Trader, bring_back, halt, resume
 from ..domain.account import Funding
 from ..domain.errors import GekkoError
 from ..domain.money import EXACT
 from ..domain.order import AmendRequested, Intent, Order, OrderState
 from ..domain.time import SECOND, Nanos, iso
 from ..execution.reconcile import Difference, Statement
-from ..ledger.events import Differed
+from ..ledger.events import Agreed, Differed, Recalled
+from ..ledger.journal import in_memory
 
 # %% auto #0
 __all__ = ['BACK', 'WHO', 'Told', 'table', 'settled', 'Watch']
@@ -36,6 +37,9 @@ class Told:
     fundings: tuple[Funding, ...]
     since: str
     at: Nanos = 0      # when they were asked for
+    turn: int = 0      # and at which turn of the tracker,
+    head: int = 0      # and entry of the journal
+    back: Mapping[str, Recalled] = field(default_factory=dict)      # orders it speaks of that were let go of
 
 def table(wrong: list[Difference]) -> str:
     "Both views of each difference, one a line."
@@ -74,6 +78,9 @@ class Watch:
         self._skew: Nanos = t.clock.now() - t.clock.monotonic()
         self._sure: Nanos = 0                # until when the wall clock says nothing about how long ago something was sent, because it was set
         self._seen = 0                       # fills of this run that are behind the cursor
+        self._until: Nanos = 0               # and all that are older than this are among them
+        self._sound: Nanos = 0               # when the venue was asked that agreed last
+        self._others: dict[str, None] = {}   # names that the journal does not have
         self._asked: Future[Told] | None = None
         self._were: dict[str, tuple[Intent, AmendRequested | None]] = {}     # the working orders when the venue was asked
         self._thread = ThreadPoolExecutor(1, 'gekko-watch')
@@ -97,14 +104,17 @@ class Watch:
         working = t.tracker.open()
         names = [o.client_id for o in working if o.state is OrderState.UNKNOWN or o.amending is not None or o.client_id in unsure]
         self._were = {o.client_id: (o.intent, o.amending) for o in working}
-        after, since, at = self._cursor(), t.funding, t.clock.now()
-        def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after), tuple(fundings(t.venue, since)), since, at)
+        after, since, at, turn, head = self._cursor(), t.funding, t.clock.now(), t.tracker.turn, t.journal.head[0]
+        look_up = LookUp(t.journal.url, t.journal.account, {e.client_id for e in t.parked}, self._others)
+        def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after, look_up), tuple(fundings(t.venue, since)), since, at, turn, head, look_up.found)
         self._asked = self._thread.submit(answers)
         self._asked.add_done_callback(lambda _: self.wake())
 
     def _cursor(self) -> str:
-        "The last fill that every later one is sure to be told after: a minute old, and older than any open order."
-        until = min([self.t.clock.now() - BACK, *(o.intent.ts - APART for o in self.t.tracker.open())])
+        "The last fill that every later one is sure to be told after: a minute old, and older than any open order, or than the last look that agreed: what an old order had traded by then is known."
+        t = self.t
+        until = min(t.clock.now() - BACK, max(min((o.intent.ts - APART for o in t.tracker.open()), default=t.clock.now()), self._sound - BACK))
+        self._until = max(self._until, until)
         seen, fills = self._seen, self.t.fills
         while self._seen < len(fills) and fills[self._seen].ts < until: self._seen += 1
         if self._seen > seen: self.after = place(self.t.venue, fills[seen:self._seen], self.after)
@@ -120,12 +130,13 @@ class Watch:
         self.looks += 1
         self.failures = 0
         if told.since == self.t.funding: hear_fundings(self.t, told.fundings)      # otherwise somebody was quicker
+        bring_back(self.t, told.back, self._others)
         patience = self._patience(now)
         wrong = judge(self.t, ours(self.t, settled(self.t, told.said, self._were, patience)), patience, grace_s=10.0, at=told.at)
         if wrong and self._moved_on(told.said): self._next = now + SECOND // 2; return      # both are right, at different moments
         self._same = self._same + 1 if wrong and _by_how_much(wrong) == _by_how_much(self.wrong) else int(bool(wrong))
         self.wrong = wrong
-        if not wrong: self._agree()
+        if not wrong: self._agree(told)
         elif self._same >= 3: self._stop()
         unsure = bool(wrong or self.t.tracker.unknown())
         self._pause = min(2 * self._pause, self.every) if unsure and self._same != 1 else SECOND
@@ -148,10 +159,28 @@ class Watch:
         self.failures += 1
         self._next = now + min(self.every, SECOND * 2 ** min(self.failures, 5))
 
-    def _agree(self) -> None:
+    def _agree(self, told: Told) -> None:
         self.agreed = self.t.clock.now()
         self._stopped = False
         for who in (LEASE, WHO): resume(self.t, who)
+        if self.t.tracker.unknown(): return
+        self._sound = told.at
+        if not in_memory(self.t.journal.url): self._forget(told)
+
+    def _forget(self, told: Told) -> None:
+        "Let go of what was over when the venue was asked that agreed, is on disk, and is not told again with the next fills: once that is worth a line in the journal."
+        t = self.t
+        if told.head > t.journal.head[0] - t.journal.pending: return
+        working = {n for w in (t.works, t.router) for x in getattr(w, 'under_way', {}).values() for n in x.names}
+        gone = t.tracker.over(told.turn, LAST, working | {f.client_id for f in t.fills[self._seen:]})
+        fills = min(self._seen, len(t.fills) - LAST)
+        if len(gone) < max(LAST // 10, 1) and fills - t.fills.first < max(LAST, len(t.fills[t.fills.first:]) // 4): return
+        t.sure = self._until
+        t.recalled.clear()
+        self._others.clear()      # an order of others that was taken in is one that the journal has
+        t.record(Agreed(self.after, self._until))
+        t.tracker.forget(gone)
+        t.fills.forget(fills)
 
     def _stop(self) -> None:
         if self._stopped: return

@@ -6,7 +6,6 @@
 from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from decimal import Decimal
 from typing import Any
 from .trader import Trader, cancel, decide, send
@@ -46,7 +45,7 @@ class Work:
 def _children(t: Trader, w: Work) -> list[Order]:
     "The children that are not summed up yet, after summing up those that are over. A late fill that wakes one of those up has all of them counted anew."
     fills, revived = w.heard
-    if w.over and (revived != t.tracker.revived or any(f.client_id in w.over for f in islice(t.fills, fills, None))): w.over, w.done, w.live = set(), Tally(), [*w.names]
+    if w.over and (revived != t.tracker.revived or any(f.client_id in w.over for f in t.fills[fills:])): w.over, w.done, w.live = set(), Tally(), [*w.names]
     w.heard = len(t.fills), t.tracker.revived
     live = [t.tracker.get(n) for n in w.live]
     ended = [o for o in live if o.state.terminal]
