@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
+from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from ..domain.errors import BadInput
@@ -78,7 +79,8 @@ def _flags(exceeded: ArrayLike, least: int) -> NDArray[np.bool_]:
 
 # %% ../../nbs/05_risk/14_backtest.ipynb #b2b8e34b
 def _zone(k: int, n: int, share: float) -> str:
-    "By the probability of at most k exceptions among n days, from 0 upwards."
+    "By the probability of at most k exceptions among n days; none at all is green, however few the days."
+    if not k: return 'green'
     total, p = 0.0, n * math.log1p(-share)      # logs: the first term of a long window is below the smallest float
     for i in range(k + 1):
         total += math.exp(p)
@@ -87,7 +89,6 @@ def _zone(k: int, n: int, share: float) -> str:
 
 def _scaled(seen: float, share: float) -> float:
     "Three times what a normal VaR would have to be multiplied by to be exceeded at the promised rate."
-    from statistics import NormalDist
     q = NormalDist().inv_cdf
     return min(4.0, max(3.0, 3 * q(share) / q(seen))) if seen < 0.5 else 4.0
 

@@ -53,14 +53,13 @@ def _normals(n: int, columns: int, seed: int, dof: float | None, device: str) ->
     import torch
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1: raise BadInput('nothing to draw', expected='a number of scenarios of at least 1', found=n)
     if dof is not None and not dof > 2: raise BadInput('no variance with so few degrees of freedom', expected='dof above 2', found=dof)
-    try: generator = torch.Generator(device).manual_seed(seed)
-    except (RuntimeError, TypeError, ValueError) as e: raise BadInput('cannot draw', expected='an integer seed and a device that torch has here', found=f'seed {seed}, device {device}: {e}') from None
+    try: generator, stretches = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
+    except (RuntimeError, TypeError, ValueError) as e: raise BadInput('cannot draw', expected='an integer seed of at least 0 and a device that torch has here', found=f'seed {seed}, device {device}: {e}') from None
     single = torch.device(device).type == 'mps'      # has no float64
     z = torch.randn(int(n), columns, generator=generator, device=device, dtype=torch.float32 if single else torch.float64)
     if dof is None: return z
-    gamma = np.random.default_rng(seed).chisquare(dof, int(n))      # n numbers, drawn here: a device without a gamma sampler needs none
-    stretch = torch.as_tensor(np.sqrt((dof - 2) / gamma)[:, None], dtype=z.dtype, device=device)
-    return z * stretch
+    factor = np.sqrt((dof - 2) / stretches.chisquare(dof, int(n)))      # n numbers, drawn here: not every device has a gamma sampler
+    return z * torch.as_tensor(factor[:, None], dtype=z.dtype, device=device)
 
 def draw(mean: ArrayLike, cov: ArrayLike, n: int = 10_000, seed: int = 0, *, dof: float | None = None, device: str = 'cpu') -> Floats:
     """(n, N) float64 scenarios of N returns with `mean` (N,) and `cov` (N, N); Student's with `dof` above 2, of the same covariance, else normal.
@@ -81,15 +80,14 @@ def simulated_pnl(values: ArrayLike, mean: ArrayLike, cov: ArrayLike, n: int = 1
     "(n,) profits of N `values` under the scenarios of `draw`, without the scenarios. No values or all zero: zeros."
     v, m, f = column(values, 'values', rows=0), column(mean, 'mean', rows=0), factor_of(cov)
     if not len(v) == len(m) == len(f.matrix): raise BadInput('values, mean and covariance do not fit', expected=f'{len(f.matrix)} of each', found=f'{len(v)} values, {len(m)} means')
-    if not v.any(): return np.zeros(n)
     z = _normals(n, len(m), seed, dof, device)
-    return np.asarray((z @ _on(f.matrix.T @ v, z)).cpu().numpy().astype(np.float64, copy=False) + m @ v)
+    return np.asarray((z @ _on(f.matrix.T @ v, z)).cpu().numpy().astype(np.float64, copy=False) + m @ v + 0.0)
 
 # %% ../../nbs/05_risk/12_simulated.ipynb #c4e409c1
 def simulated_tail(pnl: ArrayLike, level: float = 0.99, *, horizon: int = 1, n: int = 10_000, seed: int = 0, dof: float | None = None, device: str = 'cpu', how: str = 'linear') -> Tail:
     "`tail` by Monte Carlo: `n` draws from the mean and deviation (ddof=1) of (T,) profits, `horizon` independent days (sum taken as one draw)."
     x = column(pnl, rows=2)
     mean, std = moments(x)
-    ahead = simulated_pnl([1.0], [mean * horizon], [[std * std * horizon]], n, seed, dof=dof, device=device) if std else np.full(n, mean * horizon)
+    ahead = simulated_pnl([1.0], [mean * horizon], [[std * std * horizon]], n, seed, dof=dof, device=device)
     var, es = quantile_loss(ahead, level, how), es_historical(ahead, level)
     return Tail(var, max(var, es), float(level), 'monte-carlo', len(x), horizon)
