@@ -8,6 +8,7 @@ import getpass
 
 from typing import Any
 import msgspec
+from .risk import may_reset
 from ..desk.client import Line
 from ..desk.config import Settings
 from ..desk.protocol import AskFlatten, AskHalt, AskResume, Request
@@ -46,9 +47,11 @@ def halt_all(settings: Settings, reason: str, name: str = '') -> list[dict[str, 
     return ask_all(settings, AskHalt(reason, who), name)
 
 def resume_all(settings: Settings, name: str = '') -> list[dict[str, Any]]:
-    "Reset the kill switch and resume."
+    "Reset the kill switch and resume. Halt where money is live and two officers have not reset it."
     who = getpass.getuser()
-    if not name: KillSwitch(settings.home/'kill').reset(who)
+    if not name:
+        may_reset(settings)
+        KillSwitch(settings.home/'kill').reset(who)
     return ask_all(settings, AskResume(who), name)
 
 def flatten_all(settings: Settings, reason: str, name: str = '') -> list[dict[str, Any]]:

@@ -21,13 +21,14 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 Json = Annotated[bool, typer.Option('--json', help='Print one line of JSON.')]
 
 # %% auto #0
-__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'At', 'data_app', 'ledger_app', 'Url', 'sandbox_app', 'Option',
-           'venue_app', 'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun',
-           'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
-           'desk_recover', 'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings',
-           'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement',
-           'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'dashboard', 'doctor',
-           'bench', 'leave', 'main']
+__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url',
+           'sandbox_app', 'Option', 'venue_app', 'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show',
+           'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten',
+           'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow',
+           'risk_officer', 'risk_officers', 'risk_reset', 'risk_story', 'data_import', 'data_list', 'data_check',
+           'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts',
+           'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list',
+           'venue_check', 'venue_cards', 'dashboard', 'doctor', 'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -170,6 +171,63 @@ def desk_recover(venue: At, policy: Annotated[str, typer.Option(help='hold, redu
     "Take up the run that a killed desk left open, and end it by its policy."
     from gekko.cli.desk import recovered
     answer(lambda: recovered(_settings(), venue, policy), json_out, show.facts)
+
+# %% ../../nbs/14_cli/04_main.ipynb #677d77e8
+risk_app = typer.Typer(help='Limits, officers and the kill switch.', no_args_is_help=True)
+app.add_typer(risk_app, name='risk')
+Key = Annotated[Path | None, typer.Option('--key', help='File of the officer\'s key; a passphrase is asked for.')]
+Why = Annotated[str, typer.Option('--why', help='The reason; it is written into the ledger with your name.')]
+
+@risk_app.command('limits')
+def risk_limits(json_out: Json = False) -> None:
+    "The firm's limits, and who set them."
+    from gekko.cli.risk import list_limits
+    answer(lambda: list_limits(_settings()), json_out, lambda rows: show.table(rows) if rows else 'no limits set: a run has its own alone')
+
+@risk_app.command('set')
+def risk_set(scope: Annotated[str, typer.Argument(help='firm, account:NAME, strategy:NAME or instrument:SYMBOL')], limits: Annotated[list[str], typer.Argument(help='NAME=VALUE, as max_gross=2; off takes one away.')],
+             why: Why, soft: Annotated[bool, typer.Option('--soft', help='Levels that warn, not limits that refuse.')] = False, key: Key = None, json_out: Json = False) -> None:
+    "Tighten limits, or ask for looser ones."
+    from gekko.cli.risk import set_here
+    answer(lambda: set_here(_settings(), scope, limits, why, soft, key), json_out, show.facts)
+
+@risk_app.command('requests')
+def risk_requests(json_out: Json = False) -> None:
+    "What was asked for, and waits for another officer."
+    from gekko.cli.risk import requests_here
+    answer(lambda: requests_here(_settings()), json_out, lambda rows: show.table(rows) if rows else 'nothing is asked for')
+
+@risk_app.command('allow')
+def risk_allow(entry: Annotated[int, typer.Argument(help='The entry that asks.')], key: Annotated[Path, typer.Option('--key', help='File of your key.')], json_out: Json = False) -> None:
+    "Allow what another officer asked for."
+    from gekko.cli.risk import allow_here
+    answer(lambda: allow_here(_settings(), entry, key), json_out, show.facts)
+
+# %% ../../nbs/14_cli/04_main.ipynb #43dc5f07
+@risk_app.command('officer')
+def risk_officer(name: str, file: Annotated[Path, typer.Option('--file', help='Where the new key is kept; it must not exist.')], key: Key = None,
+                 passphrase: Annotated[bool, typer.Option('--passphrase', help='Ask for a passphrase to keep it under.')] = False, json_out: Json = False) -> None:
+    "Name an officer, who may ask for what loosens and allow what others ask."
+    from gekko.cli.risk import add_officer
+    answer(lambda: add_officer(_settings(), name, file, key, passphrase), json_out, show.facts)
+
+@risk_app.command('officers')
+def risk_officers(json_out: Json = False) -> None:
+    "The officers."
+    from gekko.cli.risk import list_officers
+    answer(lambda: list_officers(_settings()), json_out, lambda rows: show.table(rows) if rows else 'no officers: gekko risk officer NAME --file FILE')
+
+@risk_app.command('reset')
+def risk_reset(why: Why, key: Annotated[Path, typer.Option('--key', help='File of your key.')], json_out: Json = False) -> None:
+    "Ask for the kill switch to be reset, where money is live."
+    from gekko.cli.risk import reset_here
+    answer(lambda: reset_here(_settings(), why, key), json_out, show.facts)
+
+@risk_app.command('story')
+def risk_story(limit: int = 50, json_out: Json = False) -> None:
+    "The firm's journal, newest first."
+    from gekko.cli.risk import story
+    answer(lambda: story(_settings(), limit), json_out, lambda rows: show.table(rows) if rows else 'nothing was written yet')
 
 # %% ../../nbs/14_cli/04_main.ipynb #87bc5dbc
 data_app = typer.Typer(help='Market data.', no_args_is_help=True)
