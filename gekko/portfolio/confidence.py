@@ -11,7 +11,7 @@ import numpy as np
 from ..data.bars import Floats
 from ..domain.errors import BadInput
 from ..domain.target import Forecast, Signal
-from ..domain.time import Nanos, span
+from ..domain.time import Nanos
 
 # %% auto #0
 __all__ = ['Opinion', 'fade', 'strength', 'opinion_of', 'View', 'combine', 'signals_of', 'combine_rows']
@@ -32,7 +32,7 @@ class Opinion:
 # %% ../../nbs/04_portfolio/10_confidence.ipynb #5d7bf6bb
 def fade(age: Nanos, half_life: Nanos) -> float:
     "What is left of 1 after `age`: half after each `half_life`; all of it where that is 0. An age below zero is a view from the future, and refused."
-    if age < 0: raise BadInput('an opinion from the future', expected='made by now', found=f'{span(-age)} ahead')
+    if age < 0: raise BadInput('an opinion from the future', expected='made by now', found=f'{-age} ns ahead')
     return 0.5 ** (age / half_life) if half_life else 1.0
 
 # %% ../../nbs/04_portfolio/10_confidence.ipynb #ad36b8ef
