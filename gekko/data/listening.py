@@ -22,13 +22,14 @@ __all__ = ['Seen', 'Gap', 'Ear', 'unjoin', 'want', 'answer', 'sound', 'lasting',
 # %% ../../nbs/01_data/16_listening.ipynb #8fda00da
 @dataclass(slots=True)
 class Seen:
-    "What is known of one symbol: `at` is when it was last heard of and `ts` the venue's time then, `joining` the kinds not yet under way on this line."
+    "What is known of one symbol: `at` is when it was last heard of and `ts` the venue's time then, `traded` that of its last trade, `joining` the kinds not yet under way on this line."
     since: Nanos
     book: OrderBook
     kinds: set[str] = field(default_factory=set)
     joining: set[str] = field(default_factory=set)
     at: Nanos = 0
     ts: Nanos = 0
+    traded: Nanos = 0
     built: Nanos = 0
     book_channel: str = ''
     duplicates: int = 0
@@ -195,6 +196,7 @@ def let_pass(ear: Ear, e: MarketEvent | OrderEvent, received: Nanos, channel: st
         if (seen := ear.seen.get(e.symbol)) is None: return _stranger(ear)
         if not sound(e.price, e.qty): return _bad_trade(ear, e, seen, received)
         if e.trade_id and not seen.trades.add(e.trade_id): return _again(seen)
+        seen.traded = e.ts
     elif type(e) is Quote:
         if (seen := ear.seen.get(e.symbol)) is None: return _stranger(ear)
         if not sound(e.bid, e.ask): return _bad_quote(ear)

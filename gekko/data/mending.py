@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from .dialect import BookChange, Heard, MarketEvent, symbol_of
 from .listening import Ear, Seen, deliver, lasting, let_pass, open_gap, shut_gap, touched, unbook, unjoin
 from .sequence import Numbers
-from ..domain.market import Depth, Quote
+from ..domain.market import Depth, Quote, Trade
 from ..domain.time import SECOND, Nanos
 
 # %% auto #0
-__all__ = ['connected', 'lost', 'Need', 'needs', 'give_up', 'mend', 'StreamStatus', 'status']
+__all__ = ['connected', 'lost', 'Need', 'needs', 'give_up', 'mend', 'StreamStatus', 'standing', 'status']
 
 # %% ../../nbs/01_data/17_mending.ipynb #c5b19aef
 def connected(ear: Ear, now: Nanos) -> None:
@@ -103,7 +103,9 @@ def mend(ear: Ear, need: Need, events: Sequence[MarketEvent], now: Nanos) -> boo
 
 def _between(ear: Ear, channel: str, events: Sequence[MarketEvent], now: Nanos) -> bool:
     # the answer's events have no numbers of this counter, so nobody can say that they are all: they go out, and the hole stays reported
+    heard = {s: seen.traded or ear.gap[channel].since for s, seen in ear.seen.items()}
     for e in events:
+        if type(e) is Trade and e.ts < heard.get(e.symbol, e.ts): continue      # from before the hole: it would come after newer ones
         if type(e) is not BookChange: let_pass(ear, e, e.received or now, channel)
     give_up(ear, channel, now)
     return True
@@ -140,13 +142,19 @@ def _sum(ear: Ear, symbol: str, counts: dict[str, int]) -> int:
     return sum(v for c, v in list(counts.items()) if symbol_of(c) in (symbol, ''))
 
 # %% ../../nbs/01_data/17_mending.ipynb #d21b197f
-def status(ear: Ear, symbol: str, now: Nanos, reconnects: int = 0, queue: int = 0) -> StreamStatus:
-    "How the symbol stands at `now`. Reads only; any thread may ask."
+def standing(ear: Ear, symbol: str, now: Nanos) -> StreamStatus:
+    "State, why, and age alone: what costs nothing however many symbols are heard. Any thread may ask."
     seen = ear.seen.get(symbol)
     if seen is None: return StreamStatus(symbol, 'broken', 'not subscribed')
-    numbers = [n for c, n in list(ear.numbers.items()) if symbol_of(c) in (symbol, '')]
     age, why = max(now - max(seen.at, seen.since), 0) / SECOND, _broken(ear, symbol, seen)
     state = 'broken' if why else 'stale' if age > ear.stale_s else 'fresh'
-    return StreamStatus(symbol, state, why or (f'silent for {age:.0f} s' if state == 'stale' else ''), age,
+    return StreamStatus(symbol, state, why or (f'silent for {age:.0f} s' if state == 'stale' else ''), age)
+
+def status(ear: Ear, symbol: str, now: Nanos, reconnects: int = 0, queue: int = 0) -> StreamStatus:
+    "How the symbol stands at `now`. Reads only; any thread may ask."
+    seen, stands = ear.seen.get(symbol), standing(ear, symbol, now)
+    if seen is None: return stands
+    numbers = [n for c, n in list(ear.numbers.items()) if symbol_of(c) in (symbol, '')]
+    return StreamStatus(symbol, stands.state, stands.why, stands.age_s,
                         _sum(ear, symbol, ear.gaps), _sum(ear, symbol, ear.repaired), _sum(ear, symbol, ear.lost),
                         seen.duplicates + sum(n.duplicates for n in numbers), sum(n.disordered for n in numbers), reconnects, queue)

@@ -13,7 +13,7 @@ from typing import Any
 from .dialect import KINDS, BookChange, Connection, Dialect, Heard, Hole, MarketEvent, StreamEvent, Subscription, symbol_of
 from .inbox import Inbox
 from .listening import Ear, drop, flush, hear, want
-from .mending import Need, StreamStatus, connected, give_up, lost, mend, needs, status
+from .mending import Need, StreamStatus, connected, give_up, lost, mend, needs, standing, status
 from .pace import Pace, Silence, backoff
 from ..domain.errors import BadInput, GekkoError, Halt, Reject, Retry
 from ..domain.time import Clock, Nanos
@@ -112,6 +112,11 @@ class Stream:
         ear, now, again = self.ear, self.clock.now(), max(self.tally.lines - 1, 0)
         return {s: status(ear, s, now, again, self.inbox.waiting) if s in ear.seen else StreamStatus(s, 'broken', ear.down_why or 'not heard yet')
                 for s in dict.fromkeys(x.symbol for x in list(self._asked))}
+
+    def standing(self, symbol: str) -> StreamStatus | None:
+        "How one symbol stands, without the counts; None when nobody asked for it. It costs the same however many there are."
+        if symbol in self.ear.seen: return standing(self.ear, symbol, self.clock.now())
+        return StreamStatus(symbol, 'broken', self.ear.down_why or 'not heard yet') if any(x.symbol == symbol for x in list(self._asked)) else None
 
     def health(self) -> dict[str, Any]:
         "The line and the counts, for a metric or a table."

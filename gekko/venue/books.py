@@ -77,7 +77,7 @@ class Books:
         "One book as it stands, after `hear`."
         line = self._lines.get(name)
         if line is None: return Shown(why='its books are not heard')
-        now, depth, status = self._clock.now(), line.books.get(symbol), line.stream.status().get(symbol)
+        now, depth, status = self._clock.now(), line.books.get(symbol), line.stream.standing(symbol)
         if line.failed: return Shown(depth, 0, line.failed)
         if depth is None or status is None: return Shown(why='no book heard yet' if status is not None else f'its book of {symbol} is not heard')
         age = max(0, now - max(line.stream.mark, depth.received))
