@@ -167,7 +167,7 @@ def foreign(book: RiskBook) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c for c in (*(h.currency for h in book.holdings), *(c for c, x in book.cash.items() if x)) if c != book.currency))
 
 def columns_of(book: RiskBook, history: History, proxy: Proxies | None = None) -> History:
-    "The history's columns for `book`: its symbols, each once, and its foreign currencies. What has no history is a column of NaN."
+    "The history's columns for `book`: its symbols, each once, and its foreign currencies. What has no history, nor a proxy that has one, is a column of NaN."
     if history.currency != book.currency: raise BadInput('a history in another currency', expected=book.currency, found=history.currency)
     symbols, needed = tuple(dict.fromkeys(book.symbols)), foreign(book)
     if not proxy and symbols == history.symbols and needed == history.currencies: return history
@@ -176,7 +176,7 @@ def columns_of(book: RiskBook, history: History, proxy: Proxies | None = None) -
     blank = np.full((len(history), 1), np.nan)
     x = np.column_stack([history.returns, blank])[:, plain] if (plain < 0).any() else history.returns[:, plain]
     for j, s in enumerate(symbols):
-        if s in proxy: x[:, j] = with_proxy(history, s, proxy)
+        if s in proxy and proxy[s][0] in at: x[:, j] = with_proxy(history, s, proxy)
     rates = [history.rates[:, history.currencies.index(c)] if c in history.currencies else blank[:, 0] for c in needed]
     return History(symbols, history.end, x, needed, np.column_stack(rates) if rates else np.empty((len(history), 0)), history.currency)
 
@@ -195,6 +195,8 @@ def held(book: RiskBook, history: History, rows: int | None = None, missing: str
     if missing not in MISSING[:2]: raise BadInput('what to do about holes', expected=' '.join(MISSING[:2]), found=missing)
     known = {*history.symbols, *(proxy or {})}
     if lost := [s for s in dict.fromkeys(book.symbols) if s not in known]: raise BadInput('no history for what is held', expected='returns or a proxy for each', found=' '.join(lost[:20]))
+    for s in book.symbols:
+        if proxy and s in proxy: with_proxy(history.rows(0, 0), s, proxy)      # refuses a proxy without history
     if lost := [c for c in foreign(book) if c not in history.currencies]: raise BadInput('no history of rates for a currency held', expected=f'{lost[0]}/{book.currency}', found=' '.join(history.currencies) or 'none')
     h = columns_of(book, history, proxy)
     if missing == 'drop':

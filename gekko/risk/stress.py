@@ -89,7 +89,7 @@ def _window(p: Prepared, s: Scenario) -> tuple[int, int]:
     lo, hi = (int(i) for i in np.searchsorted(end, (s.start, s.end), 'right'))
     if lo == hi or len(end) < 2: return 0, 0
     step = int(np.median(np.diff(end[-1000:])))
-    whole = (lo > 0 or end[0] <= s.start + step) and (hi < len(end) or end[-1] >= s.end - step)
+    whole = (lo > 0 or end[0] <= s.start + step) and (hi < len(end) or end[-1] > s.end - step)
     return (lo, hi) if whole else (0, 0)
 
 def _covered(p: Prepared, lo: int, hi: int, x: Floats) -> Flags:
@@ -252,7 +252,7 @@ def _correlation(p: Prepared, s: Scenario, b: _Together) -> StressResult:
 
 # %% ../../nbs/05_risk/24_stress.ipynb #d060ac54
 def run(p: Prepared, scenario: Scenario, basis: _Together | None = None) -> StressResult:
-    "The scenario on a prepared book. BadInput for one of its proxies that has no history."
+    "The scenario on a prepared book; `basis` is what scenarios of correlation share. Proxies of the scenario itself come before the book's."
     if scenario.kind == 'correlation': return _correlation(p, scenario, basis or _together(p))
     if not scenario.proxy: return (_historical if scenario.kind == 'historical' else _shock)(p, scenario, p.proxy)
     own = prepare(p.book, p.history, {**p.proxy, **scenario.proxy}, p.level, p.rows)
