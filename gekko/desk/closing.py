@@ -5,6 +5,7 @@
 # %% ../../nbs/09_desk/21_closing.ipynb #6033b5c6
 from __future__ import annotations
 import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,17 +13,19 @@ from .funding import fundings
 from .trader import Trader
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..domain.money import trim
-from ..domain.time import MINUTE, Nanos, iso
+from ..domain.time import DAY, MINUTE, Nanos, iso
 from ..execution.broker import Broker, Capability
 from ..execution.reconcile import statement
-from ..ledger.days import MONEY, UTC_DAY, DayEnd
+from ..ledger.days import UTC_DAY, DayEnd
 from ..ledger.events import DayClosed
+from ..ledger.journal import in_memory, read_entries
 from ..ledger.match import VenueDay, as_of, match, matched
 from ..ledger.printed import to_plain
-from ..ledger.statement import Statement, day_statement, statement_of
+from ..ledger.statement import Statement, closings, day_statement, statement_of
+from ..ledger.tally import pack_left
 
 # %% auto #0
-__all__ = ['FRESH', 'TRIES', 'AGAIN', 'venue_day', 'closing', 'close_day', 'Closer']
+__all__ = ['FRESH', 'MISSED', 'TRIES', 'AGAIN', 'venue_day', 'closing', 'close_day', 'missed', 'Closer']
 
 # %% ../../nbs/09_desk/21_closing.ipynb #1809886a
 def venue_day(venue: Broker, s: Statement, tries: int = 3) -> VenueDay:
@@ -38,11 +41,12 @@ def venue_day(venue: Broker, s: Statement, tries: int = 3) -> VenueDay:
 
 # %% ../../nbs/09_desk/21_closing.ipynb #eb49f9ab
 def closing(s: Statement, venue: Broker | None, asked: Nanos = 0) -> DayClosed:
-    "The statement as the journal keeps it, with what the venue said of it: agreed, the breaks, or why it could not be asked."
-    if venue is None: return DayClosed(s.day, {**to_plain(s), 'venue': matched(None, why='not asked')})
+    "The statement as the journal keeps it, with what the next day's goes on from (`books`) and what the venue said of it: agreed, the breaks, or why it could not be asked."
+    plain = {**to_plain(s), 'books': pack_left(s.left) if s.left else ''}
+    if venue is None: return DayClosed(s.day, {**plain, 'venue': matched(None, why='not asked')})
     try: breaks, why = match(s, venue_day(venue, s)), ''
     except (Retry, Halt) as e: breaks, why = None, e.message
-    return DayClosed(s.day, {**to_plain(s), 'venue': matched(breaks, asked, why)})
+    return DayClosed(s.day, {**plain, 'venue': matched(breaks, asked, why)})
 
 # %% ../../nbs/09_desk/21_closing.ipynb #761b04e8
 FRESH: Nanos = 15 * MINUTE
@@ -52,23 +56,47 @@ def _prices(t: Trader, end: Nanos) -> tuple[dict[str, Decimal], dict[str, Decima
     if t.clock.now() > end + FRESH: return {}, {}
     return {s: trim(p) for s, p in t.view.marks.items()}, {c: trim(x) for c, x in t.view.rates.items()}
 
+def _statement(t: Trader, day: str, ends: DayEnd, marks: Mapping[str, Decimal], rates: Mapping[str, Decimal]) -> Statement:
+    j = t.journal
+    if in_memory(j.url): return day_statement(j.entries(), day, ends=ends, marks=marks, rates=rates)
+    return statement_of(j.url, j.account, day, ends=ends, marks=marks, rates=rates)
+
 def close_day(t: Trader, venue: Broker | None, day: str, *, ends: DayEnd = UTC_DAY) -> DayClosed:
     "Close a day that is over: statement, the venue's word, and the record of both. It blocks on ledger and venue. BadInput for a day that is not over; Halt for a ledger that can't be written."
     end = ends.window(day)[1]
     if t.clock.now() <= end: raise BadInput('a day that is not over', expected=f'after {iso(end)}', found=iso(t.clock.now()))
     t.journal.commit()
     marks, rates = _prices(t, end)
-    record = closing(day_statement(t.journal.entries(kinds=MONEY), day, ends=ends, marks=marks, rates=rates), venue, t.clock.now())
+    record = closing(_statement(t, day, ends, marks, rates), venue, t.clock.now())
     t.record(record)
     t.journal.commit()
     return record
+
+# %% ../../nbs/09_desk/21_closing.ipynb #81665ad2
+MISSED = 31
+"Days back for which a desk looks; older ones are closed by hand."
+
+def missed(url: str, account: str, now: Nanos, ends: DayEnd = UTC_DAY, most: int = MISSED) -> list[str]:
+    "Days that are over and were never closed, the first one first. Days that another setting of `ends` has closed are not closed again. It reads the ledger."
+    far, done, floor = now - (most + 1) * DAY, set[str](), 0
+    for e in closings(url, account):
+        if e.ts < far: break
+        said = e.record.statement
+        if said.get('ends') == str(ends): done.add(e.record.day)
+        else: floor = max(floor, said.get('end', 0))
+    first = next((e.ts for e in read_entries(url, account)), now)
+    out, day = list[str](), ends.day_of(max(first, far + DAY))
+    while (end := ends.window(day)[1]) < now:
+        if day not in done and end > floor: out.append(day)
+        day = ends.day_of(end + 1)
+    return out
 
 # %% ../../nbs/09_desk/21_closing.ipynb #3fca135b
 TRIES, AGAIN = 5, MINUTE
 
 @dataclass(slots=True)
 class _Under:
-    "A closing under way."
+    "A closing that waits or is under way."
     day: str
     marks: Mapping[str, Decimal]
     rates: Mapping[str, Decimal]
@@ -79,33 +107,54 @@ class _Under:
 
 # %% ../../nbs/09_desk/21_closing.ipynb #8962be92
 class Closer:
-    "Closes an account's days beside its trading thread, on which alone `look` is called. `problem`: why the last try came to nothing."
+    """Closes an account's days beside its trading thread, on which alone `look` is called: those that were missed, and each that ends. One after another, since each goes on from
+    the one before. `problem`: why the last try came to nothing."""
     def __init__(self, t: Trader, *, ends: DayEnd = UTC_DAY) -> None:
         self.trader, self.ends, self.problem = t, ends, ''
         self._day = ends.day_of(t.clock.now())
         self._until = ends.window(self._day)[1]
+        self._wait = deque[_Under]()
         self._under: _Under | None = None
+        self._missed: list[str] | None = None      # None until the ledger has said it
+        self._ask(t.clock.now())
 
     def look(self) -> DayClosed | None:
         "The record of a day that has just been closed, already in the journal; None on all other turns."
         t, u = self.trader, self._under
+        if t.clock.now() > self._until: self._ended()
         if u is None:
-            if t.clock.now() > self._until: self._begin()
+            self._begin()
             return None
         if u.record is not None and (u.record.statement['venue']['agreed'] is not None or u.tries >= TRIES):
             t.record(u.record)
             self._under = None
             return u.record
-        if u.failed and u.tries >= TRIES: self._under = None      # `problem` says why; the day can be closed by hand
+        if u.failed and u.tries >= TRIES: self._under = None      # `problem` says why; the next start, or somebody by hand, closes it
         elif (u.record is not None or u.failed) and t.clock.monotonic() > u.again: self._try(u)
         return None
 
+    def _ended(self) -> None:
+        "A day is over, or several while the machine slept: each waits for its turn, with what is known of its last prices."
+        while self.trader.clock.now() > self._until:
+            self._wait.append(_Under(self._day, *_prices(self.trader, self._until)))
+            self._day = self.ends.day_of(self._until + 1)
+            self._until = self.ends.window(self._day)[1]
+
     def _begin(self) -> None:
-        now = self.trader.clock.now()
-        self._under = _Under(self._day, *_prices(self.trader, self._until))
-        self._day = self.ends.day_of(now)
-        self._until = self.ends.window(self._day)[1]
+        if self._missed is None: return
+        if self._missed: self._wait.extendleft(_Under(day, {}, {}) for day in reversed(self._missed))
+        self._missed = []
+        if not self._wait: return
+        self._under = self._wait.popleft()
         self._try(self._under)
+
+    def _ask(self, now: Nanos) -> None:
+        j = self.trader.journal
+        def work() -> None:
+            try: found = missed(j.url, j.account, now, self.ends)
+            except Exception as e: self.problem, found = f'{type(e).__name__}: {e}', []      # then it is left to the next start
+            self._missed = found
+        threading.Thread(target=work, name='gekko-closing', daemon=True).start()
 
     def _try(self, u: _Under) -> None:
         u.tries, u.record, u.failed, u.again = u.tries + 1, None, False, self.trader.clock.monotonic() + AGAIN

