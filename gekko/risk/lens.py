@@ -64,6 +64,7 @@ class Lens:
         self._at = {s: j for j, s in enumerate(self.symbols)}
         self._pnl, self._stressed = np.zeros(len(moves)), np.zeros(len(shocks))
         self._now: Lost | None = None
+        self._asked, self._said = ('', 0.0), Lost()
 
     def __contains__(self, symbol: object) -> bool: return symbol in self._at
     def hold(self, values: Mapping[str, float]) -> None: hold(self, values)
@@ -75,14 +76,17 @@ class Lens:
     def after(self, symbol: str, value: float) -> Lost:
         "What it could lose with `value` more (signed, in the account's currency) in `symbol`."
         if not value: return self.now
+        if self._asked == (symbol, value): return self._said      # a gate asks for its hard limits and its soft ones
         j = self._at[symbol]
-        return _lost(self._pnl + value * self._moves[j], self._stressed + value * self._shocks[j], self._edge)
+        self._said = _lost(self._pnl + value * self._moves[j], self._stressed + value * self._shocks[j], self._edge)
+        self._asked = (symbol, value)
+        return self._said
     def take(self, symbol: str, value: float) -> None:
         "Count `value` more in `symbol` from here on, until the next `hold`. A symbol without scenarios is passed over."
         if (j := self._at.get(symbol)) is None or not value: return
         self._pnl += value * self._moves[j]
         self._stressed += value * self._shocks[j]
-        self._now = None
+        self._now, self._asked = None, ('', 0.0)
     def __repr__(self) -> str: return f'Lens({len(self.symbols)} symbols, {self._moves.shape[1]} scenarios, {self._shocks.shape[1]} stresses, level {self.level})'
 
 def _lost(pnl: Floats, stressed: Floats, edge: Edge) -> Lost:
@@ -98,4 +102,4 @@ def hold(lens: Lens, values: Mapping[str, float]) -> None:
         if x: v[lens._at[s]] = x
     if not np.isfinite(v).all(): raise BadInput('values of the book', expected='finite amounts', found=dict(values))
     lens._pnl, lens._stressed = v @ lens._moves, v @ lens._shocks
-    lens._now = None
+    lens._now, lens._asked = None, ('', 0.0)
