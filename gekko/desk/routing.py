@@ -12,6 +12,7 @@ from decimal import Decimal
 from ..data.dialect import Hole, StreamEvent, Subscription
 from ..data.stream import Stream
 from .trader import Trader, cancel, refuse, send
+from .working import CLOSED
 from ..domain.errors import GekkoError
 from ..domain.market import Quote
 from ..domain.money import EXACT, plain, total
@@ -177,6 +178,7 @@ class Router:
 
     def _close(self, w: Way, why: str) -> None:
         t, p, now = self.t, w.parent, self.t.clock.now()
+        if len(self.closed) >= CLOSED: del self.closed[next(iter(self.closed))]
         found = self.closed[p.parent_id] = came_to(p, [t.tracker.get(n) for n in w.names])
         why = f'{why}; {plain(found.left)} left' if found.left else why
         t.record(ParentClosed(p.parent_id, why, found.filled, found.price, found.slippage_bps, now))

@@ -22,7 +22,7 @@ from ..execution.ids import client_id
 from ..ledger.events import ParentClosed, ParentOpened
 
 # %% auto #0
-__all__ = ['Work', 'standing', 'Works', 'lines']
+__all__ = ['CLOSED', 'Work', 'standing', 'Works', 'lines']
 
 # %% ../../nbs/09_desk/20_working.ipynb #fc67d855
 @dataclass(slots=True)
@@ -61,6 +61,9 @@ def standing(t: Trader, w: Work) -> tuple[Decimal, Decimal]:
     return total(o.filled for o in orders), total(o.open_qty for o in orders)
 
 # %% ../../nbs/09_desk/20_working.ipynb #91c479eb
+CLOSED = 1_000
+"How many parents that are over are remembered; the journal has all of them."
+
 class Works:
     "The parents of one run. `see` hears the market, `step` plans what is due, `aim` turns a decision into parents as the run's spec says."
     def __init__(self, t: Trader) -> None:
@@ -136,6 +139,7 @@ class Works:
 
     def _close(self, w: Work, why: str) -> None:
         orders = [self.t.tracker.get(n) for n in w.names]
+        if len(self.closed) >= CLOSED: del self.closed[next(iter(self.closed))]
         found = self.closed[w.parent.parent_id] = report(w.parent, orders, mark=self.t.view.marks.get(w.parent.symbol))
         self.t.record(ParentClosed(w.parent.parent_id, why, found.filled, found.price, found.slippage_bps, self.t.clock.now()))
         self.under_way.pop(w.parent.parent_id, None)

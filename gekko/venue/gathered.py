@@ -18,6 +18,7 @@ from .member import Member, hear, take_in
 from .merging import add_up, cursor_of, down_of, in_time, read_cursor, shown, told
 from .venues import ARRIVES_S, Venue
 from .wire.loop import Loop
+from .wire.memory import KEEP
 from .wire.message import Stamp
 
 # %% auto #0
@@ -72,10 +73,13 @@ class Post:
         if (n := self.home.get(o.client_id)) is None: return self.refuse(AmendRejected(o.client_id, 'no member is known to have it', self._clock.now()))
         self.members[n].venue.amend(approved)
     def count(self) -> None:
-        "Orders sent since the last look are working."
+        "Orders sent since the last look are working. Whose the oldest were that work no more is forgotten after a while: every member is asked about such a one."
         while self._sent:
             n, o = self._sent.popleft()
             self.members[n].working.setdefault(o.client_id, o)
+        if len(self.home) <= 2 * KEEP: return
+        for name in list(self.home)[:KEEP]:      # one that another thread sends now is the youngest
+            if name not in self.members[self.home[name]].working: del self.home[name]
 
 def _gated(approved: Approved) -> Order:
     if not isinstance(approved, Approved): raise BadInput('an order that no gate approved', expected='Approved', found=type(approved).__name__)

@@ -23,7 +23,7 @@ def _same(a: Fill, b: Fill) -> bool:
 class Outbox:
     """A thread-safe queue of order events that says each fill once. `keep`: how many fills it remembers for that. `wake`: called after each event
     that `drain` will have, in the thread that said it, outside the lock; it must be quick. Metrics: outbox.duplicate_fills, outbox.conflicts."""
-    def __init__(self, keep: int = 200_000, on_metric: Callable[[str, float], None] = _ignore, wake: Callable[[], None] = _asleep) -> None:
+    def __init__(self, keep: int = 50_000, on_metric: Callable[[str, float], None] = _ignore, wake: Callable[[], None] = _asleep) -> None:
         self._lock, self._waiting, self._on_metric, self._wake = threading.Condition(), list[OrderEvent](), on_metric, wake
         self._known: dict[tuple[str, str], Fill] = {}
         self._keep, self.duplicates = keep, 0
