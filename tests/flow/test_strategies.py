@@ -16,7 +16,8 @@ from gekko.ledger.journal import read_entries, verify
 from gekko.ledger.replay import Book, replay
 from gekko.ledger.runs import RunRecord
 
-ASKED = {'first': {'start': '2017-06-01'}, 'trend': {'symbols': 'SP500,WTI', 'start': '2018-01-01', 'end': '2018-07-01'}, 'pairs': {'start': '2021-06-01', 'end': '2022-01-01'}, 'quoting': {}}
+ASKED = {'first': {'start': '2017-06-01'}, 'trend': {'symbols': 'SP500,WTI', 'start': '2018-01-01', 'end': '2018-07-01'}, 'pairs': {'start': '2021-06-01', 'end': '2022-01-01'}, 'quoting': {},
+         'allocation': {'start': '2021-06-01', 'end': '2022-01-01', 'method': 'hrp', 'compare': 'equal,min-variance'}}
 MODES = ('backtest', 'paper')
 
 

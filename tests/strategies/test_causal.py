@@ -32,6 +32,17 @@ def minutes(n: int, rows: int = 3000, seed: int = 0) -> Bars:
     return Bars(tuple('ABC'[:n]), start, start + MINUTE, close, close, close, close, volume)
 
 
+@lru_cache
+def shares(holes: bool) -> Bars:
+    """Six shares over five years; with holes, some days on which one of them has no bar."""
+    bars = daily('BAC', 'JNJ', 'KO', 'MSFT', 'WMT', 'XOM').between(utc('2010-01-01'), utc('2015-01-01'))
+    if not holes: return bars
+    lost = np.random.default_rng(5).random(bars.close.shape) < 0.01
+    lost[np.flatnonzero(bars.end == utc('2013-04-02'))] = [[True, False, False, False, False, False]]
+    prices = [np.where(lost, np.nan, x) for x in (bars.open, bars.high, bars.low, bars.close)]
+    return Bars(bars.symbols, bars.start, bars.end, *prices, np.where(lost, 0.0, bars.volume))
+
+
 CASES: list[Any] = [
     pytest.param('trend', {}, daily('SP500', 'NASDAQ', 'WTI'), id='trend'),
     pytest.param('trend', {'symbols': ['KO'], 'short': False}, daily('KO'), id='trend, one share, long only'),
@@ -41,6 +52,8 @@ CASES: list[Any] = [
     pytest.param('pairs', {'symbols': ['CVX', 'XOM'], 'memory': 300, 'half_life': 64.0}, daily('CVX', 'XOM'), id='pairs, other shares'),
     pytest.param('pairs', {'memory': 200, 'half_life': 50.0, 'every': '5m', 'min_hedge': -9.0, 'max_hedge': 9.0}, minutes(2), id='pairs, minutes with gaps'),
     pytest.param('first', {}, daily('SP500'), id='first'),
+    pytest.param('allocation', {'train': 252, 'months': 1, 'max_weight': 0.4}, shares(False), id='allocation, every month'),
+    pytest.param('allocation', {'train': 100, 'method': 'hrp', 'max_weight': 0.5}, shares(True), id='allocation, with holes'),
 ]
 
 

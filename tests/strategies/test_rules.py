@@ -115,3 +115,41 @@ def test_pairs_refuses_what_is_not_two(cells: Callable[[str], list[tuple[str, bo
     code = next(source for source, _ in cells('pairs') if 'symbols of a pair' in source)
     with pytest.raises(BadInput, match='symbols of a pair: expected two, found 3'): exec(code, {'symbols': ['A', 'B', 'C'], 'entry': 1.0, 'full': 2.0})
     with pytest.raises(BadInput, match='0 <= entry < full'): exec(code, {'symbols': ['A', 'B'], 'entry': 2.0, 'full': 2.0})
+
+
+SHARES = reference_bars(['BAC', 'JNJ', 'KO', 'MSFT', 'WMT', 'XOM']).between(utc('2010-01-01'), utc('2014-01-01'))
+
+
+@pytest.mark.parametrize('method', ['equal', 'risk-parity', 'hrp', 'min-variance', 'min-cvar', 'mean-variance'])
+def test_allocation_is_within_its_bounds_and_leaves_its_buffer(method: str, load: Load) -> None:
+    w = load('allocation', method=method, train=252, max_weight=0.3, buffer=0.05).weights(SHARES)
+    held = w[np.isfinite(w).all(axis=1)]
+    assert len(held) > 8 and (held >= 0).all() and (held <= 0.3 * 0.95 + 1e-6).all()
+    assert held.sum(axis=1) == pytest.approx(0.95, abs=1e-5)
+    assert method != 'equal' or held == pytest.approx(0.95 / 6, abs=1e-5)
+
+
+def test_allocation_decides_on_the_first_session_of_a_quarter(load: Load) -> None:
+    w = load('allocation', train=252).weights(SHARES)
+    days = (SHARES.end[np.isfinite(w[:, 0])] - 1).astype('datetime64[ns]').astype('datetime64[D]')
+    assert str(days[0]) == '2011-01-03' and str(days[1]) == '2011-04-01'
+    assert {int(str(d)[5:7]) for d in days} == {1, 4, 7, 10} and all(str(d)[8:] in ('01', '02', '03', '04') for d in days)
+
+
+def test_allocation_is_the_same_in_another_process_bit_for_bit(load: Load) -> None:
+    """Nothing that one notebook has solved is known to the other."""
+    one, other = (load('allocation', train=252, max_weight=0.4) for _ in range(2))
+    assert one.weights(SHARES).tobytes() == other.weights(SHARES).tobytes() and one.solved is not other.solved
+
+
+def test_allocation_leaves_a_share_without_a_bar_alone(load: Load) -> None:
+    close = SHARES.close.copy()
+    day = int(np.flatnonzero(SHARES.end == utc('2012-04-03'))[0])
+    close[day, 2] = np.nan
+    w = load('allocation', train=252, max_weight=0.4).weights(Bars(SHARES.symbols, SHARES.start, SHARES.end, close, close, close, close, SHARES.volume))[day]
+    assert np.isnan(w[2]) and np.isfinite(np.delete(w, 2)).all()
+
+
+def test_allocation_refuses_a_method_it_does_not_know(cells: Callable[[str], list[tuple[str, bool]]]) -> None:
+    code = next(source for source, _ in cells('allocation') if 'unknown :=' in source)
+    with pytest.raises(BadInput, match='method: expected equal .* found best'): exec(code, {'method': 'best', 'compare': ['equal']})
