@@ -19,7 +19,7 @@ from .contributions import normal_parts, scenario_parts
 from .drawdown import LossMeter
 from .exposure import Liquidity, Margin, Slice, exposures, liquidity, margin, slices_html
 from .filtered import rolling_filtered
-from .history import Moves, Proxies, History, compounded, day, held, scenarios as moves_of
+from .history import History, Moves, Proxies, day, held, scenarios as moves_of
 from .measures import METHODS, es_historical, quantile_loss, rolling_historical, rolling_normal, tail
 from .reverse import ReverseStress, reverse_stress
 from .scenarios import Scenario
@@ -134,7 +134,7 @@ def _notes(book: RiskBook, lines: Sequence[TailLine], stress: StressTable, teste
     if rows < wanted: said.append(f'only {rows} rows of history, {wanted} were asked for')
     dark = [r for r in stress if r.not_covered and r.scenario.kind != 'shock']
     if dark: said.append(f'{len(dark)} of {len(stress)} scenarios do not cover all of the book: ' + ', '.join(f'{r.name} {r.covered:.0%}' for r in dark[:6]) + (' …' if len(dark) > 6 else ''))
-    if not tested and book.holdings: said.append('VaR is not backtested: too few rows, or no risk')
+    if not tested and any(x.var for x in lines): said.append('VaR is not backtested: too few rows, or no risk')
     if out is None and book.holdings: said.append('no volumes were given: liquidity is not judged')
     if out is not None and out.unknown: said.append(f'no volume is known for {out.unknown:,.0f} {book.currency} of holdings')
     if not book.equity > 0: said.append('equity is not above zero: nothing is shown as a part of it')
@@ -164,7 +164,7 @@ def risk_report(
 ) -> RiskReport:
     "All measures of `book` at one level, beside 95 %. BadInput for what is held without history, a currency without rates, a hole; an empty book gives zeros."
     near = held(book, history, rows + days, missing, proxy)
-    whole = Moves(moves_of(book, near.rows(0, 0)).values, compounded(book, near), moves_of(book, near.rows(0, 0)).names)
+    whole = moves_of(book, near)
     used = Moves(whole.values, whole.returns[-rows:], whole.names)
     if len(used.returns) < 2: raise BadInput('too few rows of history', expected='2 or more', found=len(used.returns))
     lines = tails(used, tuple(dict.fromkeys((level, 0.95))), methods, seed, horizon)
@@ -172,14 +172,14 @@ def risk_report(
     tested = backtests(whole, level, rows, days)
     out = liquidity(book, adv, participation) if adv is not None else None
     back, lost = _reverse(book, near, reverse, stress, rows, horizon)
-    n, by = len(used.returns), ('instrument', 'currency', 'venue', 'strategy', *(('class',) if any('class' in h.tags for h in book.holdings) else ()))
+    n, by = len(used.returns), ('instrument', 'currency', 'venue', 'strategy', *(t for t in ('class', 'account') if any(t in h.tags for h in book.holdings)))
     return RiskReport(book, ts, level, horizon, n, day(int(near.end[-n])), day(int(near.end[-1])), lines, parts(used, level), {b: exposures(book, b) for b in by}, stress, back, tested, out,
                       margin(book, margins) if margins is not None else None, meter, tuple(limits_use), _proxied(book, history, near, proxy or {}), _notes(book, lines, stress, tested, out, n, rows) + lost)
 
 # %% ../../nbs/05_risk/26_report.ipynb #5370b78b
 def _reverse(book: RiskBook, near: History, part: float, stress: StressTable, rows: int, horizon: int) -> tuple[ReverseStress | None, tuple[str, ...]]:
     "The reverse stress, or why there is none."
-    if not part or not book.equity > 0 or not book.holdings: return None, ()
+    if not part or not book.equity > 0 or not np.any(moves_of(book, near.rows(0, 0)).values): return None, ()
     try: return reverse_stress(book, near, part * book.equity, rows=rows, horizon=horizon, stresses=stress), ()
     except BadInput as e: return None, (f'no reverse stress: {e}',)
 
