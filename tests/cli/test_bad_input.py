@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from desk_stage import LADDER, STRATEGIES, at_once, bars, gekko, ladder, ledger_of, make_store, notebook, one_line, tree
+from desk_stage import LADDER, ON_SERVER, STRATEGIES, at_once, bars, gekko, ladder, ledger_of, make_store, notebook, one_line, runs_of, tree
 
+from gekko.ledger.journal import accounts
 from gekko.ledger.runs import RunRecord, Runs
 
 
@@ -131,14 +132,18 @@ class Refusal(NamedTuple):
 @pytest.fixture(scope='module')
 def refusals(request: pytest.FixtureRequest, stock: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refusal]:
     """Every case that is asked for by the tests of this session, each in a copy of the stock."""
+    theirs = {'GEKKO_LEDGER': ledger_of(stock / 'home')} if ON_SERVER else {}      # a file is copied with its home, a place on a server is not
+    known = runs_of(stock / 'home')
     def refuse(test: str, name: str) -> tuple[str, Refusal]:
         case, folder = CASES[name], Path(shutil.copytree(stock, tmp_path_factory.mktemp('case') / 'here', copy_function=shutil.copy2))
         case.make(folder)
         before = tree(folder)
-        done = gekko(folder / 'home', *case.words.split(), *(['--json'] if 'json' in test else []), cwd=folder, **case.env)
+        done = gekko(folder / 'home', *case.words.split(), *(['--json'] if 'json' in test else []), cwd=folder, **{**theirs, **case.env})
         return f'{test} {name}', Refusal(done, before, tree(folder))
     asked = [(i.originalname, i.callspec.params['name']) for i in request.session.items if isinstance(i, pytest.Function) and i.module is request.module and 'refusals' in i.fixturenames]
-    return dict(at_once(*(partial(refuse, *a) for a in asked)))
+    found = dict(at_once(*(partial(refuse, *a) for a in asked)))
+    assert runs_of(stock / 'home') == known and accounts(ledger_of(stock / 'home')) == []
+    return found
 
 
 @pytest.mark.parametrize('name', CASES)

@@ -86,13 +86,13 @@ def launch(home: Path, *words: object, cwd: Path | None = None, **env: str) -> s
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def ended(p: subprocess.Popen[str], timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+def ended(p: subprocess.Popen[str], timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """A background command at its end."""
     out, err = p.communicate(timeout=timeout_s)
     return subprocess.CompletedProcess(p.args, p.returncode, out, err)
 
 
-def wait_for(what: Callable[[], T | None], why: str, timeout_s: float = 30) -> T:
+def wait_for(what: Callable[[], T | None], why: str, timeout_s: float = 60) -> T:
     """The first true answer of `what`; fails saying `why` when there is none in time."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
