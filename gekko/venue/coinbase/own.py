@@ -10,7 +10,7 @@ from ...data.dialect import Connection
 from ...domain.errors import BadInput, GekkoError, Retry
 from ...domain.time import SECOND, Clock, Nanos
 from .roll import OwnFrame, Said, own, said_in
-from .stream import subscription
+from .frames import subscription
 
 # %% auto #0
 __all__ = ['QUIET_S', 'pause_s', 'OwnLine']
