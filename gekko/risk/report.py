@@ -132,7 +132,7 @@ class RiskReport:
 def _notes(book: RiskBook, lines: Sequence[TailLine], stress: StressTable, tested: Sequence[object], out: Liquidity | None, rows: int, wanted: int) -> tuple[str, ...]:
     said = [f'{x.method} at {x.level:g} could not be reckoned: {x.note}' for x in lines if x.var is None]
     if rows < wanted: said.append(f'only {rows} rows of history, {wanted} were asked for')
-    dark = [r for r in stress if r.not_covered and r.scenario.kind != 'shock']
+    dark = [r for r in stress if r.not_covered and (r.scenario.kind != 'shock' or r.scenario.rest == 'beta')]
     if dark: said.append(f'{len(dark)} of {len(stress)} scenarios do not cover all of the book: ' + ', '.join(f'{r.name} {r.covered:.0%}' for r in dark[:6]) + (' …' if len(dark) > 6 else ''))
     if not tested and any(x.var for x in lines): said.append('VaR is not backtested: too few rows, or no risk')
     if out is None and book.holdings: said.append('no volumes were given: liquidity is not judged')
@@ -161,6 +161,7 @@ def risk_report(
     margins: Mapping[str, float] | None = None,
     meter: LossMeter | None = None,             # the account's losses since the day began and since the peak
     reverse: float = 0.2,                       # the part of equity whose loss is looked for; 0 leaves it out
+    within: int = 20,                           # rows that this loss may take
 ) -> RiskReport:
     "All measures of `book` at one level, beside 95 %. BadInput for what is held without history, a currency without rates, a hole; an empty book gives zeros."
     near = held(book, history, rows + days, missing, proxy)
@@ -171,16 +172,16 @@ def risk_report(
     stress = stress_table(scenarios, book, history, level, rows, proxy)
     tested = backtests(whole, level, rows, days)
     out = liquidity(book, adv, participation) if adv is not None else None
-    back, lost = _reverse(book, near, reverse, stress, rows, horizon)
+    back, lost = _reverse(book, near, reverse, stress, rows, within)
     n, by = len(used.returns), ('instrument', 'currency', 'venue', 'strategy', *(t for t in ('class', 'account') if any(t in h.tags for h in book.holdings)))
     return RiskReport(book, ts, level, horizon, n, day(int(near.end[-n])), day(int(near.end[-1])), lines, parts(used, level), {b: exposures(book, b) for b in by}, stress, back, tested, out,
                       margin(book, margins) if margins is not None else None, meter, tuple(limits_use), _proxied(book, history, near, proxy or {}), _notes(book, lines, stress, tested, out, n, rows) + lost)
 
 # %% ../../nbs/05_risk/26_report.ipynb #5370b78b
-def _reverse(book: RiskBook, near: History, part: float, stress: StressTable, rows: int, horizon: int) -> tuple[ReverseStress | None, tuple[str, ...]]:
+def _reverse(book: RiskBook, near: History, part: float, stress: StressTable, rows: int, within: int) -> tuple[ReverseStress | None, tuple[str, ...]]:
     "The reverse stress, or why there is none."
     if not part or not book.equity > 0 or not np.any(moves_of(book, near.rows(0, 0)).values): return None, ()
-    try: return reverse_stress(book, near, part * book.equity, rows=rows, horizon=horizon, stresses=stress), ()
+    try: return reverse_stress(book, near, part * book.equity, rows=rows, horizon=within, stresses=stress), ()
     except BadInput as e: return None, (f'no reverse stress: {e}',)
 
 def _proxied(book: RiskBook, history: History, near: History, proxy: Proxies) -> tuple[tuple[str, str, float], ...]:

@@ -69,7 +69,7 @@ class ReverseStress:
     def pnl(self) -> Floats: return self.values * self.moves
     @property
     def possible(self) -> bool: return bool((self.moves >= -1).all())
-    def __repr__(self) -> str: return f'ReverseStress({self.loss:,.0f} {self.currency}: {self.sigmas:.2f} standard deviations over {self.horizon} rows)'
+    def __repr__(self) -> str: return f'ReverseStress({self.loss:,.0f} {self.currency}: {self.sigmas:.2f} standard deviations over {self.horizon} row{"s" * (self.horizon > 1)})'
     def _repr_html_(self) -> str: return reverse_html(self)
 
 # %% ../../nbs/05_risk/25_reverse.ipynb #68a31355
@@ -113,7 +113,8 @@ def reverse_html(r: ReverseStress) -> str:
     alone = table(('alone', 'move', 'standard deviations'), [[esc(a.name), f'{a.move:+.1%}', '–' if a.sigmas is None else f'{a.sigmas:.1f}'] for a in r.alone[:r.top] if a.possible])
     times = table(('history made larger', 'times'), [[esc(s), f'{k:.2f}'] for s, k in r.scaled[:r.top]]) if r.scaled else ''
     head = f'What loses {r.loss:,.0f} {esc(r.currency)}' + (f', {r.share:.0%} of equity' if r.share is not None else '')
-    said = f'likeliest way over {r.horizon} rows: {r.sigmas:.1f} standard deviations, probability {r.probability:.2g} if moves were normal (covariance of {r.rows:,} rows)'
+    chance = 'below 1e-9' if r.probability < 1e-9 else f'{r.probability:.2g}'
+    said = f'likeliest way over {r.horizon} row{"s" * (r.horizon > 1)}: {r.sigmas:.1f} standard deviations, probability {chance} if moves were normal (covariance of {r.rows:,} rows)'
     return card(COOL, head, said, '' if r.possible else f'<span style="color:{DOWN}">a price would have to fall below zero: not possible this way</span>', both, alone, times)
 
 # %% ../../nbs/05_risk/25_reverse.ipynb #a4e02a7b
