@@ -34,6 +34,7 @@ class Outbox:
     def __init__(self, trader: Trader) -> None:
         self.trader, self.eager, self.trades, self.dropped = trader, False, 0, 0
         self.hears: frozenset[type] = frozenset()
+        self.words: tuple[str, ...] = ()                # and as it was said
         self.number, self.since = -1, 0                 # the last question, and when it was asked
         self.told: EventsReply | None = None            # its answer, once there is one
         self.refused: tuple[tuple[int, str], ...] = ()
@@ -148,6 +149,7 @@ def take(run: Run | LiveRun, q: Next) -> list[tuple[int, str]]:
     if q.epoch != t.journal.epoch: raise Reject(ELSEWHEN, expected=t.journal.epoch, found=q.epoch)
     if not fits(q.cell): raise BadInput('the name of a cell', expected=f'at most {_LONG} printable characters', found=repr(q.cell[:_LONG]))
     if (n := len(q.orders) + len(q.cancels) + len(q.amends)) > MOST: raise BadInput('orders, cancels and changes in one question', expected=f'at most {MOST}', found=n)
+    if not n: return refused
     whys = [misfit(t, i) for i in q.orders]
     refused += [(n, why) for n, why in enumerate(whys) if why]
     for n, name in enumerate(q.cancels, len(q.orders)):
@@ -205,10 +207,10 @@ def respond(run: Run | LiveRun, q: Next) -> EventsReply | None:
     return box.told
 
 def _begin(run: Run | LiveRun, box: Outbox, q: Next) -> None:
-    if unknown := sorted(set(q.hears) - set(KINDS)): raise BadInput('events of the market', expected=' '.join(KINDS), found=' '.join(unknown)[:_LONG])
+    if q.hears != box.words and (unknown := sorted(set(q.hears) - set(KINDS))): raise BadInput('events of the market', expected=' '.join(KINDS), found=' '.join(unknown)[:_LONG])
     refused: list[tuple[int, str]] = []
     if q.number <= run.trader.asked: q = msgspec.structs.replace(q, orders=(), amends=())      # taken before the desk was killed: they are in the journal, and only the answer was lost
     with suppress(Halt): refused = take(run, q)      # the trader has halted, and each order says that it was not sent
     box.number, box.told, box.refused, box.since = q.number, None, tuple(refused), run.trader.clock.monotonic()
-    box.hears = frozenset(KINDS[k] for k in q.hears)
+    if q.hears != box.words: box.words, box.hears = q.hears, frozenset(KINDS[k] for k in q.hears)
     box.eager = box.eager or bool(refused)      # told before the market goes on

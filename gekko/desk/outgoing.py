@@ -58,7 +58,7 @@ class Outgoing:
     def post(self, leaving: Sequence[Approved]) -> None:
         "Send them as soon as all that was appended to the journal so far is durable."
         self._held.update(a.order.client_id for a in leaving)
-        self._asked = self.journal.head[0]
+        self._asked, self._next = self.journal.head[0], max(self._next, self.clock.monotonic() + EVERY)      # all that waits goes with them
         self.journal.flush(partial(self._release, leaving))
 
     def _judge(self, trouble: Halt | None) -> str:
@@ -115,6 +115,7 @@ class Outgoing:
 
     def unsent(self) -> list[tuple[Sequence[Approved], str]]:
         "Orders that did not leave, and why; each is said once."
+        if not self._unsent: return []
         told = [self._unsent.popleft() for _ in range(len(self._unsent))]
         for leaving, _ in told: self._kept.difference_update(a.order.client_id for a in leaving)
         return told

@@ -23,8 +23,8 @@ from ..domain.errors import BadInput, GekkoError, Retry
 from ..domain.time import SystemClock
 
 # %% auto #0
-__all__ = ['local_address', 'listen', 'answer_all', 'answer_deferred', 'serve', 'find_desks', 'DeskProcess', 'start_desk',
-           'serve_named', 'main', 'KeptDesk']
+__all__ = ['INTERVAL_S', 'local_address', 'listen', 'answer_all', 'answer_deferred', 'serve', 'find_desks', 'DeskProcess',
+           'start_desk', 'serve_named', 'main', 'KeptDesk']
 
 # %% ../../nbs/09_desk/08_serve.ipynb #0c276f18
 def local_address(home: Path, name: str) -> str:
@@ -99,7 +99,11 @@ def answer_deferred(desk: Desk, s: zmq.Socket[bytes]) -> None:
     waiting, desk.deferred = desk.deferred, []
     for d in waiting: _answer(desk, s, d)
 
-# %% ../../nbs/09_desk/08_serve.ipynb #244e79a5
+# %% ../../nbs/09_desk/08_serve.ipynb #ef535e32
+INTERVAL_S = 0.0001
+"How long a thread of a desk may keep the interpreter from another."
+
+# %% ../../nbs/09_desk/08_serve.ipynb #685767cc
 def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool = False, leave_when_done: bool = False, linger_s: float = 30.0) -> None:
     "Serve until SIGTERM or SIGINT; with `leave_when_done`, also until a run has ended and nobody has asked for `linger_s`."
     s, guard, public = listen(address, keys)
@@ -112,7 +116,7 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     sys.stdout.flush()
     wait = max(5, min(50, round(1000 * desk.settings.heartbeat_s / 4)))
     quiet = turned = swept = time.monotonic()
-    sys.setswitchinterval(0.0005)      # the trading thread waits for the interpreter no longer than that
+    sys.setswitchinterval(INTERVAL_S)
     try:
         while not told:
             if time.monotonic() - turned > desk.settings.heartbeat_s: stood_still(desk)
