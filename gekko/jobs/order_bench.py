@@ -4,8 +4,8 @@
 
 # %% ../../nbs/11_jobs/07_order_bench.ipynb #77110478
 from __future__ import annotations
-import json, os, subprocess, sys, tempfile, time, urllib.request
-from collections import deque
+import json, os, re, subprocess, sys, tempfile, time, urllib.request
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from .bench import hardware
 from .metronome import Schedule, number
 
 # %% auto #0
-__all__ = ['SYMBOLS', 'LOTS', 'SIZES', 'TICK', 'LIMITS', 'WAYS', 'ARRIVES_S', 'LEGS', 'WHOLES', 'PERCENTILES', 'RATES', 'Plan',
-           'Replaces', 'metronome', 'control', 'notebook', 'in_kernel', 'main', 'in_desk', 'measure', 'spread',
-           'figures', 'floor', 'bench_order_path']
+__all__ = ['SYMBOLS', 'LOTS', 'SIZES', 'TICK', 'LIMITS', 'WAYS', 'WHERE', 'ARRIVES_S', 'LEGS', 'WHOLES', 'PERCENTILES', 'RATES',
+           'Plan', 'Replaces', 'metronome', 'control', 'notebook', 'in_kernel', 'main', 'in_desk', 'waited_s', 'doubts',
+           'measure', 'fates', 'spread', 'figures', 'floor', 'bench_order_path']
 
 # %% ../../nbs/11_jobs/07_order_bench.ipynb #3a6f0e5c
 SYMBOLS = ('BTC-USD', 'ETH-USD', 'SOL-USD')
@@ -146,6 +146,7 @@ def main() -> None:
     from gekko.desk.protocol import CloseRun, EventsReply, Next, OpenRun, Refused, Reply, Request, raise_refusal
     from gekko.desk.protocol import RunOpenedReply
     from gekko.desk.pulse import look_after
+    from gekko.desk.serve import INTERVAL_S
     from gekko.desk.server import handle
     from gekko.desk.state import Desk
     from gekko.desk.spec import make_spec, to_json
@@ -153,7 +154,7 @@ def main() -> None:
     plan, symbols = Plan(**json.loads(asked['plan'])), asked['symbols'].split(',')
     desk = Desk('bench', load_settings({**os.environ, 'GEKKO_HOME': asked['home']}), SystemClock())
     spec = make_spec(symbols, venue='binanceus', bar='1m', window=1, end=asked['end'], limits=json.loads(asked['limits']), heartbeat_s=5.0)
-    sys.setswitchinterval(0.0005)      # as a desk has it
+    sys.setswitchinterval(INTERVAL_S)
 
     def answered(q: Request) -> Reply:
         while (reply := handle(desk, q)) is None:
@@ -190,8 +191,25 @@ def in_desk(home: Path, symbols: Sequence[str], plan: Plan, end: Nanos) -> Itera
         p.communicate(timeout=30)
 
 WAYS = {'kernel': in_kernel, 'desk': in_desk}
+WHERE = {'kernel': 'in its notebook kernel: two hops between processes from a quote to an order', 'desk': "an object in the desk's own process, asked without a kernel, a frame or a socket"}
 
-# %% ../../nbs/11_jobs/07_order_bench.ipynb #043f4b17
+# %% ../../nbs/11_jobs/07_order_bench.ipynb #46e1362a
+_WAITED = re.compile(r'some .*total=([0-9]+)')
+
+def waited_s(path: str = '/proc/pressure/cpu') -> float | None:
+    "Seconds, since the machine began, in which something that could have run waited for a core: Linux counts them. None elsewhere."
+    try: found = _WAITED.search(Path(path).read_text())
+    except OSError: return None
+    return int(found[1]) / 1e6 if found else None
+
+def doubts(late_p99_us: float, waited: float | None) -> list[str]:
+    "What in these figures is the harness's or the machine's. `waited`: the part of the time in which something waited for a core."
+    out = []
+    if late_p99_us > 1_000: out.append(f'quotes were made late, p99 {late_p99_us / 1e3:.1f} ms: what counts from "due" holds that')
+    if waited is not None and waited > 0.1: out.append(f'something waited for a core in {waited:.0%} of the time: every stage holds some of that')
+    return out
+
+# %% ../../nbs/11_jobs/07_order_bench.ipynb #3de94574
 ARRIVES_S = 60.0      # for a kernel and a desk to start, on a busy machine
 
 def _await_listener(card: Mapping[str, str], p: subprocess.Popen[str]) -> None:
@@ -214,12 +232,16 @@ def measure(way: str, plan: Plan, symbols: Sequence[str] = SYMBOLS) -> dict[str,
             _await_listener(card, p)
             beat = Schedule(tuple(symbols), plan.quotes, plan.count, time.time_ns() + SECOND // 2)
             control(card, {'symbols': list(symbols), 'rate': beat.rate, 'count': beat.count, 'start': beat.start})
+            began, waited = time.monotonic(), waited_s()
             open_orders = _watched(card, plan, beat, p)
+            part = (again - waited) / (time.monotonic() - began) if waited is not None and (again := waited_s()) is not None else None
             out, err = p.communicate(timeout=120)
             if p.returncode: raise Retry('the run failed', found=(out + err)[-1200:])
         late = control(card)
         settings = load_settings({'GEKKO_HOME': str(home)})
-        return {'way': way, **figures(plan, beat, _lines(settings, f'binanceus-{card["account"]}')), 'working': open_orders, 'source': late}
+        account = f'binanceus-{card["account"]}'
+        return {'way': way, 'strategy': WHERE[way], **figures(plan, beat, _lines(settings, account)), 'fates': fates(settings, account), 'working': open_orders, 'source': late,
+                'waited_for_a_core': None if part is None else round(part, 3), 'doubts': doubts(late.get('late_p99_us', 0.0), part)}
 
 # %% ../../nbs/11_jobs/07_order_bench.ipynb #dfe50a87
 def _watched(card: Mapping[str, str], plan: Plan, beat: Schedule, p: subprocess.Popen[str]) -> dict[str, int]:
@@ -241,6 +263,19 @@ def _lines(settings: Settings, account: str) -> tuple[dict[str, str], dict[str, 
         if e.kind == 'intent': reasons[x.client_id] = x.intent.reason
         else: stages[x.client_id] = x
     return reasons, stages
+
+# %% ../../nbs/11_jobs/07_order_bench.ipynb #dcc288de
+_ENDS = ('fill', 'cancelled', 'rejected', 'expired', 'breach')
+
+def fates(settings: Settings, account: str) -> dict[str, int]:
+    "How the orders of the run ended, counted in the journal; `without_end` are those of which it does not say."
+    from gekko.ledger.events import decode
+    from gekko.ledger.journal import read_entries
+    ended = dict[str, str]()
+    for e in read_entries(settings.ledger, account, kinds=('intent', *_ENDS)):
+        name = decode(e.kind, e.body).client_id
+        ended[name] = 'without_end' if e.kind == 'intent' else e.kind
+    return {'without_end': 0} | dict(sorted(Counter(ended.values()).items()))
 
 # %% ../../nbs/11_jobs/07_order_bench.ipynb #565e6bac
 LEGS = ('due>received', 'received>decided', 'decided>gated', 'gated>committed', 'committed>sent', 'sent>acknowledged')
