@@ -26,12 +26,13 @@ class Stranger:
     order: Order
     evidence: str
 
-# %% ../../nbs/09_desk/17_strangers.ipynb #225b97ec
+# %% ../../nbs/09_desk/17_strangers.ipynb #87d4df8e
 def nameless(tracker: Tracker, fills: Iterable[Fill], known: Iterable[str]) -> list[str]:
     "Names in `fills` that are neither ours nor among `known`, each once."
     seen = set(known)
     return list(dict.fromkeys(f.client_id for f in fills if f.client_id and f.client_id not in tracker and f.client_id not in seen))
 
+# %% ../../nbs/09_desk/17_strangers.ipynb #49b89a73
 class LookUp:
     "Asks an account's journal for orders that are not tracked: those `waiting`, and what a statement names. `found` are those that were let go of; `others` is where names that are not ours are remembered."
     def __init__(self, url: str, account: str, waiting: Iterable[str] = (), others: dict[str, None] | None = None) -> None:
@@ -45,6 +46,7 @@ class LookUp:
         self.others.update((n, None) for n in new if n not in self.found)
         for n in list(self.others)[:max(len(self.others) - 1_000, 0)]: del self.others[n]
 
+# %% ../../nbs/09_desk/17_strangers.ipynb #b39ceeb2
 def ask(broker: Broker, tracker: Tracker, names: Iterable[str], cursor: str, look_up: LookUp | None = None) -> Statement:
     "A statement with every order named in it asked about, ours or not. `look_up`: those that the tracker does not have may be ours nevertheless. Questions over the network: Retry."
     said = statement(broker, names, cursor, tracker=tracker)
@@ -98,7 +100,7 @@ def _made_of(name: str, fills: list[Fill]) -> Stranger:
     f = fills[0]
     return Stranger(Order(name, Intent(f.symbol, f.side, total(x.qty for x in fills), OrderType.MARKET, ts=f.ts)), f'fills {", ".join(x.fill_id for x in fills)} and nothing else')
 
-# %% ../../nbs/09_desk/17_strangers.ipynb #acf98716
+# %% ../../nbs/09_desk/17_strangers.ipynb #2f6560a0
 def take_in(t: Trader, found: Iterable[Stranger], policy: str) -> int:
     "Write them into the journal and count them from now on; how many. Their fills and states come in as evidence afterwards. With `halt` none is taken."
     if policy == 'halt': return 0

@@ -22,7 +22,7 @@ from ..execution.ids import client_id
 from ..ledger.events import ParentClosed, ParentOpened
 
 # %% auto #0
-__all__ = ['CLOSED', 'Work', 'standing', 'Works', 'lines']
+__all__ = ['CLOSED', 'Work', 'standing', 'lines', 'Works']
 
 # %% ../../nbs/09_desk/20_working.ipynb #fc67d855
 @dataclass(slots=True)
@@ -59,6 +59,21 @@ def standing(t: Trader, w: Work) -> tuple[Decimal, Decimal]:
     "What of it has traded, and what may still trade."
     orders = [t.tracker.get(n) for n in w.names]
     return total(o.filled for o in orders), total(o.open_qty for o in orders)
+
+# %% ../../nbs/09_desk/20_working.ipynb #48c046ac
+def _others(intents: Sequence[Intent], left: Sequence[Order]) -> list[Intent]:
+    "The intents of which no order came."
+    gone = [(o.intent.symbol, o.intent.side, o.intent.qty, o.intent.limit) for o in left]
+    return [i for i in intents if (i.symbol, i.side, i.qty, i.limit) not in gone]
+
+def lines(works: Works) -> list[dict[str, Any]]:
+    "The parents under way as an operator reads them."
+    out = []
+    for w in works.under_way.values():
+        filled, open_ = standing(works.t, w)
+        p = w.parent
+        out.append({'parent': p.parent_id, 'algo': p.algo, 'side': p.side.value, 'symbol': p.symbol, 'qty': str(p.qty), 'filled': str(filled), 'working': str(open_), 'children': len(w.names), 'stopping': w.stopping})
+    return out
 
 # %% ../../nbs/09_desk/20_working.ipynb #91c479eb
 CLOSED = 1_000
@@ -186,18 +201,3 @@ class Works:
         assert self._later is not None
         (wanted, cell), self._later = self._later, None
         decide(self.t, wanted.weights, wanted.units, cell)
-
-# %% ../../nbs/09_desk/20_working.ipynb #3bc81267
-def _others(intents: Sequence[Intent], left: Sequence[Order]) -> list[Intent]:
-    "The intents of which no order came."
-    gone = [(o.intent.symbol, o.intent.side, o.intent.qty, o.intent.limit) for o in left]
-    return [i for i in intents if (i.symbol, i.side, i.qty, i.limit) not in gone]
-
-def lines(works: Works) -> list[dict[str, Any]]:
-    "The parents under way as an operator reads them."
-    out = []
-    for w in works.under_way.values():
-        filled, open_ = standing(works.t, w)
-        p = w.parent
-        out.append({'parent': p.parent_id, 'algo': p.algo, 'side': p.side.value, 'symbol': p.symbol, 'qty': str(p.qty), 'filled': str(filled), 'working': str(open_), 'children': len(w.names), 'stopping': w.stopping})
-    return out
