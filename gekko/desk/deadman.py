@@ -39,4 +39,5 @@ LEAST_S = 5.0
 def check_deadman(deadman_s: float, offered: Capabilities) -> None:
     "BadInput where the venue can't do it: a switch that is asked for and not there would be found missing on the one day it counts."
     if deadman_s and deadman_s < LEAST_S: raise BadInput('deadman_s', expected=f'zero (none) or at least {LEAST_S:g}', found=deadman_s)
-    if deadman_s and Capability.GTD not in offered: raise BadInput(f'deadman_s at {offered.venue}', expected=f'a venue that offers {Capability.GTD.value}, or no deadman_s', found='none here')
+    missing = [c.value for c in (Capability.GTD, Capability.RENEW) if c not in offered]
+    if deadman_s and missing: raise BadInput(f'deadman_s at {offered.venue}', expected=f'a venue that offers {Capability.GTD.value} and {Capability.RENEW.value}, or no deadman_s', found=f'no {", no ".join(missing)}')

@@ -350,9 +350,9 @@ def of_run(t: Trader) -> Whole:
 
 # %% ../../nbs/09_desk/03_trader.ipynb #f4fa78ce
 def close_run(t: Trader, reason: str) -> Result:
-    "End the run: cancel what works, write the last line, and answer with the outcome. A second close changes nothing."
+    "End the run: cancel what works (of a live run its end has done that), write the last line, and answer with the outcome. A second close changes nothing."
     if not t.closed:
-        cancel_working(t)
+        if t.mode != 'live': cancel_working(t)      # live, that was asked while the venue could still answer
         if t.view.halted and reason == 'finished': reason = f'halted: {t.view.halted}'
         w = of_run(t)
         metrics = {'equity': str(trim(t.view.equity) if t.mode == 'live' else t.view.equity), 'orders': sum(o.intent.run == t.lineage for o in w.orders.values()), 'fills': len(w.fills), 'breaches': len(w.refusals)}

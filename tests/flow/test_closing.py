@@ -1,12 +1,13 @@
 """A live run that wants more than its venue's quota lets out, and ends: what never left is in the journal as refused before the run's last line, and the next run starts at once."""
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from desk_stage import gekko, ledger_of, notebook, one_line, settings_of, tidy
 from live_stage import asked, book_of, served
 
-from gekko.domain.order import Cancelled, CancelRejected, OrderState, Rejected
+from gekko.domain.order import Cancelled, CancelRejected, CancelRequested, OrderState, Rejected
 from gekko.ledger.events import RunClosed
 from gekko.ledger.journal import read_entries, verify
 
@@ -63,6 +64,8 @@ def test_cancels_that_wait_when_the_run_ends_are_answered_for(tmp_path: Path) ->
         entries = records(home, f'coinbase-{card["account"]}')
         closed = next(i for i, r in enumerate(entries) if isinstance(r, RunClosed))
         kept = {r.client_id for r in entries[:closed] if isinstance(r, CancelRejected) and r.reason == 'not sent: the venue is closed'}
+        times = Counter(r.client_id for r in entries if isinstance(r, CancelRequested))
+        assert set(times.values()) == {1}, 'each was asked for once, while the venue could still answer'
         works = {n: o for n, o in book_of(home, f'coinbase-{card["account"]}').orders.items() if not o.state.terminal}
         assert len(kept) > 20 and kept <= works.keys()
         assert not [o for o in works.values() if o.cancelling and o.state is not OrderState.UNKNOWN], 'a cancel of which nothing was said'

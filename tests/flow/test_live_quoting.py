@@ -25,6 +25,8 @@ def test_the_quoter_quotes_trades_and_the_books_agree(tmp_path: Path) -> None:
         assert not result.breaches
         same_money(home, card, 'binanceus')
         entries = list(read_entries(settings_of(home).ledger, record.account))
+        changed = [e.record for e in entries if e.kind == 'amended']
+        assert changed and len(result.orders) + len(changed) > 5, 'a quote that the market has left is moved'
         stages = [e.record for e in entries if e.kind == 'stages']
         assert stages and all(isinstance(s, Stages) and s.quote <= s.decided <= s.gated <= s.committed <= s.sent <= s.heard for s in stages if s.sent and s.heard)
         assert verify(settings_of(home).ledger, record.account).ok

@@ -1,25 +1,32 @@
 """What the quoter promises: both sides, leaning against the position, never taking, never beyond its largest position."""
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal as D
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gekko.api import BadInput, Cancel, Intent, Order, Side
+from gekko.api import Amend, BadInput, Cancel, Intent, Order, Side
 from gekko.desk.react import BookLine
 from gekko.domain.market import Quote
-from gekko.domain.order import OrderState
+from gekko.domain.order import AmendRequested, OrderState
 
 Load = Callable[..., SimpleNamespace]
 SYMBOL = 'BTC-USD'
 
 
-def seen(quoter: Any, bid: str, ask: str, *working: Order, held: str = '0', ts: int = 0) -> tuple[dict[Side, D | None], list[str]]:
-    """The prices asked for by side, and what is cancelled."""
+def asked(quoter: Any, bid: str, ask: str, *working: Order, held: str = '0', ts: int = 0) -> list[Any]:
+    """What the quoter returns."""
     book = BookLine()
     book.positions, book.orders, book.ts = {SYMBOL: D(held)}, {o.client_id: o for o in working}, ts
-    said = quoter.on_quote(Quote(SYMBOL, ts, D(bid), D(ask)), book) or []
+    return quoter.on_quote(Quote(SYMBOL, ts, D(bid), D(ask)), book) or []
+
+
+def seen(quoter: Any, bid: str, ask: str, *working: Order, held: str = '0', ts: int = 0) -> tuple[dict[Side, D | None], list[str]]:
+    """The prices asked for by side, and what is cancelled; nothing is changed."""
+    said = asked(quoter, bid, ask, *working, held=held, ts=ts)
+    assert not [x for x in said if isinstance(x, Amend)]
     assert all(x.post_only and x.qty == D('0.01') for x in said if isinstance(x, Intent))
     return {x.side: x.limit for x in said if isinstance(x, Intent)}, [x.client_id for x in said if isinstance(x, Cancel)]
 
@@ -48,10 +55,48 @@ def test_the_largest_position_is_not_passed(load: Load) -> None:
     assert set(seen(load('quoting', short=False).Quoter(), '59999', '60001')[0]) == {Side.BUY}
 
 
-def test_a_quote_that_is_near_stays_and_one_that_is_far_is_replaced(load: Load) -> None:
+NEAR = resting(Side.SELL, '60056.00', 'g2')
+
+
+def test_a_quote_that_is_near_stays_and_one_that_is_far_is_changed(load: Load) -> None:
+    q, far = load('quoting', half_spread_bps=1.0, leave_bps=0.5).Quoter(), resting(Side.BUY, '59996.00', 'g1')
+    assert seen(q, '59999.00', '60001.00', far, resting(Side.SELL, '60006.00', 'g2')) == ({}, [])
+    assert asked(q, '60049.00', '60051.00', far, NEAR) == [Amend('g1', limit=D('60043.99'))]
+
+
+def test_while_a_change_is_on_its_way_nothing_else_is_asked(load: Load) -> None:
+    q, far = load('quoting', half_spread_bps=1.0, leave_bps=0.5).Quoter(), resting(Side.BUY, '59996.00', 'g1')
+    assert asked(q, '60049.00', '60051.00', far, NEAR)
+    waits = replace(far, amending=AmendRequested('g1', limit=D('60043.99')))
+    q.on_order(waits, BookLine())
+    assert asked(q, '60149.00', '60151.00', waits, NEAR, ts=10**10) == [Amend('g2', limit=D('60156.02'))]
+
+
+def test_an_order_that_was_changed_is_changed_again(load: Load) -> None:
+    q, far = load('quoting', half_spread_bps=1.0, leave_bps=0.5).Quoter(), resting(Side.BUY, '59996.00', 'g1')
+    assert asked(q, '60049.00', '60051.00', far, NEAR)
+    moved = resting(Side.BUY, '60043.99', 'g1')
+    q.on_order(moved, BookLine())
+    assert asked(q, '60099.00', '60101.00', moved, resting(Side.SELL, '60106.00', 'g2'), ts=10**10) == [Amend('g1', limit=D('60093.99'))]
+
+
+@pytest.mark.parametrize('reason', ['not changed: routed does not offer AMEND', 'the venue has filled a part of it'])
+def test_an_order_that_the_venue_won_t_change_is_replaced(reason: str, load: Load) -> None:
+    q, far = load('quoting', half_spread_bps=1.0, leave_bps=0.5).Quoter(), resting(Side.BUY, '59996.00', 'g1')
+    assert asked(q, '60049.00', '60051.00', far, NEAR)
+    q.on_order(replace(far, reason=reason), BookLine())
+    assert seen(q, '60049.00', '60051.00', far, NEAR, ts=10**10) == ({Side.BUY: D('60043.99')}, ['g1'])
+    q.on_order(replace(far, state=OrderState.CANCELLED), BookLine())
+    new = resting(Side.BUY, '60043.99', 'g3')
+    assert asked(q, '60099.00', '60101.00', new, resting(Side.SELL, '60106.00', 'g2'), ts=2 * 10**10) == [Amend('g3', limit=D('60093.99'))]
+
+
+def test_a_side_that_is_not_quoted_any_more_is_cancelled_and_a_second_order_too(load: Load) -> None:
     q = load('quoting', half_spread_bps=1.0, leave_bps=0.5).Quoter()
-    assert seen(q, '59999.00', '60001.00', resting(Side.BUY, '59996.00', 'g1'), resting(Side.SELL, '60006.00', 'g2')) == ({}, [])
-    assert seen(q, '60049.00', '60051.00', resting(Side.BUY, '59996.00', 'g1'), resting(Side.SELL, '60056.00', 'g2')) == ({Side.BUY: D('60043.99')}, ['g1'])
+    two = resting(Side.BUY, '59996.00', 'g1'), resting(Side.BUY, '59990.00', 'g4')
+    assert seen(q, '59999.00', '60001.00', *two, resting(Side.SELL, '60005.00', 'g2'), held='0.05')[1] == ['g1', 'g4']
+    said = asked(load('quoting', half_spread_bps=1.0).Quoter(), '60049.00', '60051.00', *two, NEAR)
+    assert said == [Cancel('g4'), Amend('g1', limit=D('60043.99'))]
 
 
 def test_what_was_asked_for_is_waited_for(load: Load) -> None:
