@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from ..domain.errors import BadInput
 from ..domain.show import COOL, DIM, DOWN, UP, WARN, card, esc, gauge, pill, table
-from ..domain.time import Nanos, iso
+from ..domain.time import DAY, Nanos, iso
 from .backtest import Backtest, backtest
 from .book import RiskBook
 from .contributions import normal_parts, scenario_parts
 from .drawdown import LossMeter
 from .exposure import Liquidity, Margin, Slice, exposures, liquidity, margin, slices_html
 from .filtered import rolling_filtered
-from .history import History, Moves, Proxies, day, held, scenarios as moves_of
+from .history import STALE, History, Moves, Proxies, day, held, scenarios as moves_of
 from .measures import METHODS, es_historical, quantile_loss, rolling_historical, rolling_normal, tail
 from .reverse import ReverseStress, reverse_stress
 from .scenarios import Scenario
@@ -140,7 +140,11 @@ def _notes(book: RiskBook, lines: Sequence[TailLine], stress: StressTable, teste
     if not book.equity > 0: said.append('equity is not above zero: nothing is shown as a part of it')
     return tuple(said)
 
-# %% ../../nbs/05_risk/26_report.ipynb #52eebc93
+# %% ../../nbs/05_risk/26_report.ipynb #2e82ceff
+def _old(ts: Nanos, end: Nanos) -> tuple[str, ...]:
+    return (f'the latest returns are of {day(end)}, {(ts - end) // DAY} days before the report',) if ts and ts - end > STALE else ()
+
+# %% ../../nbs/05_risk/26_report.ipynb #5756d069
 def risk_report(
     book: RiskBook,
     history: History,                           # may have holes where a scenario is long ago; the rows behind the tails may not
@@ -149,7 +153,7 @@ def risk_report(
     limits_use: Iterable[LimitRow] = (),        # how much of each limit is used, from whoever keeps them
     seed: int = 0,                              # of the simulation
     *,
-    ts: Nanos = 0,                              # when the book was this; 0 says nothing
+    ts: Nanos = 0,                              # when the book was this: later rows are not looked at; 0 takes all there are
     methods: Sequence[str] = METHODS,
     rows: int = 500,                            # latest rows behind tails, contributions, betas
     days: int = 250,                            # latest rows that VaR is backtested on, beyond `rows`
@@ -164,6 +168,7 @@ def risk_report(
     within: int = 20,                           # rows that this loss may take
 ) -> RiskReport:
     "All measures of `book` at one level, beside 95 %. BadInput for what is held without history, a currency without rates, a hole; an empty book gives zeros."
+    if ts: history = history.rows(0, int(np.searchsorted(history.end, ts, 'right')))
     near = held(book, history, rows + days, missing, proxy)
     whole = moves_of(book, near)
     used = Moves(whole.values, whole.returns[-rows:], whole.names)
@@ -175,7 +180,7 @@ def risk_report(
     back, lost = _reverse(book, near, reverse, stress, rows, within)
     n, by = len(used.returns), ('instrument', 'currency', 'venue', 'strategy', *(t for t in ('class', 'account') if any(t in h.tags for h in book.holdings)))
     return RiskReport(book, ts, level, horizon, n, day(int(near.end[-n])), day(int(near.end[-1])), lines, parts(used, level), {b: exposures(book, b) for b in by}, stress, back, tested, out,
-                      margin(book, margins) if margins is not None else None, meter, tuple(limits_use), _proxied(book, history, near, proxy or {}), _notes(book, lines, stress, tested, out, n, rows) + lost)
+                      margin(book, margins) if margins is not None else None, meter, tuple(limits_use), _proxied(book, history, near, proxy or {}), _notes(book, lines, stress, tested, out, n, rows) + _old(ts, int(near.end[-1])) + lost)
 
 # %% ../../nbs/05_risk/26_report.ipynb #5370b78b
 def _reverse(book: RiskBook, near: History, part: float, stress: StressTable, rows: int, within: int) -> tuple[ReverseStress | None, tuple[str, ...]]:

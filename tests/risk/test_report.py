@@ -26,6 +26,9 @@ def made(t=900, n=3, seed=0) -> History:
     return History(tuple('ABCDE'[:n]), utc('2015-01-01') + (1 + np.arange(t)) * DAY, np.clip(rng.standard_t(5, (t, n)) * 0.01, -0.9, 0.9), ('EUR',), rng.normal(0, 0.005, (t, 1)))
 
 
+def brief(*given, **more): return risk_report(*given, **{'days': 40, **more})      # each day of a backtest costs its share of a GARCH fit
+
+
 @pytest.fixture(scope='module')
 def reference() -> History:
     return history_of(reference_bars(['SP500', 'AAPL', 'KO']), missing='keep')
@@ -73,14 +76,14 @@ def test_the_same_report_twice(full, reference):
 
 def test_what_a_scenario_does_not_cover_is_among_the_notes():
     s = Scenario('old', 'historical', start=utc('1999-01-01'), end=utc('1999-02-01'))
-    r = risk_report(RiskBook('USD', 10.0, (hold('A', 5),)), made(), [s], methods=QUICK)
+    r = brief(RiskBook('USD', 10.0, (hold('A', 5),)), made(), [s], methods=QUICK)
     assert any('1 of 1 scenarios do not cover all of the book: old 0%' in n for n in r.notes) and any('liquidity is not judged' in n for n in r.notes)
     assert json.loads(r.to_json())['stress'][0]['loss'] is None
 
 
 def test_a_method_that_cannot_answer_keeps_its_line():
     h = made(80)
-    r = risk_report(RiskBook('USD', 10.0, (hold('A', 5),)), h, ())
+    r = brief(RiskBook('USD', 10.0, (hold('A', 5),)), h, ())
     line = next(x for x in r.tails if x.method == 'filtered')
     assert line.var is None and line.es is None and 'too few rows' in line.note and any(n.startswith('filtered at 0.99') for n in r.notes)
     assert any('only 80 rows' in n for n in r.notes) and any('not backtested' in n for n in r.notes) and 'too few rows' in r._repr_html_()
@@ -98,35 +101,35 @@ def test_backtests_look_back_only():
 
 @pytest.mark.parametrize('book', [RiskBook('USD', 0.0), RiskBook('USD', 500.0, (), {'USD': 500.0})])
 def test_nothing_held(book):
-    r = risk_report(book, made(), load_scenarios(), methods=('historical', 'normal', 'monte-carlo'))
+    r = brief(book, made(), load_scenarios(), methods=('historical', 'normal', 'monte-carlo'))
     assert {(x.var, x.es) for x in r.tails} == {(0.0, 0.0)} and (r.parts, r.reverse, r.backtests) == ((), None, ())
     assert '>nan' not in r._repr_html_() and json.loads(r.to_json())['equity'] == book.equity
 
 
 def test_foreign_cash_alone_is_a_risk():
-    r = risk_report(RiskBook('USD', 100.0, (), {'EUR': 100.0}), made(), load_scenarios(), methods=QUICK)
+    r = brief(RiskBook('USD', 100.0, (), {'EUR': 100.0}), made(), load_scenarios(), methods=QUICK)
     assert all(x.var > 0 for x in r.tails) and [p.name for p in r.parts] == ['fx:EUR'] and {s.name: s.net for s in r.exposures['currency']} == {'EUR': 100.0}
     assert next(x for x in r.stress if x.name == 'foreign-10').loss == pytest.approx(10.0) and r.reverse is not None
 
 
 def test_one_instrument_no_equity_and_a_perfect_hedge():
     h = made()
-    r = risk_report(RiskBook('USD', -5.0, (hold('A', 10),)), h, load_scenarios(), methods=QUICK)
+    r = brief(RiskBook('USD', -5.0, (hold('A', 10),)), h, load_scenarios(), methods=QUICK)
     assert r.reverse is None and any('equity is not above zero' in n for n in r.notes) and 'nan' not in json.dumps(json.loads(r.to_json())['exposures']).lower()
     h.returns[:, 1] = h.returns[:, 0]
-    hedged = risk_report(RiskBook('USD', 10.0, (hold('A', 5), hold('B', -5))), h, (), methods=(*QUICK, 'monte-carlo'))
+    hedged = brief(RiskBook('USD', 10.0, (hold('A', 5), hold('B', -5))), h, (), methods=(*QUICK, 'monte-carlo'))
     assert all(abs(x.var) < 1e-9 for x in hedged.tails if x.var is not None) and any('no reverse stress' in n for n in hedged.notes)
 
 
 def test_what_would_be_a_wrong_number_is_refused():
     h = made()
     for book, said in ((RiskBook('USD', 1.0, (hold('Z', 1),)), 'no history for what is held.*Z'), (RiskBook('USD', 1.0, (), {'GBP': 1.0}), 'expected GBP/USD'), (RiskBook('EUR', 1.0), 'another currency')):
-        with pytest.raises(BadInput, match=said): risk_report(book, h, ())
+        with pytest.raises(BadInput, match=said): brief(book, h, ())
     h.returns[-3, 0] = np.nan
-    with pytest.raises(BadInput, match='A: no return in 1 of 750 rows'): risk_report(RiskBook('USD', 1.0, (hold('A', 1),)), h, ())
-    with pytest.raises(BadInput, match='level'): risk_report(RiskBook('USD', 1.0, (hold('B', 1),)), h, (), 0.3)
-    with pytest.raises(BadInput, match='unknown method'): risk_report(RiskBook('USD', 1.0, (hold('B', 1),)), h, (), methods=('guess',))
-    with pytest.raises(BadInput, match='rows'): risk_report(RiskBook('USD', 1.0), h.rows(0, 1), ())
+    with pytest.raises(BadInput, match='A: no return in 1 of 540 rows'): brief(RiskBook('USD', 1.0, (hold('A', 1),)), h, ())
+    with pytest.raises(BadInput, match='level'): brief(RiskBook('USD', 1.0, (hold('B', 1),)), h, (), 0.3)
+    with pytest.raises(BadInput, match='unknown method'): brief(RiskBook('USD', 1.0, (hold('B', 1),)), h, (), methods=('guess',))
+    with pytest.raises(BadInput, match='rows'): brief(RiskBook('USD', 1.0), h.rows(0, 1), ())
 
 
 def test_longer_horizons_are_wider():
@@ -139,3 +142,13 @@ def test_parts_of_what_stands_twice_are_one():
     m = scenarios(RiskBook('USD', 10.0, (hold('A', 5), hold('A', -5), hold('B', 2))), made())
     by = {p.name: p for p in parts(m, 0.99)}
     assert set(by) == {'A', 'B'} and by['A'].value == 0.0 and by['A'].es == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_report_of_then_knows_nothing_of_later():
+    h, book = made(), RiskBook('USD', 10.0, (hold('A', 5),))
+    then = int(h.end[799])
+    a = brief(book, h, load_scenarios(), ts=then, methods=QUICK)
+    b = brief(book, h.rows(0, 800), load_scenarios(), ts=then, methods=QUICK)
+    assert a.to_json() == b.to_json() and a.last == '2017-03-10'
+    late = brief(book, h, (), ts=int(h.end[-1]) + 9 * DAY, methods=QUICK)
+    assert any('9 days before the report' in n for n in late.notes) and not any('before the report' in n for n in a.notes)
