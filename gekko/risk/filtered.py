@@ -39,6 +39,37 @@ class Volatility:
         "How much of a shock is left the day after; at 1 it never fades."
         return self.alpha + self.beta
 
+# %% ../../nbs/05_risk/11_filtered.ipynb #715ab9ee
+_Parameters = tuple[float, float, float, float, float]      # mean, omega, alpha, beta, dof
+
+def _start(mean: float, persistence: float, share: float) -> Floats:
+    "Free coordinates of a variance of 1: mean, log omega, logit of alpha + beta, logit of alpha's share of it, log of dof - 2.05."
+    return np.array([mean, math.log(1 - persistence), math.log(persistence / (1 - persistence)), math.log(share / (1 - share)), math.log(6.0)])
+
+def _meant(q: Floats) -> _Parameters:
+    "The parameters that free coordinates mean; four of them mean normal residuals."
+    fades, first = (1 / (1 + math.exp(-max(-40.0, min(40.0, v)))) for v in q[2:4].tolist())
+    return float(q[0]), math.exp(min(float(q[1]), 50.0)), fades * first, fades * (1 - first), 2.05 + math.exp(min(float(q[4]), 6.0)) if len(q) > 4 else math.inf
+
+# %% ../../nbs/05_risk/11_filtered.ipynb #43e8bdc6
+def _optimum(unit: Floats, dist: str) -> tuple[_Parameters, float, bool]:
+    "Parameters, the first day's variance, and whether the optimiser was content; of returns with a deviation of 1."
+    from arch import arch_model
+    from scipy.optimize import minimize
+    model = arch_model(unit, mean='Constant', vol='GARCH', p=1, q=1, dist='t' if dist == 't' else 'normal', rescale=False)
+    process, law, centred, variance = model.volatility, model.distribution, unit - unit.mean(), np.empty_like(unit)
+    backcast, bounds, free = process.backcast(centred), process.variance_bounds(centred), 5 if dist == 't' else 4
+    def loss(q: Floats) -> float:
+        mean, omega, alpha, beta, dof = _meant(q)
+        surprise = unit - mean
+        process.compute_variance(np.array([omega, alpha, beta]), surprise, variance, backcast, bounds)
+        found = -float(law.loglikelihood(np.array([dof][:free - 4]), surprise, variance))
+        return found if math.isfinite(found) else 1e12
+    starts = ([_start(float(unit.mean()), p, a)[:free] for p in fades for a in (0.03, 0.1, 0.3)] for fades in ((0.3, 0.8), (0.95, 0.99)))
+    end = min((minimize(loss, min(s, key=loss), method='SLSQP', options={'maxiter': 200}) for s in starts), key=lambda e: float(e.fun))
+    loss(end.x)      # leaves the variance of the optimum
+    return _meant(end.x), float(variance[0]), bool(end.success)
+
 # %% ../../nbs/05_risk/11_filtered.ipynb #32ceae3a
 def fit_volatility(returns: ArrayLike, dist: str = 't') -> Volatility:
     """GARCH(1,1) with a constant mean, by maximum likelihood in `arch`; `dist` 't' (Student) or 'normal'. At least 100 rows.
@@ -47,15 +78,12 @@ def fit_volatility(returns: ArrayLike, dist: str = 't') -> Volatility:
     x = column(returns, 'returns', rows=LEAST)
     if dist not in ('t', 'normal'): raise BadInput('unknown distribution of residuals', expected='t | normal', found=dist)
     if not (scale := float(x.std())) > 1e-12 * float(np.abs(x).max()): raise BadInput('no volatility to fit', expected='returns that vary', found=f'{len(x)} times {x[0]:g}')
-    from arch import arch_model
     unit = np.round(x / scale, 10)      # so that dollars and millions of them, which differ in the last bit, end at the same optimum
-    model = arch_model(unit, mean='Constant', vol='GARCH', p=1, q=1, dist='t' if dist == 't' else 'normal', rescale=False)
-    found = model.fit(disp='off', show_warning=False)
-    p = [float(v) for v in found.params]
-    if not np.isfinite(p).all(): raise BadInput('GARCH could not be fitted', expected='finite parameters', found=p)
-    mean, omega, alpha, beta = p[0] * scale, p[1] * scale * scale, p[2], p[3]
-    sigma, residuals = _carried(x, mean, omega, alpha, beta, float(found.conditional_volatility[0]) * scale)
-    return Volatility(mean, omega, alpha, beta, p[4] if dist == 't' else math.inf, sigma[:-1], residuals, float(sigma[-1]), found.convergence_flag == 0)
+    found, first, converged = _optimum(unit, dist)
+    mean, omega, alpha, beta, dof = found[0] * scale, found[1] * scale * scale, *found[2:]
+    if not (np.isfinite(found[:4]).all() and first > 0): raise BadInput('GARCH could not be fitted', expected='finite parameters', found=found)
+    sigma, residuals = _carried(x, mean, omega, alpha, beta, math.sqrt(first) * scale)
+    return Volatility(mean, omega, alpha, beta, dof, sigma[:-1], residuals, float(sigma[-1]), converged)
 
 def _carried(x: Floats, mean: float, omega: float, alpha: float, beta: float, first: float) -> tuple[Floats, Floats]:
     "sigma (T+1,) and residuals (T,) of (T,) returns, carried forward from the first day's sigma: row t knows only rows before it."

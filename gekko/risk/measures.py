@@ -194,8 +194,8 @@ def var_cornish_fisher(pnl: ArrayLike, level: float, horizon: int = 1) -> float:
     """VaR of (T,) profits with the normal quantile corrected for the sample's skewness and kurtosis; std with ddof=1. At least 4 rows.
 
     Over a `horizon` of h independent days skewness falls with sqrt(h), kurtosis with h. Outside the domain (`increasing`): BadInput.
-    The sample's two serve as the expansion's parameters, as is usual; where they are large the law so made has a fatter tail than the sample,
-    and the figure is on the careful side. Source: Maillard (2012), A user's guide to the Cornish Fisher expansion."""
+    The sample's two serve as the expansion's parameters, as is usual; where they are large, the law so made has a fatter tail than the sample
+    had, and the figure at 99 % is on the careful side. Source: Maillard (2012), A user's guide to the Cornish Fisher expansion."""
     mean, std, s, k, q, _ = _bent(pnl, level, horizon)
     return _said(-(mean + std * (q + (q * q - 1) * s / 6 + (q ** 3 - 3 * q) * k / 24 - (2 * q ** 3 - 5 * q) * s * s / 36)))
 

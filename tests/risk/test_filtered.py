@@ -26,6 +26,16 @@ def test_the_fit_is_archs(dist: str) -> None:
     np.testing.assert_allclose(ours.residuals, (INDEX - ours.mean) / ours.sigma, rtol=1e-12)
 
 
+@pytest.mark.parametrize('rows', [150, 300, 700])
+def test_the_optimum_is_not_below_archs_by_more_than_one(rows: int) -> None:
+    from arch import arch_model
+    for x in (INDEX[-rows:], QUIET[:rows] if rows <= 600 else INDEX[:rows], INDEX[:rows] ** 3):
+        model = arch_model(x / x.std(), mean='Constant', vol='GARCH', p=1, q=1, dist='t', rescale=False)
+        v, s = fit_volatility(x), x.std()
+        ours = model.distribution.loglikelihood(np.array([v.dof]), x / s - v.mean / s, (v.sigma / s) ** 2)
+        assert ours > model.fit(disp='off', show_warning=False).loglikelihood - 1
+
+
 def test_the_variance_is_the_recursion() -> None:
     v = fit_volatility(INDEX)
     surprise = v.residuals * v.sigma
