@@ -14,7 +14,8 @@ from ..domain.errors import BadInput
 from .optimise import weights_of
 
 # %% auto #0
-__all__ = ['Rule', 'first_of_month', 'every_rows', 'Walk', 'walked', 'follow', 'choices', 'walk_forward', 'purged_paths']
+__all__ = ['Rule', 'first_of_month', 'every_rows', 'Walk', 'walked', 'follow', 'choices', 'aware_choices', 'walk_forward',
+           'purged_paths']
 
 # %% ../../nbs/04_portfolio/13_walk.ipynb #da767039
 def first_of_month(end: Ints, months: int = 1) -> NDArray[np.bool_]:
@@ -106,14 +107,30 @@ def choices(returns: Floats, symbols: Sequence[str], method: str = 'min-variance
         if t + 1 >= train: out[t] = weights_of(x[t + 1 - train:t + 1], symbols, method, **how)
     return out
 
-# %% ../../nbs/04_portfolio/13_walk.ipynb #4baed3c3
+# %% ../../nbs/04_portfolio/13_walk.ipynb #ee4444a6
+def aware_choices(returns: Floats, symbols: Sequence[str], method: str = 'min-variance', *, train: int = 756, at: NDArray[np.bool_] | None = None, every: int = 21, cost_bps: float = 10.0, rule: Rule | None = None, **how: Any) -> Floats:
+    "As `choices`, each made with the weights then held and what leaving them costs (`weights_of`: previous, cost_bps, hold). Row t uses rows up to t, from the first on."
+    x = np.ascontiguousarray(returns, dtype=np.float64)
+    when = np.flatnonzero((every_rows(len(x), train, every) if at is None else at) & (np.arange(len(x)) + 1 >= train))
+    marks, out, rows = np.full(x.shape, np.nan), np.full(x.shape, np.nan), iter(when.tolist())
+    marks[when] = 0.0
+    def choose(now: Floats, _: Floats) -> Floats:
+        t = next(rows)
+        out[t] = weights_of(x[t + 1 - train:t + 1], symbols, method, previous=now if now.any() else None, cost_bps=cost_bps, **how)
+        return out[t] if rule is None else rule(now, out[t])
+    walked(x, marks, cost_bps, choose)
+    return out
+
+# %% ../../nbs/04_portfolio/13_walk.ipynb #2c787449
 def walk_forward(returns: Floats, symbols: Sequence[str], method: str = 'min-variance', *, train: int = 756, at: NDArray[np.bool_] | None = None, every: int = 21,
-                 cost_bps: float = 10.0, rule: Rule | None = None, **how: Any) -> Walk:
+                 cost_bps: float = 10.0, rule: Rule | None = None, aware: bool = False, **how: Any) -> Walk:
     """`method` chosen again and again from the last `train` rows, held in between, net of `cost_bps` on what is traded.
 
-    returns (T, N) simple, finite. `at` (T,) says after which rows to choose (`first_of_month`); without it every `every` rows, by skfolio's WalkForward. `rule` decides how far to trade (`Rule`)."""
+    returns (T, N) simple, finite. `at` (T,) says after which rows to choose (`first_of_month`); without it every `every` rows, by skfolio's WalkForward. `rule` decides how far to trade (`Rule`); `aware`
+    tells the optimiser what it holds and what trading costs (`aware_choices`)."""
     x = np.ascontiguousarray(returns, dtype=np.float64)
-    return follow(x, choices(x, symbols, method, train=train, at=at, every=every, **how), symbols, method, cost_bps, rule)
+    chosen = aware_choices(x, symbols, method, train=train, at=at, every=every, cost_bps=cost_bps, rule=rule, **how) if aware else choices(x, symbols, method, train=train, at=at, every=every, **how)
+    return follow(x, chosen, symbols, method, cost_bps, rule)
 
 # %% ../../nbs/04_portfolio/13_walk.ipynb #f8fc7994
 def purged_paths(returns: Floats, symbols: Sequence[str], method: str = 'min-variance', *, folds: int = 8, test_folds: int = 2, purge: int = 5, **how: Any) -> Floats:

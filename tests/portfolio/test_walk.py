@@ -10,7 +10,7 @@ from gekko.data.features import simple_returns
 from gekko.data.reference import reference_bars
 from gekko.domain.errors import BadInput
 from gekko.domain.time import DAY, utc
-from gekko.portfolio.walk import choices, every_rows, first_of_month, follow, purged_paths, walk_forward, walked
+from gekko.portfolio.walk import aware_choices, choices, every_rows, first_of_month, follow, purged_paths, walk_forward, walked
 
 
 @lru_cache
@@ -79,6 +79,18 @@ def test_costs_only_take():
     on = np.isfinite(free.net)
     assert (dear.net[on] <= free.net[on]).all() and dear.held.tobytes() == free.held.tobytes() and np.abs(free.net - free.gross)[on].max() < 1e-15
     assert dear.cost.sum() == pytest.approx(dear.turnover.sum() * 0.003) and dear.equity[-1] < free.equity[-1]
+
+
+@pytest.mark.parametrize('method', ['min-variance', 'mean-variance', 'min-cvar'])
+def test_an_optimiser_that_knows_its_costs_trades_less_and_sees_no_future(method):
+    x, at = past(), first_of_month(end(), 3)
+    plain, aware = (walk_forward(x, bars().symbols, method, train=200, at=at, cost_bps=40, aware=a) for a in (False, True))
+    assert aware.turnover[aware.chosen[1:]].sum() < plain.turnover[plain.chosen[1:]].sum() and aware.chosen.tolist() == plain.chosen.tolist()
+    assert aware.weights[aware.chosen[0]].tobytes() == plain.weights[plain.chosen[0]].tobytes()      # nothing is held before the first choice
+    cut = int(aware.chosen[4]) + 1
+    assert aware_choices(x[:cut], bars().symbols, method, train=200, at=at[:cut], cost_bps=40).tobytes() == aware.weights[:cut].tobytes()
+    half = aware_choices(x, bars().symbols, method, train=200, at=at, cost_bps=40, rule=lambda now, want: (now + want) / 2)
+    assert walk_forward(x, bars().symbols, method, train=200, at=at, cost_bps=40, aware=True, rule=lambda now, want: (now + want) / 2).weights.tobytes() == half.tobytes()
 
 
 def test_every_method_walks():

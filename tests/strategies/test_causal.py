@@ -34,11 +34,11 @@ def minutes(n: int, rows: int = 3000, seed: int = 0) -> Bars:
 
 @lru_cache
 def shares(holes: bool) -> Bars:
-    """Six shares over five years; with holes, some days on which one of them has no bar."""
-    bars = daily('BAC', 'JNJ', 'KO', 'MSFT', 'WMT', 'XOM').between(utc('2010-01-01'), utc('2015-01-01'))
+    """Six shares over three years; with holes, some days on which one of them has no bar."""
+    bars = daily('BAC', 'JNJ', 'KO', 'MSFT', 'WMT', 'XOM').between(utc('2010-01-01'), utc('2013-01-01'))
     if not holes: return bars
     lost = np.random.default_rng(5).random(bars.close.shape) < 0.01
-    lost[np.flatnonzero(bars.end == utc('2013-04-02'))] = [[True, False, False, False, False, False]]
+    lost[np.flatnonzero(bars.end == utc('2012-04-03'))] = [[True, False, False, False, False, False]]
     prices = [np.where(lost, np.nan, x) for x in (bars.open, bars.high, bars.low, bars.close)]
     return Bars(bars.symbols, bars.start, bars.end, *prices, np.where(lost, 0.0, bars.volume))
 
