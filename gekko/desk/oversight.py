@@ -31,8 +31,8 @@ from ..risk.use import Sentinel, Use, uses
 Floats = NDArray[np.float64]
 
 # %% auto #0
-__all__ = ['Floats', 'LEAST', 'ROWS', 'EVERY', 'day_moves', 'lens_of', 'has_tail', 'said', 'Oversight', 'under', 'leave', 'row',
-           'focus', 'aim', 'look', 'oversee', 'days_of', 'elsewhere', 'sizes', 'rooms']
+__all__ = ['Floats', 'LEAST', 'ROWS', 'EVERY', 'day_moves', 'lens_of', 'has_tail', 'said', 'Oversight', 'under', 'leave', 'feed',
+           'row', 'focus', 'aim', 'look', 'oversee', 'days_of', 'elsewhere', 'sizes', 'rooms']
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #98400a79
 LEAST = 60      # scenarios, below which no tail is told
@@ -64,15 +64,11 @@ def said(x: Limits) -> dict[str, Any]:
 class Oversight:
     "Keeps one run within its bounds. `row` hears each closed row; `look` looks at the book; `under` takes what the charter says."
 
-    def __init__(self, trader: Trader, history: Bars | None = None, daily: bool = False, shocks: Callable[[Sequence[str], Floats], Floats | None] = lambda symbols, closes: None) -> None:
+    def __init__(self, trader: Trader, shocks: Callable[[Sequence[str], Floats], Floats | None] = lambda symbols, closes: None) -> None:
         self.trader, self.bounds, self.seq, self.sentinel, self.seen = trader, None, -1, Sentinel(), ()
         self._closes: deque[tuple[int, tuple[float, ...]]] = deque(maxlen=ROWS)
-        self._shocks, self._rows, self._room, self.daily = shocks, 0, OFF, daily
-        if history is not None:
-            j = [history.symbols.index(s) for s in trader.spec.symbols]
-            for at, x in zip(history.end[-ROWS:].tolist(), history.close[-ROWS:, j].tolist()): self._closes.append((at, tuple(x)))
+        self._shocks, self._rows, self._room, self.daily = shocks, 0, OFF, False
         trader.gate.warned = self.warned
-        self.focus()
 
     bounds: Bounds | None
     charter: Charter | None = None
@@ -83,6 +79,7 @@ class Oversight:
         "Whether any limit in force or any soft level is of a tail."
         g = self.trader.gate
         return has_tail(g.limits) or has_tail(g.soft)
+    def feed(self, history: Bars, daily: bool) -> None: feed(self, history, daily)
     def under(self, c: Charter) -> None: under(self, c)
     def leave(self, room: Limits) -> None: leave(self, room)
     def row(self, ts: Nanos, closes: Mapping[str, Decimal]) -> None: row(self, ts, closes)
@@ -112,6 +109,12 @@ def leave(o: Oversight, room: Limits) -> None:
     o.trader.gate.allow(room, {**{n: 'firm, shared' for n in ('max_positions',) if getattr(room, n) is not None}, **{f'{s} {n}': 'firm, shared' for s, own in room.symbols.items() for n in own}})
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #0194c029
+def feed(o: Oversight, history: Bars, daily: bool = False) -> None:
+    "The closes before the run. `daily`: one is added each day from here on, however short the run's bars are."
+    o.daily, j = daily, [history.symbols.index(s) for s in o.trader.spec.symbols]
+    for at, x in zip(history.end[-ROWS:].tolist(), history.close[-ROWS:, j].tolist()): o._closes.append((at, tuple(x)))
+    focus(o)
+
 def row(o: Oversight, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
     "Hear a closed row; every `EVERY` rows the lens is made again. A replay is looked at here, row by row, a live run every second."
     if not o.daily or not o._closes or (ts - 1) // DAY > (o._closes[-1][0] - 1) // DAY:
@@ -161,9 +164,8 @@ def oversee(t: Trader, history: Bars, charter: Charter | None = None, wide: Call
     if charter is not None: o.under(charter)
     if t.mode != 'live' and not o.measures and o.bounds is None: return None
     days = wide() if o.measures else None
-    t.oversight = o = Oversight(t, days or history, daily=days is not None)
-    if charter is not None: o.bounds, o.seq = None, -1
-    if charter is not None: o.under(charter)
+    o.feed(history if days is None else days, days is not None)
+    t.oversight = o
     return o
 
 def days_of(venue: Venue, spec: RunSpec, now: Nanos, n: int = 500) -> Bars | None:

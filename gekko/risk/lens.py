@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from ..domain.errors import BadInput
+from .measures import tail_share
 
 Floats = NDArray[np.float64]
 
@@ -32,10 +33,10 @@ class Edge(NamedTuple):
 
 def edge_of(n: int, level: float) -> Edge:
     "The edge at confidence `level` (above a half, below 1) of `n` scenarios."
-    if not 0.5 < level < 1: raise BadInput('confidence level', expected='above 0.5, below 1', found=level)
     if n < 2: raise BadInput('scenarios', expected='at least 2', found=n)
-    place = (n - 1) * (1 - level)
-    return Edge(floor(place), place - floor(place), n * (1 - level))
+    share = tail_share(level)
+    place = (n - 1) * share
+    return Edge(floor(place), place - floor(place), n * share)
 
 # %% ../../nbs/05_risk/01_lens.ipynb #7972d61e
 def tail_of(pnl: Floats, edge: Edge) -> tuple[float, float]:

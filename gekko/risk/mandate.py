@@ -24,7 +24,7 @@ _SPEC = {s.name: s for s in SPECS}
 def scope_of(text: str) -> tuple[str, str]:
     "Kind and name of a scope: 'firm', or 'account:NAME', 'strategy:NAME', 'instrument:SYMBOL'. Anything else raises BadInput."
     kind, _, name = text.partition(':')
-    if kind not in KINDS or (kind == 'firm') == bool(name) or not text.isprintable() or len(text) > 128: raise BadInput('scope of a limit', expected='firm, account:NAME, strategy:NAME or instrument:SYMBOL', found=repr(text))
+    if kind not in KINDS or (kind == 'firm') != (text == 'firm') or (kind != 'firm' and not name) or not text.isprintable() or len(text) > 128: raise BadInput('scope of a limit', expected='firm, account:NAME, strategy:NAME or instrument:SYMBOL', found=repr(text))
     return kind, name
 
 # %% ../../nbs/05_risk/07_mandate.ipynb #7683cf33
