@@ -19,6 +19,7 @@ from .oversight import days_of, oversee
 from .state import Desk, may_send, not_reset
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.time import SECOND, iso
+from ..ledger.days import day_end
 from ..ledger.events import LeaseTaken, Resumed
 from ..ledger.lease import Lease
 from ..ledger.snapshot import last_snapshot, load_book
@@ -61,6 +62,7 @@ def open_at_venue(desk: Desk, q: OpenRun, spec: RunSpec, again: bool = False) ->
     "A run at a venue: the account's lease first, so that no two desks speak for it, then the venue, then the books."
     from gekko.desk.opening import accesses_of, account_over, connected, open_live, parts_of, told
     accesses = accesses_of(desk.settings.home, spec.venue)
+    ends = day_end(desk.settings.day_end, account_over(accesses))
     with books(desk, account_over(accesses), q.lineage, writer=True, also=parts_of(accesses)) as (lease, journal):
         book = told(journal)
         stopped = not_reset(desk.settings.ledger, book.killed if book else '')
@@ -68,7 +70,7 @@ def open_at_venue(desk: Desk, q: OpenRun, spec: RunSpec, again: bool = False) ->
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
         desk.lease = lease      # what a run before this one left working is cancelled while this one opens
         venue = connected(accesses, desk.clock, sorted({*spec.symbols, *(book.instruments if book else ())}), lambda: may_send(desk), desk.wake.ring)
-        try: run = open_live(venue, ' '.join(a.credentials.account for a in accesses), spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: may_send(desk), kill=desk.glance.reason, wake=desk.wake.ring, rung=lambda: desk.wake.count)
+        try: run = open_live(venue, ' '.join(a.credentials.account for a in accesses), spec, journal, book, desk.clock, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, may_send=lambda: may_send(desk), kill=desk.glance.reason, wake=desk.wake.ring, rung=lambda: desk.wake.count, ends=ends)
         except BaseException:
             venue.close()
             raise

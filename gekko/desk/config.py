@@ -50,12 +50,22 @@ class Settings(BaseModel):
     lease_s: float = Field(10.0, ge=1, le=600, alias='GEKKO_LEASE_S')
     grace_s: float = Field(10.0, ge=0.1, le=600, alias='GEKKO_GRACE_S')
     linger_s: float = Field(30.0, ge=0.1, le=86_400, alias='GEKKO_LINGER_S')
+    day_end: str = Field('utc', alias='GEKKO_DAY_END')      # when an account's day is closed: `gekko.ledger.days.day_end` says how it is written
 
     @field_validator('trading_platforms')
     @classmethod
     def _platforms(cls, v: str) -> str:
         unknown = sorted(set(filter(None, v.split(','))) - {'oanda', 'binance_us', 'coinbase', 'paper'})
         if unknown: raise ValueError(f'expected names among oanda, binance_us, coinbase, paper; found {", ".join(unknown)}')
+        return v
+
+    @field_validator('day_end')
+    @classmethod
+    def _days(cls, v: str) -> str:
+        if v == 'utc': return v      # the ledger's room is heavy, and most homes never need it here
+        from gekko.ledger.days import day_end
+        try: day_end(v)
+        except BadInput as e: raise ValueError(f'{e.expected}') from None
         return v
 
     @property

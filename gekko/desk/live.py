@@ -25,6 +25,7 @@ from ..domain.market import Bar
 from ..domain.money import ZERO
 from ..domain.time import SECOND, Nanos, iso
 from ..execution.broker import Capability
+from ..ledger.days import UTC_DAY, DayEnd
 
 # %% auto #0
 __all__ = ['LOOK', 'QUIET', 'SETTLE', 'joined', 'stacked', 'Bell', 'Silence', 'Patience', 'LiveRun']
@@ -96,7 +97,7 @@ class Patience:
 class LiveRun:
     "A run under way on a venue. `pump` takes in what has arrived; `advance` says whether a row waits (None: not yet); `finish` and `abandon` end it."
 
-    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, watch: Watch | None = None, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None, again: bool = False, rung: Callable[[], int] | None = None) -> None:
+    def __init__(self, trader: Trader, feed: Feed, history: Bars, *, watch: Watch | None = None, look: Callable[[], None] = lambda: None, close: Callable[[], None] = lambda: None, again: bool = False, rung: Callable[[], int] | None = None, ends: DayEnd = UTC_DAY) -> None:
         self.trader, self.feed, self.spec, self.watch, self.look, self.close = trader, feed, trader.spec, watch, look, close
         self.history, self.first, self.total, self.version = history.rows(0, max(len(history) - 1, 0)), max(len(history) - 1, 0), trader.spec.bars, ''
         self.row, self.due, self.decided = self.first - 1, False, 0
@@ -105,7 +106,7 @@ class LiveRun:
         self.ends, self.bell, self.patience = trader.spec.last, Bell(rung), Patience()
         self.wanted: dict[str, Decimal] | None = None      # by the policy, once it is being carried out
         self.silence = Silence(self.spec.venue, trader.clock.monotonic(), lambda what: _say(self, what))
-        self.works, self.closer = Works(trader), Closer(trader)
+        self.works, self.closer = Works(trader), Closer(trader, ends=ends)
         trader.works = self.works
         self.renewer, self.router = Renewer(trader), trader.router      # a router where the venue is several
         if len(history): _mark_row(self)

@@ -35,6 +35,7 @@ from ..execution.broker import Broker
 from ..venue.routed import Routed, open_routed, routed_account
 from ..venue.venues import ARRIVES_S, Venue, members_of, open_venue
 from ..venue.wire.secret import Access, load_access
+from ..ledger.days import UTC_DAY, DayEnd
 
 # %% auto #0
 __all__ = ['account_of', 'accesses_of', 'account_over', 'parts_of', 'arrives', 'chosen', 'dealt', 'window_of', 'wait_for_marks',
@@ -166,7 +167,7 @@ def take_parents(run: LiveRun, parents: Mapping[str, Parent], again: bool) -> No
 
 # %% ../../nbs/09_desk/13_opening.ipynb #a437af6c
 def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: Book | None, clock: Clock, *, run_id: str, strategy: str, lineage: str,
-              may_send: Callable[[], bool], kill: Callable[[], str], wake: Callable[[], None] = lambda: None, rung: Callable[[], int] | None = None) -> LiveRun:
+              may_send: Callable[[], bool], kill: Callable[[], str], wake: Callable[[], None] = lambda: None, rung: Callable[[], int] | None = None, ends: DayEnd = UTC_DAY) -> LiveRun:
     """A run on a connected venue whose account's journal is `journal`, so far told by `book`. One way for start and restart: a run that the journal has open goes on under its number.
     Halt when the books and the venue differ."""
     spec, clock = _stale(replace(spec, bar=spec.bar or '1d')), time_at(venue, clock)
@@ -192,7 +193,7 @@ def open_live(venue: Venue, number: str, spec: RunSpec, journal: Journal, book: 
         trader.spec = replace(spec, cash=trader.view.equity)
         if not again: open_run(trader)
         watch = Watch(trader, after, arrives(venue, spec.venue), spec.reconcile_s, wake)
-        run = LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again, rung=rung)
+        run = LiveRun(trader, feed, history, watch=watch, look=guard.look, close=let_go, again=again, rung=rung, ends=ends)
         if book is not None: take_parents(run, book.parents, again)
         return run
     except BaseException:
