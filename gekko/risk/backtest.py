@@ -142,6 +142,7 @@ class Backtest:
                 line('light', f'{self.light.zone}, {self.light.exceptions} in {self.light.window} days, multiplier {self.light.multiplier:.2f}') +
                 line('worst loss / VaR', f'{self.worst:.2f}') + '</table>')
 
+# %% ../../nbs/05_risk/14_backtest.ipynb #6db7bdac
 def backtest(pnl: ArrayLike, var: ArrayLike, level: float = 0.99, significance: float = 0.05) -> Backtest:
     """Hold (T,) `var`, forecasts made before each row, against (T,) `pnl`. Leading NaN of `var` is the warm-up; NaN after it is refused.
 
