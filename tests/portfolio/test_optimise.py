@@ -126,6 +126,19 @@ def test_costs_come_in_any_order_too():
     assert b.tobytes() == a[order].tobytes()
 
 
+@given(st.integers(0, 2**31), st.sampled_from([2.0, 30.0, 200.0]))
+@settings(max_examples=8)
+def test_with_costs_no_other_weights_do_better(seed, bps):
+    x, rng = market(seed), np.random.default_rng(seed)
+    held = rng.dirichlet(np.ones(4))
+    def cost(w): return bps / 1e4 / 21 * np.abs(w - held).sum()
+    goals = {'mean-variance': lambda w: (x @ w).mean() - 2 * (x @ w).var(ddof=1) - cost(w), 'min-variance': lambda w: -2 * (x @ w).var(ddof=1) - cost(w), 'min-cvar': lambda w: 4 * np.sort(x @ w)[:3].mean() - cost(w)}
+    others = [*rng.dirichlet(np.full(4, 0.5), 200), held, *(0.9 * held + 0.1 * o for o in rng.dirichlet(np.ones(4), 100))]
+    for method, goal in goals.items():
+        best = goal(weights_of(x, 'ABCD', method, l2=0.0, previous=held, cost_bps=bps))
+        assert all(goal(o) <= best + 2e-7 for o in others), method
+
+
 @pytest.mark.parametrize('method', METHODS)
 def test_singular_is_answered(method):
     rng = np.random.default_rng(2)
