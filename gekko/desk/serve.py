@@ -7,12 +7,13 @@ from __future__ import annotations
 import gc, hashlib, json, os, shutil, signal, subprocess, sys, threading, time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 import msgspec
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from .client import key_pair
+from .live import LiveRun
 from .config import Settings, load_settings
 from .protocol import MAX_FRAME, Reply, RowReply, pack, refusal, socket_folder, unpack_request
 from .ending import stop
@@ -23,7 +24,7 @@ from ..domain.errors import BadInput, GekkoError, Retry
 from ..domain.time import SystemClock
 
 # %% auto #0
-__all__ = ['INTERVAL_S', 'local_address', 'listen', 'answer_all', 'answer_deferred', 'serve', 'find_desks', 'DeskProcess',
+__all__ = ['INTERVAL_S', 'local_address', 'listen', 'ears', 'answer_all', 'answer_deferred', 'serve', 'find_desks', 'DeskProcess',
            'start_desk', 'serve_named', 'main', 'KeptDesk']
 
 # %% ../../nbs/09_desk/08_serve.ipynb #0c276f18
@@ -58,15 +59,19 @@ def listen(address: str, keys: Path | None = None) -> tuple[zmq.Socket[bytes], T
     return s, guard, public.decode()
 
 # %% ../../nbs/09_desk/08_serve.ipynb #624f5c6f
-def answer_all(desk: Desk, s: zmq.Socket[bytes], wait_ms: int) -> int:
-    """Answer what waits, waiting up to `wait_ms` for the first question or for the bell; how many were answered. A malformed frame is answered with what is wrong, and a question that was put
-    again because its answer took long with that answer: asked once, done once."""
-    n, poll = 0, zmq.Poller()
+def ears(desk: Desk, s: zmq.Socket[bytes]) -> zmq.Poller:
+    "What a desk listens to: its socket and its bell."
+    poll = zmq.Poller()
     poll.register(s, zmq.POLLIN)
     poll.register(desk.wake.fileno(), zmq.POLLIN)
-    while rung := dict(poll.poll(wait_ms if n == 0 else 0)):
-        desk.wake.clear()
-        if s not in rung: break
+    return poll
+
+def answer_all(desk: Desk, s: zmq.Socket[bytes], wait_ms: int, heard: zmq.Poller | None = None) -> int:
+    """Answer what waits, waiting up to `wait_ms` for the first question or for the bell; how many were answered. A malformed frame is answered with what is wrong, and a question that was put
+    again because its answer took long with that answer: asked once, done once."""
+    n, rung = 0, dict((heard or ears(desk, s)).poll(wait_ms))
+    if rung: desk.wake.clear()
+    while n < 256 and (s in rung if n == 0 else cast(int, s.getsockopt(zmq.EVENTS)) & zmq.POLLIN):
         who, number, frame, *more = s.recv_multipart() + [b'', b'']
         n += 1
         if (before := desk.answers.get(who)) is not None and before[:2] == (number, frame): s.send_multipart([who, number, before[2]]); continue
@@ -75,7 +80,6 @@ def answer_all(desk: Desk, s: zmq.Socket[bytes], wait_ms: int) -> int:
             if len(more) > 2: raise BadInput('malformed request', expected='a number and a message', found=f'{len(more)} parts')
             _answer(desk, s, Deferred(who, number, unpack_request(frame), 0, frame))
         except GekkoError as e: _tell(desk, s, who, number, frame, refusal(e))
-        if n >= 256: break
     return n
 
 def _answer(desk: Desk, s: zmq.Socket[bytes], d: Deferred) -> None:
@@ -100,7 +104,7 @@ def answer_deferred(desk: Desk, s: zmq.Socket[bytes]) -> None:
     for d in waiting: _answer(desk, s, d)
 
 # %% ../../nbs/09_desk/08_serve.ipynb #ef535e32
-INTERVAL_S = 0.0001
+INTERVAL_S = 0.0005
 "How long a thread of a desk may keep the interpreter from another."
 
 # %% ../../nbs/09_desk/08_serve.ipynb #685767cc
@@ -117,14 +121,17 @@ def serve(desk: Desk, address: str, *, keys: Path | None = None, json_out: bool 
     wait = max(5, min(50, round(1000 * desk.settings.heartbeat_s / 4)))
     quiet = turned = swept = time.monotonic()
     sys.setswitchinterval(INTERVAL_S)
+    heard, looked = ears(desk, s), -1      # looked: rings when the questions that wait were last looked at
     try:
         while not told:
             if time.monotonic() - turned > desk.settings.heartbeat_s: stood_still(desk)
             turned = time.monotonic()
-            if busy := answer_all(desk, s, wait): quiet = time.monotonic()
+            if busy := answer_all(desk, s, wait, heard): quiet = time.monotonic()
             if time.monotonic() - turned > desk.settings.heartbeat_s: stood_still(desk)      # before silence is judged
             look_after(desk)
-            answer_deferred(desk, s)
+            if not busy or desk.wake.count != looked or not isinstance(desk.run, LiveRun):      # else nothing has come since, and a new one was tried as it came
+                looked = desk.wake.count
+                answer_deferred(desk, s)
             if not busy and not gc.isenabled() and turned - swept > 1:
                 swept = turned
                 gc.collect(1)
