@@ -137,9 +137,10 @@ def filtered_tail(pnl: ArrayLike, level: float = 0.99, *, horizon: int = 1, dist
 
 # %% ../../nbs/05_risk/11_filtered.ipynb #3dade832
 def rolling_filtered(returns: ArrayLike, window: int = 1000, refit: int = 20, level: float = 0.99, *, dist: str = 't', min_rows: int | None = None,
-                     measure: str = 'var', how: str = 'linear') -> Floats:
+                     measure: str = 'var', how: str = 'weibull') -> Floats:
     """(T,) forecasts of filtered VaR (`measure` 'var') or expected shortfall ('es'): row t from rows t-window..t-1 alone.
 
+    `how` is the quantile's method; `weibull` is exceeded as often as it should be (see `rolling_historical`).
     Parameters are fitted every `refit` rows to the window before, from nothing, so that no forecast depends on where the series began but
     through its window. NaN where fewer than `min_rows` (default `window`, at least 100) rows lie behind. A window without any movement is
     not filtered."""

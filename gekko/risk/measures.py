@@ -143,7 +143,7 @@ def rolling_normal(returns: ArrayLike, window: int = 252, levels: Sequence[float
 _BLOCK = 2048
 
 # %% ../../nbs/05_risk/10_measures.ipynb #41c03204
-def rolling_historical(returns: ArrayLike, window: int = 1000, level: float = 0.99, *, how: str = 'linear', min_rows: int | None = None, lag: int = 1) -> Floats:
+def rolling_historical(returns: ArrayLike, window: int = 1000, level: float = 0.99, *, how: str = 'weibull', min_rows: int | None = None, lag: int = 1) -> Floats:
     """(T,) historical VaR of (T,) `returns`: row t is a forecast from rows t-window..t-1 (`lag` 1), or includes row t (`lag` 0).
 
     NaN where fewer than `min_rows` (default `window`) rows lie behind. `how` as in `quantile_loss`."""

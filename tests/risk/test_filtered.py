@@ -76,7 +76,7 @@ def test_forecasts_know_nothing_of_their_own_day(window: int) -> None:
 
 def test_a_day_of_a_fit_is_the_plain_figure_and_the_days_between_carry_on() -> None:
     x = INDEX[:560]
-    got, es = rolling_filtered(x, 500, refit=30), rolling_filtered(x, 500, refit=30, measure='es')
+    got, es = rolling_filtered(x, 500, refit=30, how='linear'), rolling_filtered(x, 500, refit=30, measure='es')
     for row in (500, 530): assert got[row] == pytest.approx(filtered_var(x[row - 500:row], 0.99), abs=1e-14)
     v = fit_volatility(x[:500])
     variance = v.next_sigma**2
@@ -95,7 +95,7 @@ def test_where_the_series_began_does_not_matter() -> None:
 
 
 def test_growing_windows() -> None:
-    got = rolling_filtered(INDEX[:340], 300, refit=20, min_rows=260)
+    got = rolling_filtered(INDEX[:340], 300, refit=20, min_rows=260, how='linear')
     assert np.isnan(got[:260]).all() and got[260] == pytest.approx(filtered_var(INDEX[:260], 0.99), abs=1e-14) and np.isfinite(got[260:]).all()
 
 

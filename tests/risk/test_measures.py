@@ -126,7 +126,7 @@ def test_rolling_normal_over_large_profits_is_exact() -> None:
 @pytest.mark.parametrize('n', [0, 1, 2, 99, 100, 101, 2147, 2148, 2149])
 def test_rolling_lengths_and_lags(n: int) -> None:
     x = FAT[np.arange(n) % len(FAT)]
-    for f, least in ((lambda **kw: rolling_normal(x, 100, (0.99,), **kw)[:, 0], 2), (lambda **kw: rolling_historical(x, 100, 0.99, **kw), 1)):
+    for f, least in ((lambda **kw: rolling_normal(x, 100, (0.99,), **kw)[:, 0], 2), (lambda **kw: rolling_historical(x, 100, 0.99, how='linear', **kw), 1)):
         table_, forecast, grown = f(lag=0), f(lag=1), f(lag=0, min_rows=least)
         assert len(table_) == len(forecast) == len(grown) == n
         assert np.isfinite(table_).sum() == max(0, n - 99) and np.isfinite(forecast).sum() == max(0, n - 100) and np.isfinite(grown).sum() == max(0, n - least + 1)
@@ -137,7 +137,7 @@ def test_rolling_lengths_and_lags(n: int) -> None:
 def test_growing_windows_are_the_rows_there_are() -> None:
     got = rolling_normal(FAT[:300], 252, (0.95,), min_rows=2)[:, 0]
     for t in (1, 2, 100, 250): assert got[t] == var_normal(*moments(FAT[:t + 1]), 0.95)
-    assert rolling_historical(FAT[:300], 252, 0.95, min_rows=1)[1] == quantile_loss(FAT[:1], 0.95)
+    assert rolling_historical(FAT[:300], 252, 0.95, min_rows=1, how='linear')[1] == quantile_loss(FAT[:1], 0.95)
 
 
 def test_forecasts_are_causal() -> None:
