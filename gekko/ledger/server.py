@@ -39,7 +39,7 @@ def how(at: sa.URL, write: bool, durable: bool, busy_ms: int) -> dict[str, Any]:
     return {**_PATIENCE, **theirs, 'options': f'{ours} {theirs["options"]}' if theirs.get('options') else ours}
 
 # %% ../../nbs/07_ledger/01_server.ipynb #57ef79b5
-WRITE_S, READ_S = 3.0, 60.0      # a server that says nothing for so long, once a lock cannot be the reason, is gone
+WRITE_S, READ_S = 10.0, 60.0      # a server that says nothing for so long, once a lock cannot be the reason, is gone
 
 @cache
 def _patient(silent_s: float) -> type[psycopg.Connection[Any]]:

@@ -21,6 +21,10 @@ from gekko.ledger.lease import acquire
 BOUND = 3.5     # seconds: a lock may be waited for a tenth of one (busy_ms 100), silence is told after three more
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None: monkeypatch.setattr('gekko.ledger.server.WRITE_S', 3.0)
+
+
 @contextmanager
 def frozen(server: Server, *pids: int) -> Iterator[None]:
     """The server's processes, all of them or those named, stand still for a while."""
