@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal as D
 from functools import partial
+from pathlib import Path
 
 import pytest
+from desk_stage import ledger_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +68,8 @@ class Told(PaperVenue):
 class Story:
     "A desk at that venue. `last`: how many orders that are over it holds."
     def __init__(self, folder: str, last: int) -> None:
-        self.url, self.clock, self.lives = f'{folder}/{last}.db', SimClock(START), 0
+        (home := Path(folder) / str(last)).mkdir()
+        self.url, self.clock, self.lives = ledger_of(home), SimClock(START), 0
         self.venue = Told(self.clock)
         self.last = last
         self.begin()
