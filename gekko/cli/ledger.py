@@ -42,14 +42,14 @@ def show_ledger(settings: Settings, account: str, since: int = 0, kind: str = ''
 
 # %% ../../nbs/14_cli/10_ledger.ipynb #b791a7f4
 def list_accounts(settings: Settings, url: str = '') -> list[dict[str, Any]]:
-    "The accounts with a journal: its length, the epoch of its last entry, its newest snapshot, and who holds the lease."
+    "The accounts with a journal, the firm's own (`gekko risk story`) not among them: its length, the epoch of its last entry, its newest snapshot, and who holds the lease."
     import sqlalchemy as sa
     from gekko.ledger.database import heads, reading
     from gekko.ledger.lease import holdings
     from gekko.ledger.snapshot import last_snapshot
     url = url or settings.ledger
     held = {h.account: h for h in holdings(url)}
-    with reading(url) as c: rows = c.execute(sa.select(heads.c.account, heads.c.seq, heads.c.epoch, heads.c.hash).order_by(heads.c.account)).all()
+    with reading(url) as c: rows = c.execute(sa.select(heads.c.account, heads.c.seq, heads.c.epoch, heads.c.hash).where(heads.c.account.not_like('@%')).order_by(heads.c.account)).all()
     return [{'account': a, 'entries': seq, 'epoch': epoch, 'head': hash[:12], 'snapshot': last_snapshot(url, a), 'holder': held[a].holder if a in held else ''} for a, seq, epoch, hash in rows]
 
 # %% ../../nbs/14_cli/10_ledger.ipynb #0f7e731b

@@ -30,7 +30,7 @@ __all__ = ['known_account', 'day_end', 'last_day', 'venue_breaks', 'make_stateme
 # %% ../../nbs/14_cli/11_statement.ipynb #156171c6
 def known_account(settings: Settings, account: str) -> str:
     "The account, checked to have a journal in this ledger."
-    names = accounts(settings.ledger)
+    names = [n for n in accounts(settings.ledger) if not n.startswith('@')]      # the firm's own journal is no account
     if account not in names: raise BadInput('no such account', expected=', '.join(names[:12]) + ', ...' * (len(names) > 12) or 'an account that has traded', found=account)
     return account
 

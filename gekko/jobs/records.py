@@ -38,6 +38,7 @@ def book_of(r: RunRecord, ledger: str) -> Book | None:
 
 def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
     "Equity by replay beside the one recorded, whether they agree, and the state of the chain."
+    if r.metrics and not r.journal_head: return {'ledger_equity': None, 'books_agree': True, 'chain': 'nothing was traded'}      # a report
     try: book = book_of(r, ledger)
     except GekkoError as e: return {'ledger_equity': None, 'books_agree': False, 'chain': str(e)}
     if book is None: return {'ledger_equity': None, 'books_agree': not r.metrics, 'chain': 'empty'}

@@ -29,6 +29,7 @@ from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..venue.venues import default_symbols
 from ..domain.time import SECOND, Clock, SystemClock
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
+from .telling import reads_ledger, told_in
 from ..ledger.runs import RunRecord, Runs, new_run_id
 from ..research.stats import performance
 
@@ -70,6 +71,7 @@ def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setti
     if mode not in MODES: raise BadInput('mode', expected=' '.join(MODES), found=mode)
     nb = load_notebook(notebook)
     declared = read_parameters(parameters_cell(nb, notebook.name))
+    if mode != 'backtest' and reads_ledger(nb): raise BadInput(f'{notebook.name} is a report, which does not trade', expected='no --mode', found=f'--mode {mode}')
     if 'mode' in given: raise BadInput('parameter mode', expected='the mode as --mode', found=f'-p mode {given["mode"]}')
     if venue and mode != 'live': raise BadInput('--venue', expected='with --mode live', found=f'--mode {mode}')
     if venue and 'venue' in given: raise BadInput('parameter venue', expected='the venue as --venue', found=f'-p venue {given["venue"]}')
@@ -187,12 +189,12 @@ def _kill(pid: int) -> None:
     with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)      # SIGTERM would wait for a stopped process to go on
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #51d21806
-def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid: None) -> None:
-    "papermill over the job's notebook; the executed one is written as it goes, so a failure leaves all that had run. The ledger's address is not the kernel's to know."
+def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid: None, ledger: str = '') -> None:
+    "papermill over the job's notebook; the executed one is written as it goes, so a failure leaves all that had run. The ledger's address is not the kernel's to know, unless it is a report's."
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # a grammar jsonschema loads for a format nobody here uses: 1.5 s
     import papermill
     injected = {k: v for k, v in job.params.items() if k in job.given or k == 'mode'}
-    with environment(GEKKO_RUN=str(folder/'run.json'), GEKKO_LEDGER=''):
+    with environment(GEKKO_RUN=str(folder/'run.json'), GEKKO_LEDGER=ledger):
         papermill.execute_notebook(str(folder/'source.ipynb'), str(folder/'executed.ipynb'), injected, cwd=str(job.notebook.parent), progress_bar=False, log_output=False,
                                    start_timeout=60, kernel_manager_class=kernels(folder/'kernel.log', started))
 
@@ -280,7 +282,7 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
             RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
                        desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s).save(folder/'run.json')
             runs.update(record.run_id, state='running', started=clock.now())
-            with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append)
+            with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append, settings.ledger if reads_ledger(job.nb) else '')
             state, reason = 'done', 'finished'
         except (Exception, KeyboardInterrupt) as e:
             state, reason, kind = why(e)
@@ -310,6 +312,9 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, sta
         desk.stop(settings.grace_s)
     facts: dict[str, Any] = {} if result is None else dict(account=result.account, lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))
     if state == 'done' and result is None: state, reason, error = _unfinished(folder, reason)
+    if state == 'done' and result is None and (said_so := told_in(folder)) is not None:
+        facts['metrics'] = dict(said_so.metrics)
+        if said_so.alarm: reason, error = said_so.alarm, Halt(said_so.alarm)
     if state == 'done' and result is not None and result.exit_reason.startswith('halted'): reason, error = result.exit_reason, Halt(result.exit_reason)
     runs = Runs(settings.ledger)
     if (said := runs.get(record.run_id)).state == 'killed':      # the desk ended it first, and said why

@@ -192,7 +192,7 @@ def where_to_look(url: str, records: Sequence[RunRecord], asked: str = '') -> tu
     wanted = [r.account for r in records if r.mode != 'backtest']
     with reading(url) as c:
         begun = set(c.execute(sa.select(heads.c.account).where(heads.c.account.in_(wanted))).scalars())
-        last = c.execute(sa.select(sa.func.max(heads.c.account))).scalar()
+        last = c.execute(sa.select(sa.func.max(heads.c.account)).where(heads.c.account.not_like('@%'))).scalar()      # the firm's own journal is no account
     found = next((a for a in wanted if a in begun), str(last or ''))
     return (url, found) if found else ('', '')
 

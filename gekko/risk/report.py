@@ -29,8 +29,8 @@ from .stress import StressTable, plain_rows, stress_table
 Floats = NDArray[np.float64]
 
 # %% auto #0
-__all__ = ['Floats', 'DRAWS', 'DOF', 'LimitRow', 'TailLine', 'tails', 'Part', 'parts', 'backtests', 'RiskReport', 'risk_report',
-           'plain', 'page']
+__all__ = ['Floats', 'DRAWS', 'DOF', 'LimitRow', 'SECTIONS', 'TailLine', 'tails', 'Part', 'parts', 'backtests', 'RiskReport',
+           'risk_report', 'plain', 'section', 'page']
 
 # %% ../../nbs/05_risk/26_report.ipynb #4304f642
 @dataclass(frozen=True, slots=True)
@@ -249,6 +249,14 @@ def _tests_part(r: RiskReport) -> str:
             for name, b in r.backtests]
     head = ('method', 'days', 'exceptions', 'promised', 'Kupiec p', 'independence p', 'worst loss / VaR', 'light')
     return card(COOL, f"VaR {r.level:g} of today's book, held against the days before", table(head, rows) if rows else 'not backtested')
+
+# %% ../../nbs/05_risk/26_report.ipynb #2eb3b20e
+SECTIONS = {'head': _head, 'limits': _limits_part, 'tails': _tails_part, 'contributions': _parts_part, 'backtest': _tests_part}
+
+def section(r: RiskReport, name: str) -> str:
+    "One part of the report as HTML: head, limits, tails, contributions or backtest."
+    if name not in SECTIONS: raise BadInput('no such part of a report', expected=' '.join(SECTIONS), found=name)
+    return SECTIONS[name](r)
 
 # %% ../../nbs/05_risk/26_report.ipynb #0e262095
 def page(r: RiskReport) -> str:
