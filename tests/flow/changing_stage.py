@@ -31,11 +31,15 @@ class Mover:
         mine = book.working(symbol)
         if not mine or mine[0].state.value != 'accepted' or mine[0].amending: return None
         [o] = mine
-        if self.asked and o.intent.limit != self.asked.limit: return None      # not answered yet
+        if self.asked and o.intent.limit != self.asked.limit:      # not answered yet, or never made: its desk died before it left
+            if time.monotonic() - self.at < 5: return None
+            self.at = time.monotonic()
+            return [self.asked]
         self.moved += self.asked is not None
         if self.moved >= changes and not pulse: raise StopIteration
         if pulse and self.moved >= 2: Path(pulse).write_text(o.client_id)
         n = self.moved + 1
+        self.at = time.monotonic()
         self.asked = Amend(o.client_id, qty=Decimal(size) * (2 if n % 2 else 1), limit=self.limit + n * tick)
         return [self.asked]
 

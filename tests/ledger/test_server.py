@@ -151,7 +151,7 @@ def test_a_restart_under_kill_nine_loses_nothing_and_doubles_nothing(server: Ser
     """The whole server is killed while a writer commits as fast as it can, three times; the writer goes on by itself."""
     rng, stop, reported, faults = random.Random(7), threading.Event(), [0], []
     def write() -> None:
-        j, n = Journal.open(url, 'paper'), 0
+        n = 0
         while not stop.is_set() or j.pending:
             if not j.pending:
                 for _ in range(1 + n % 5): n += 1; j.append(Note('x' * (n * 37 % 500), {'n': n}), n)
@@ -159,6 +159,7 @@ def test_a_restart_under_kill_nine_loses_nothing_and_doubles_nothing(server: Ser
             except Halt as e:
                 faults.append(e.values['reason']); time.sleep(0.05)
         j.close()
+    j = Journal.open(url, 'paper')
     t = threading.Thread(target=write); t.start()
     for _ in range(3):
         time.sleep(rng.uniform(0.2, 0.5))
