@@ -129,7 +129,7 @@ def gate_us(n: int = 20_000, symbols: int = 100, scenarios: int = 500, soft: boo
         gc.collect(); gc.disable()
         try:
             for i, o in enumerate(orders):
-                if i % 200 == 0: lens.hold({s: float(v) for s, (v, _) in book.could_be().items()})      # the desk's look at the book, once a second
+                if i % 200 == 0: lens.hold({s: (float(low), float(high)) for s, (low, high) in book.ends().items()})      # the desk's look at the book, once a second
                 start = time.perf_counter_ns()
                 verdict = gate.check(o, book)
                 us.append((time.perf_counter_ns() - start) / 1e3)

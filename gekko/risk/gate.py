@@ -15,8 +15,8 @@ from ..domain.order import Intent, Order, OrderState
 from ..domain.time import SECOND, Clock, Nanos
 from .lens import Lens
 from .limits import Limits, plain, shown, tighten
-from .quick import Terms, added, keeps
-from .rules import CHANGED, GROWN, MILD, REDUCING, RULES, Breach, Case, Reserved, RiskView, breach, broken, case_of, known, milder, really_reduces, reserve, span, worst
+from .quick import Seen, Terms, keeps, passes, seen
+from .rules import CHANGED, GROWN, MILD, REDUCING, RULES, added, enough, not_halted, on_grid, valued, Breach, Case, Reserved, RiskView, breach, broken, case_of, known, milder, really_reduces, reserve, span, worst
 
 _all_ = ['Limits', 'Breach', 'Reserved', 'RiskView', 'reserve', 'span', 'worst', 'milder']     # the rooms that send orders know risk by this door alone
 
@@ -58,13 +58,15 @@ class Approved:
 
 # %% ../../nbs/05_risk/06_gate.ipynb #03868efa
 _MINUTE = 60 * SECOND
-_SOFT = frozenset(RULES) - {*MILD, *REDUCING}
+_SOFT = frozenset(RULES) - {on_grid, really_reduces, not_halted, valued, enough}      # what limits have a say in
 
 class Levels:
-    "Limits in force and what they come to for each symbol, ready for comparing. `source` says who set a limit, by 'name' or 'SYMBOL name'."
+    "Limits in force and what they come to for each symbol, ready for comparing. `layers` are the limits that were put one on the other, each with who set what, by 'name' or 'SYMBOL name'."
 
-    def __init__(self, limits: Limits, source: Mapping[str, str] | None = None) -> None:
-        self.limits, self.source, self._of = limits, dict(source or {}), {s: limits.of(s) for s in limits.symbols}
+    def __init__(self, *layers: tuple[Limits, Mapping[str, str]]) -> None:
+        self.layers, self.limits = layers, layers[0][0]
+        for more, _ in layers[1:]: self.limits = tighten(self.limits, more)
+        self._of = {s: self.limits.of(s) for s in self.limits.symbols}
         self._ready: dict[str, Terms] = {}
 
     def of(self, symbol: str) -> Limits: return self._of.get(symbol, self.limits)
@@ -73,9 +75,20 @@ class Levels:
         known = self._ready.get(i.symbol)
         if known is None or known.instrument is not i: known = self._ready[i.symbol] = Terms(i, self.of(i.symbol))
         return known
+    def who(self, limit: str, symbol: str = '') -> str:
+        "Who set the value that counts: of the first layer that has it; '' for whoever made the gate."
+        most = getattr(self.of(symbol), limit, None)
+        for own, source in self.layers if most is not None else ():
+            if getattr(own.of(symbol), limit) == most: return source.get(f'{symbol} {limit}') or source.get(limit, '')
+        return ''
+    @property
+    def source(self) -> dict[str, str]:
+        "Who set what counts, by 'name' or 'SYMBOL name'."
+        keys = dict.fromkeys(k for _, source in self.layers for k in source)
+        return {k: who for k in keys if (who := self.who(*reversed(k.rpartition(' ')[::2])))}
     def named(self, b: Breach) -> Breach:
         "The breach, saying who set the limit where that is known."
-        scope = self.source.get(f'{b.symbol} {b.limit}') or self.source.get(b.limit)
+        scope = self.who(b.limit, b.symbol)
         return replace(b, message=f'{b.message} (set for {scope})') if scope else b
 
 # %% ../../nbs/05_risk/06_gate.ipynb #96dcc93c
@@ -103,7 +116,8 @@ class Gate:
         self.instruments, self.clock, self.kill, self.lens, self.warned = instruments, clock, kill, lens, warned
         self._sent: tuple[deque[Nanos], deque[Nanos]] = (deque(), deque())    # opening and reducing, monotonic times
         self._told: dict[tuple[str, str], Nanos] = {}
-        self._mandate, self._hard, self._soft = Levels(limits), Levels(limits), None if soft is None else Levels(soft)
+        self._mandate = self._hard = Levels((limits, {}))
+        self._soft = None if soft is None else Levels((soft, {}))
 
     @property
     def limits(self) -> Limits: return self._hard.limits
@@ -113,23 +127,25 @@ class Gate:
     def soft(self) -> Limits | None: return self._soft.limits if self._soft else None
     def tighten(self, limits: Limits, soft: Limits | None = None, source: Mapping[str, str] | None = None) -> None:
         "Apply `limits` on top of those in force, and `soft` on top of the soft levels; nothing gets looser. `source` names who set what."
-        self._mandate = Levels(tighten(self._mandate.limits, limits), {**self._mandate.source, **(source or {})})
-        self._hard = Levels(tighten(self._hard.limits, limits), self._mandate.source)
-        if soft is not None: self._soft = Levels(tighten(self._soft.limits, soft) if self._soft else soft, {**(self._soft.source if self._soft else {}), **(source or {})})
+        room = self._hard.layers[len(self._mandate.layers):]
+        self._mandate = Levels(*self._mandate.layers, (limits, source or {}))
+        self._hard = Levels(*self._mandate.layers, *room)
+        if soft is not None: self._soft = Levels(*(self._soft.layers if self._soft else ()), (soft, source or {}))
 
     def allow(self, room: Limits, source: Mapping[str, str] | None = None) -> None:
         "What others leave of limits that are shared: it comes and goes, and never reaches beyond the limits in force."
-        self._hard = Levels(tighten(self._mandate.limits, room), {**self._mandate.source, **(source or {})})
+        self._hard = Levels(*self._mandate.layers, (room, source or {}))
 
     def check(self, order: Order, view: RiskView) -> Approved | Breach:
         "The order as one that a venue may have, or why not."
         i, ts = self.instruments.get(order.intent.symbol), self.clock.now()
-        if i is not None and i.tradable and order.state is OrderState.INTENT and not order.intent.reduce_only and keeps(order.intent, self._hard.terms(i), view, ts, self.lens) and not (view.halted or self.kill()):
-            if _counted(self.limits.max_orders_per_minute, self._sent[0], self.clock.monotonic()): return self._pass(order, i, view, ts)
+        if i is not None and i.tradable and order.state is OrderState.INTENT and not order.intent.reduce_only and (s := seen(order.intent, i, view, ts)) is not None \
+            and passes(order.intent, self._hard.terms(i), view, s, self.lens) and not (view.halted or self.kill()):
+            if _counted(self.limits.max_orders_per_minute, self._sent[0], self.clock.monotonic()): return self._pass(order, i, view, ts, s)
         c = self._case(order, view)
         if isinstance(c, Breach): return c
         b = broken(c) or self._late(c)
-        return self._hard.named(b) if b else self._pass(order, c.instrument, view, c.ts)
+        return self._hard.named(b) if b else self._pass(order, c.instrument, view, c.ts, seen(order.intent, c.instrument, view, c.ts))
 
     def change(self, order: Order, intent: Intent, view: RiskView) -> Approved | Breach:
         "A working order as it is to become, or why it stays. What it grows by is new risk; a change that only takes risk off passes a halt."
@@ -142,7 +158,7 @@ class Gate:
             b = next((b for rule in ((really_reduces,) if intent.reduce_only else GROWN) if (b := rule(more))), None)
         if b is None and not mild: b = self._late(c)
         if b is not None: return self._hard.named(b)
-        if grows > 0: self._count(replace(intent, qty=grows), c.instrument, view)
+        if grows > 0: self._pass(Order(order.client_id, replace(intent, qty=grows)), c.instrument, view, c.ts, seen(replace(intent, qty=grows), c.instrument, view, c.ts))
         return Approved(replace(order, intent=intent), c.ts, _SEAL)
 
     def explain(self, order: Order, view: RiskView) -> tuple[Breach, ...]:
@@ -151,12 +167,12 @@ class Gate:
         if isinstance(c, Breach): return (c,)
         return tuple(self._hard.named(b) for rule in (REDUCING if order.intent.reduce_only else RULES) if (b := rule(c)))
 
-    def _pass(self, order: Order, i: Instrument, view: RiskView, ts: Nanos) -> Approved:
-        if self._soft is not None and not order.intent.reduce_only and not keeps(order.intent, self._soft.terms(i), view, ts, self.lens): self._warn(self._soft, order, i, view, ts)
-        self._count(order.intent, i, view)
+    def _pass(self, order: Order, i: Instrument, view: RiskView, ts: Nanos, s: Seen | None) -> Approved:
+        "Warn of soft levels, and tell the lens; what can't be valued, as an order that only reduces may, is counted at the next look."
+        intent = order.intent
+        if self._soft is not None and not intent.reduce_only and (s is None or not keeps(intent, self._soft.terms(i), view, s, self.lens)): self._warn(self._soft, order, i, view, ts)
+        if self.lens is not None and s is not None: self.lens.take(i.symbol, *added(intent, s.unit))
         return Approved(order, ts, _SEAL)
-    def _count(self, intent: Intent, i: Instrument, view: RiskView) -> None:
-        if self.lens is not None: self.lens.take(i.symbol, added(intent, self._hard.terms(i), view))
     def _warn(self, levels: Levels, order: Order, i: Instrument, view: RiskView, ts: Nanos) -> None:
         now, c = self.clock.monotonic(), case_of(order, i, levels.of(i.symbol), view, ts, lens=self.lens)
         for b in (b for rule in RULES if rule in _SOFT and (b := rule(c))):

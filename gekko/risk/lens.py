@@ -5,7 +5,7 @@
 # %% ../../nbs/05_risk/01_lens.ipynb #dbc2dc8c
 from __future__ import annotations
 from collections.abc import Mapping, Sequence
-from math import floor
+from math import floor, isfinite, nan
 from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from .measures import tail_share
 Floats = NDArray[np.float64]
 
 # %% auto #0
-__all__ = ['Floats', 'Lost', 'Edge', 'edge_of', 'tail_of', 'Lens', 'hold']
+__all__ = ['Floats', 'Lost', 'Edge', 'edge_of', 'tail_of', 'Lens', 'hold', 'after', 'take', 'fits']
 
 # %% ../../nbs/05_risk/01_lens.ipynb #1f13d7ae
 class Lost(NamedTuple):
@@ -52,55 +52,95 @@ def tail_of(pnl: Floats, edge: Edge) -> tuple[float, float]:
 
 # %% ../../nbs/05_risk/01_lens.ipynb #54d4194c
 class Lens:
-    """Scenarios and the book in them. `moves` (S, N) are one-day returns by scenario and symbol, `shocks` (K, N) the same for stress scenarios (none: a stress of zero).
-    BadInput for shapes that don't fit and for values that are not finite."""
+    """Scenarios and the book in them. `moves` (S, N) are one-day returns by scenario and symbol, finite; `shocks` (K, N) the same for stress scenarios, NaN where one says nothing of a symbol.
+    `dark` are symbols that no stress scenario covers, `untold` those of them in the book: its stress can't be told then. BadInput for shapes that don't fit."""
 
     def __init__(self, symbols: Sequence[str], moves: Floats, level: float = 0.99, shocks: Floats | None = None) -> None:
         shocks = np.zeros((0, len(symbols))) if shocks is None else shocks
-        for name, x in (('moves', moves), ('shocks', shocks)):
+        for name, x, bad in (('moves', moves, ~np.isfinite(moves)), ('shocks', shocks, np.isinf(shocks))):
             if x.ndim != 2 or x.shape[1] != len(symbols): raise BadInput(name, expected=f'a column for each of {len(symbols)} symbols', found=x.shape)
-            if not np.isfinite(x).all(): raise BadInput(name, expected='finite returns', found=f'{int((~np.isfinite(x)).sum())} that are not')
-        self.symbols, self.level, self._edge = tuple(symbols), level, edge_of(len(moves), level)
-        self._moves, self._shocks = np.ascontiguousarray(moves.T, dtype=np.float64), np.ascontiguousarray(shocks.T, dtype=np.float64)
+            if bad.any(): raise BadInput(name, expected='finite returns', found=f'{int(bad.sum())} that are not')
+        self.symbols, self.level, self.edge, self.n = tuple(symbols), level, edge_of(len(moves), level), len(moves)
+        silent = np.asarray(np.isnan(shocks).all(axis=0))
+        self.dark = frozenset(s for s, blank in zip(self.symbols, silent.tolist()) if blank)
+        rows = np.ascontiguousarray(np.vstack([moves, np.nan_to_num(shocks, nan=0.0)]).T, dtype=np.float64)      # (N, S + K): one order moves one row
+        self._rows = rows, np.minimum(rows, 0.0), np.maximum(rows, 0.0)
         self._at = {s: j for j, s in enumerate(self.symbols)}
-        self._pnl, self._stressed = np.zeros(len(moves)), np.zeros(len(shocks))
-        self._now: Lost | None = None
-        self._asked, self._said = ('', 0.0), Lost()
+        self._most = list(zip(np.abs(rows[:, :self.n]).max(axis=1, initial=0.0).tolist(), np.abs(rows[:, self.n:]).max(axis=1, initial=0.0).tolist()))
+        self._clear(np.zeros(rows.shape[1]), set())
 
+    def _clear(self, book: Floats, untold: set[str]) -> None:
+        self._book, self.untold, self._asked, self._said = book, untold, ('', 0.0, True), Lost()
+        self._now: Lost | None = None
+        self._bound: Lost | None = None      # no less than the book loses
     def __contains__(self, symbol: object) -> bool: return symbol in self._at
-    def hold(self, values: Mapping[str, float]) -> None: hold(self, values)
+    def hold(self, values: Mapping[str, float | tuple[float, float]]) -> None: hold(self, values)
     @property
     def now(self) -> Lost:
         "What the book could lose as it stands."
-        if self._now is None: self._now = _lost(self._pnl, self._stressed, self._edge)
+        if self._now is None: self._now = self._bound = _lost(self._book, self.n, self.edge)
         return self._now
-    def after(self, symbol: str, value: float) -> Lost:
-        "What it could lose with `value` more (signed, in the account's currency) in `symbol`."
-        if not value: return self.now
-        if self._asked == (symbol, value): return self._said      # a gate asks for its hard limits and its soft ones
-        j = self._at[symbol]
-        self._said = _lost(self._pnl + value * self._moves[j], self._stressed + value * self._shocks[j], self._edge)
-        self._asked = (symbol, value)
-        return self._said
-    def take(self, symbol: str, value: float) -> None:
-        "Count `value` more in `symbol` from here on, until the next `hold`. A symbol without scenarios is passed over."
-        if (j := self._at.get(symbol)) is None or not value: return
-        self._pnl += value * self._moves[j]
-        self._stressed += value * self._shocks[j]
-        self._now, self._asked = None, ('', 0.0)
-    def __repr__(self) -> str: return f'Lens({len(self.symbols)} symbols, {self._moves.shape[1]} scenarios, {self._shocks.shape[1]} stresses, level {self.level})'
+    def after(self, symbol: str, value: float, sure: bool = True) -> Lost: return after(self, symbol, value, sure)
+    def fits(self, symbol: str, value: float, sure: bool, most: tuple[float, float, float]) -> bool: return fits(self, symbol, value, sure, most)
+    def take(self, symbol: str, value: float, sure: bool = True) -> None: take(self, symbol, value, sure)
+    def __repr__(self) -> str: return f'Lens({len(self.symbols)} symbols, {self.n} scenarios, {len(self._book) - self.n} stresses, level {self.level})'
 
-def _lost(pnl: Floats, stressed: Floats, edge: Edge) -> Lost:
-    return Lost(*tail_of(pnl, edge), max(-float(stressed.min()), 0.0) if len(stressed) else 0.0)
+def _lost(book: Floats, n: int, edge: Edge) -> Lost:
+    var, es = tail_of(book[:n], edge)
+    return Lost(var + 0.0, es + 0.0, max(-float(book[n:].min()), 0.0) + 0.0 if len(book) > n else 0.0)      # no -0
 
-# %% ../../nbs/05_risk/01_lens.ipynb #5bcd6c05
-def hold(lens: Lens, values: Mapping[str, float]) -> None:
-    "Look at the book anew: `values` by symbol, signed, in the account's currency. Symbols without scenarios raise BadInput, since they would count nothing."
-    unknown = sorted(s for s, v in values.items() if v and s not in lens)
+# %% ../../nbs/05_risk/01_lens.ipynb #5e53771d
+def hold(lens: Lens, values: Mapping[str, float | tuple[float, float]]) -> None:
+    "Look at the book anew: by symbol its value, signed and in the account's currency, or the ends of the span that open orders can lead to. BadInput for symbols without scenarios, which would count nothing."
+    ends = {s: x if isinstance(x, tuple) else (x, x) for s, x in values.items()}
+    unknown = sorted(s for s, x in ends.items() if any(x) and s not in lens)
     if unknown: raise BadInput('no scenarios for what is held', expected=' '.join(lens.symbols), found=' '.join(unknown))
-    v = np.zeros(len(lens.symbols))
-    for s, x in values.items():
-        if x: v[lens._at[s]] = x
+    v = np.zeros((2, len(lens.symbols)))
+    for s, x in ends.items():
+        if any(x): v[:, lens._at[s]] = x
     if not np.isfinite(v).all(): raise BadInput('values of the book', expected='finite amounts', found=dict(values))
-    lens._pnl, lens._stressed = v @ lens._moves, v @ lens._shocks
-    lens._now, lens._asked = None, ('', 0.0)
+    rows, low, high = lens._rows[0], v.min(axis=0), v.max(axis=0)
+    lens._clear((low + high) / 2 @ rows - (high - low) / 2 @ np.abs(rows), {s for s in lens.dark if any(ends.get(s, ()))})
+
+# %% ../../nbs/05_risk/01_lens.ipynb #237b6cb3
+def _added(lens: Lens, symbol: str, value: float, sure: bool) -> Floats:
+    "What an order of `value` adds to each scenario: its own move if it is `sure` to fill, else only what hurts."
+    moves = lens._rows[0 if sure else 1 if value > 0 else 2][lens._at[symbol]]
+    x: Floats = np.multiply(moves, value)
+    return x
+
+def after(lens: Lens, symbol: str, value: float, sure: bool = True) -> Lost:
+    "What the book could lose with an order of `value` (signed, in the account's currency) in `symbol`; `sure` for one that will fill."
+    if not value: return lens.now
+    if not isfinite(value): return Lost(nan, nan, nan)      # which is within no limit
+    if lens._asked == (symbol, value, sure): return lens._said      # a gate asks for its hard limits and its soft ones
+    x = _added(lens, symbol, value, sure)
+    x += lens._book
+    lens._asked, lens._said = (symbol, value, sure), _lost(x, lens.n, lens.edge)
+    return lens._said
+
+# %% ../../nbs/05_risk/01_lens.ipynb #f7f8315a
+def take(lens: Lens, symbol: str, value: float, sure: bool = True) -> None:
+    "Count an order of `value` from here on, until the next `hold`. A symbol without scenarios is passed over."
+    if symbol not in lens._at or not value: return
+    if symbol in lens.dark: lens.untold.add(symbol)
+    asked, bound = lens._asked == (symbol, value, sure), lens._bound
+    x = _added(lens, symbol, value, sure)
+    x += lens._book
+    lens._book, lens._now = x, lens._said if asked else None
+    lens._bound, lens._asked = (lens._said if asked else None if bound is None else _beyond(lens, bound, symbol, value)), ('', 0.0, True)
+
+def _beyond(lens: Lens, bound: Lost, symbol: str, value: float) -> Lost:
+    "No less than the book that loses `bound` could lose with `value` more, which itself loses its worst day at most."
+    (day, shock), size = lens._most[lens._at[symbol]], abs(value)
+    return Lost(bound.var + size * day, bound.es + size * day, bound.stress + size * shock)
+
+# %% ../../nbs/05_risk/01_lens.ipynb #1fff6429
+def fits(lens: Lens, symbol: str, value: float, sure: bool, most: tuple[float, float, float]) -> bool:
+    "Whether VaR, shortfall and stress stay within the amounts `most` with an order of `value`. False, too, for what can't be told."
+    (day, shock), (var, es, stress), size = lens._most[lens._at[symbol]], lens._bound or lens.now, abs(value)
+    if var + size * day <= most[0] * _SURE and es + size * day <= most[1] * _SURE and stress + size * shock <= most[2] * _SURE: return True
+    x = after(lens, symbol, value, sure)
+    return x.var <= most[0] and x.es <= most[1] and x.stress <= most[2]
+
+_SURE = 1 - 1e-9      # more than sums of rounded numbers differ by

@@ -53,6 +53,7 @@ class Change:
     def __post_init__(self) -> None:
         read_values(self.scope, self.values)
         if self.level not in LEVELS: raise BadInput('level of a limit', expected=' '.join(LEVELS), found=self.level)
+        if self.level == 'soft' and 'max_orders_per_minute' in self.values: raise BadInput('a soft max_orders_per_minute', expected='a hard one: nobody is warned of a rate', found='soft')
     def __str__(self) -> str: return f'{self.scope} {self.level}: ' + ', '.join(f'{n} {_said(x)}' for n, x in sorted(self.values.items()))
 
 def _said(x: Decimal | None) -> str: return 'off' if x is None else shown(x)
@@ -134,12 +135,15 @@ def in_force(m: Mandate, own: Limits, account: str, strategy: str, symbols: tupl
     return Bounds(hard, soft, source)
 
 # %% ../../nbs/05_risk/07_mandate.ipynb #0ee6c364
-def left_over(m: Mandate, held: Mapping[str, Decimal], elsewhere: frozenset[str], symbols: tuple[str, ...]) -> Limits:
-    """What the firm's limits leave to one account. `held`: value that the other accounts could hold by symbol, in this account's currency; `elsewhere`: the symbols in play there.
-    A symbol whose allowance is used up gets the least amount there is, since a limit is above zero."""
-    firm, least = m.hard.get('firm', {}), Decimal('1e-9')
-    own = {s: m.hard.get(f'instrument:{s}', {}).get('max_position_notional', firm.get('max_position_notional')) for s in symbols}
-    rooms: dict[str, dict[str, Decimal | None]] = {s: {'max_position_notional': max(most - held.get(s, Decimal(0)), least)} for s, most in own.items() if most is not None}
-    most = firm.get('max_positions')
-    count = None if most is None else max(most - len(elsewhere - set(symbols)), Decimal(1))
-    return only({'max_positions': count}, rooms)
+_LEAST = Decimal('1e-9')
+
+def left_over(m: Mandate, held: Mapping[str, Decimal], elsewhere: frozenset[str], symbols: tuple[str, ...], here: frozenset[str] = frozenset()) -> Limits:
+    """What the firm's limits leave to one account. `held`: value that the other accounts could hold by symbol, in this account's currency; `elsewhere`: the symbols in play there,
+    `here`: in this account. A symbol whose allowance is used up gets the least amount there is, since a limit is above zero."""
+    firm = m.hard.get('firm', {})
+    def most(s: str) -> list[Decimal]: return [x for x in (firm.get('max_position_notional'), m.hard.get(f'instrument:{s}', {}).get('max_position_notional')) if x is not None]
+    rooms: dict[str, dict[str, Decimal | None]] = {s: {'max_position_notional': max(min(most(s)) - held.get(s, Decimal(0)), _LEAST)} for s in symbols if most(s)}
+    if (count := firm.get('max_positions')) is None: return only({}, rooms)
+    if (left := count - len(elsewhere - here)) < 1:      # a count can't be nothing, but every new symbol can be shut
+        rooms |= {s: {'max_position_notional': _LEAST} for s in symbols if s not in here | elsewhere}
+    return only({'max_positions': max(left, Decimal(1))}, rooms)

@@ -5,23 +5,24 @@
 # %% ../../nbs/05_risk/02_quick.ipynb #9eff208f
 from __future__ import annotations
 from decimal import Decimal, DecimalException
+from typing import NamedTuple
 from ..domain.instrument import Instrument
 from ..domain.money import EXACT
 from ..domain.order import Intent, OrderType, Side
 from ..domain.time import Nanos
 from .lens import Lens
 from .limits import Limits
-from .rules import Reserved, RiskView, larger, span
+from .rules import Reserved, RiskView, added, span, worst
 
 # %% auto #0
-__all__ = ['Terms', 'added', 'keeps']
+__all__ = ['Terms', 'Seen', 'seen', 'keeps', 'passes']
 
 # %% ../../nbs/05_risk/02_quick.ipynb #ccaeb92a
 _ONE, _WHOLE = Decimal(1), Decimal(10_000)
 
 class Terms:
     "What one symbol's instrument and limits say, ready for comparing."
-    __slots__ = ('instrument', 'limits', 'up', 'down', 'stale', 'tails')
+    __slots__ = ('instrument', 'limits', 'up', 'down', 'stale', 'tails', 'stress')
 
     def __init__(self, instrument: Instrument, limits: Limits) -> None:
         bps, stale = limits.collar_bps, limits.stale_after_s
@@ -30,37 +31,23 @@ class Terms:
         self.down = None if bps is None else EXACT.subtract(_WHOLE, bps).scaleb(-4, EXACT)
         self.stale = None if stale is None else int(stale.scaleb(9, EXACT))     # nanoseconds, cut: ages are whole ones
         given = (limits.max_var, limits.max_es, limits.max_stress)
+        self.stress = limits.max_stress is not None
         self.tails = tuple(float('inf') if x is None else float(x) for x in given) if any(x is not None for x in given) else None
 
-# %% ../../nbs/05_risk/02_quick.ipynb #4516a4c4
-def _well_formed(i: Intent, t: Terms, mark: Decimal) -> bool:
-    "As `on_grid` and `near_mark`."
-    rest, limit = EXACT.remainder, i.limit
-    if rest(i.qty, t.instrument.lot) or (i.stop is not None and rest(i.stop, t.instrument.tick)): return False
-    if limit is None: return True
-    if rest(limit, t.instrument.tick): return False
-    if t.up is None or t.down is None: return True
-    return limit <= EXACT.multiply(mark, t.up) if i.side is Side.BUY else limit >= EXACT.multiply(mark, t.down)
+# %% ../../nbs/05_risk/02_quick.ipynb #79d5f291
+class Seen(NamedTuple):
+    "An order in a book: price and rate, value of one `unit`, equity, age of the mark (None: unknown), whether its symbol is `new` in the book, and the span before (`low`, `high`) and after (`least`, `most`)."
+    mark: Decimal
+    rate: Decimal
+    unit: Decimal
+    equity: Decimal
+    age: Nanos | None
+    new: bool
+    low: Decimal
+    high: Decimal
+    least: Decimal
+    most: Decimal
 
-def _no_loss(limits: Limits, view: RiskView, equity: Decimal) -> bool:
-    "As `not_losing` and `not_drawn_down`."
-    for share, start in ((limits.max_daily_loss, view.day_start_equity), (limits.max_drawdown, view.peak_equity)):
-        if share is not None and equity < start and EXACT.subtract(start, equity) >= EXACT.multiply(start, share): return False
-    return True
-
-# %% ../../nbs/05_risk/02_quick.ipynb #0ded54e8
-def _sized(i: Intent, t: Terms, mark: Decimal, rate: Decimal) -> bool:
-    "As `enough` and `order_size`."
-    limits, least, by = t.limits, t.instrument.min_notional, EXACT.multiply
-    if limits.max_order_qty is not None and i.qty > limits.max_order_qty: return False
-    most = limits.max_order_notional
-    if most is None and not least: return True
-    asked = i.limit if i.limit is not None else i.stop
-    price = mark if asked is None else asked if i.limit is not None and i.side is Side.BUY else max(asked, mark)
-    worth = by(by(i.qty, price), t.instrument.multiplier)
-    return not (least and worth < least) and (most is None or (worth if rate is _ONE else by(worth, rate)) <= most)
-
-# %% ../../nbs/05_risk/02_quick.ipynb #8ed41038
 def _ends(i: Intent, qty: Decimal, r: Reserved) -> tuple[Decimal, Decimal, Decimal, Decimal]:
     "The span before and after the order, as `case_of` finds it."
     low, high = span(qty, r) if r[0] or r[1] else (EXACT.subtract(qty, r[3]) if r[3] else qty, EXACT.add(qty, r[2]) if r[2] else qty)
@@ -68,45 +55,79 @@ def _ends(i: Intent, qty: Decimal, r: Reserved) -> tuple[Decimal, Decimal, Decim
     if i.side is Side.BUY: return low, high, EXACT.add(low, i.qty) if market else low, EXACT.add(high, i.qty)
     return low, high, EXACT.subtract(low, i.qty), EXACT.subtract(high, i.qty) if market else high
 
-def _room(i: Intent, t: Terms, view: RiskView, qty: Decimal, unit: Decimal, equity: Decimal) -> bool:
+# %% ../../nbs/05_risk/02_quick.ipynb #0c35b072
+def seen(i: Intent, instrument: Instrument, view: RiskView, ts: Nanos) -> Seen | None:
+    "The order in the book of `view`; None where it can't be valued, or has more digits than any market."
+    symbol, account = instrument.symbol, view.account
+    mark, rate = view.marks.get(symbol), _ONE if instrument.quote == account.currency else view.rates.get(instrument.quote)
+    if mark is None or rate is None: return None
+    qty, r, at = account.qty(symbol), view.reserved(symbol), view.mark_ts.get(symbol)
+    try:
+        unit = EXACT.multiply(mark, instrument.multiplier)
+        if rate is not _ONE: unit = EXACT.multiply(unit, rate)
+        return Seen(mark, rate, unit, view.equity, None if at is None else abs(ts - at), not (qty or any(r)), *_ends(i, qty, r))
+    except DecimalException: return None
+
+# %% ../../nbs/05_risk/02_quick.ipynb #81cab691
+def _on_grid(i: Intent, t: Terms) -> bool:
+    "As `on_grid`."
+    rest = EXACT.remainder
+    return not (rest(i.qty, t.instrument.lot) or (i.stop is not None and rest(i.stop, t.instrument.tick)) or (i.limit is not None and rest(i.limit, t.instrument.tick)))
+
+def _near(i: Intent, t: Terms, mark: Decimal) -> bool:
+    "As `near_mark`."
+    if i.limit is None or t.up is None or t.down is None: return True
+    return i.limit <= EXACT.multiply(mark, t.up) if i.side is Side.BUY else i.limit >= EXACT.multiply(mark, t.down)
+
+def _no_loss(limits: Limits, view: RiskView, equity: Decimal) -> bool:
+    "As `not_losing` and `not_drawn_down`."
+    for share, start in ((limits.max_daily_loss, view.day_start_equity), (limits.max_drawdown, view.peak_equity)):
+        if share is not None and equity < start and EXACT.subtract(start, equity) >= EXACT.multiply(start, share): return False
+    return True
+
+# %% ../../nbs/05_risk/02_quick.ipynb #e6a2c780
+def _sized(i: Intent, t: Terms, s: Seen) -> bool:
+    "As `enough` and `order_size`."
+    limits, least, by = t.limits, t.instrument.min_notional, EXACT.multiply
+    if limits.max_order_qty is not None and i.qty > limits.max_order_qty: return False
+    most = limits.max_order_notional
+    if most is None and not least: return True
+    asked = i.limit if i.limit is not None else i.stop
+    price = s.mark if asked is None else asked if i.limit is not None and i.side is Side.BUY else max(asked, s.mark)
+    worth = by(by(i.qty, price), t.instrument.multiplier)
+    return not (least and worth < least) and (most is None or (worth if s.rate is _ONE else by(worth, s.rate)) <= most)
+
+def _room(t: Terms, view: RiskView, s: Seen) -> bool:
     "As `position_size`, `position_count`, `gross_exposure` and `net_exposure`."
-    limits, r, by, add = t.limits, view.reserved(t.instrument.symbol), EXACT.multiply, EXACT.add
-    low, high, least, most = _ends(i, qty, r)
-    if limits.max_positions is not None and not (qty or any(r)) and view.active >= limits.max_positions: return False
-    then = max(least.copy_abs(), most.copy_abs())
-    if (grows := EXACT.subtract(then, max(low.copy_abs(), high.copy_abs()))) > 0:
-        if limits.max_position_notional is not None and by(then, unit) > limits.max_position_notional: return False
-        if limits.max_gross is not None and add(view.gross, by(grows, unit)) > by(limits.max_gross, equity): return False
+    limits, by, add = t.limits, EXACT.multiply, EXACT.add
+    if limits.max_positions is not None and s.new and view.active >= limits.max_positions: return False
+    if limits.max_position_notional is not None or limits.max_gross is not None:
+        then = worst(s.least, s.most)
+        if (grows := EXACT.subtract(then, worst(s.low, s.high))) > 0:
+            if limits.max_position_notional is not None and by(then, s.unit) > limits.max_position_notional: return False
+            if limits.max_gross is not None and add(view.gross, by(grows, s.unit)) > by(limits.max_gross, s.equity): return False
     if limits.max_net is None: return True
-    if most > high: net = add(view.net_high, by(EXACT.subtract(most, high), unit))
-    else: net = EXACT.subtract(by(EXACT.subtract(low, least), unit), view.net_low)
-    return net <= by(limits.max_net, equity)
+    if s.most > s.high: net = add(view.net_high, by(EXACT.subtract(s.most, s.high), s.unit))
+    else: net = EXACT.subtract(by(EXACT.subtract(s.low, s.least), s.unit), view.net_low)
+    return net <= by(limits.max_net, s.equity)
 
 # %% ../../nbs/05_risk/02_quick.ipynb #ae7298d8
-def added(i: Intent, t: Terms, view: RiskView) -> float:
-    "Value, signed and in the account's currency, by which the larger end of the position's span moves; 0.0 where there is no price."
-    symbol, account = t.instrument.symbol, view.account
-    mark, rate = view.marks.get(symbol), _ONE if t.instrument.quote == account.currency else view.rates.get(t.instrument.quote)
-    if mark is None or rate is None: return 0.0
-    low, high, least, most = _ends(i, account.qty(symbol), view.reserved(symbol))
-    return float(EXACT.subtract(larger(least, most), larger(low, high))) * float(mark) * float(t.instrument.multiplier) * float(rate)
-
-def _tail_fits(i: Intent, t: Terms, view: RiskView, lens: Lens | None, equity: Decimal) -> bool:
+def _tail_fits(i: Intent, t: Terms, s: Seen, lens: Lens | None) -> bool:
     "As `tail_risk`."
     if t.tails is None: return True
-    if lens is None or t.instrument.symbol not in lens: return False
-    after, worth = lens.after(t.instrument.symbol, added(i, t, view)), float(equity)
-    return after.var <= t.tails[0] * worth and after.es <= t.tails[1] * worth and after.stress <= t.tails[2] * worth
+    symbol, worth = t.instrument.symbol, float(s.equity)
+    if lens is None or symbol not in lens or (t.stress and (lens.untold or symbol in lens.dark)): return False
+    a, b, c = t.tails
+    return lens.fits(symbol, *added(i, s.unit), (a * worth, b * worth, c * worth))
 
 # %% ../../nbs/05_risk/02_quick.ipynb #f34d450a
-def keeps(i: Intent, t: Terms, view: RiskView, ts: Nanos, lens: Lens | None = None) -> bool:
-    "Whether an order that may add risk surely keeps every rule but the halt and the rate."
-    symbol, account = t.instrument.symbol, view.account
-    mark, rate = view.marks.get(symbol), _ONE if t.instrument.quote == account.currency else view.rates.get(t.instrument.quote)
-    if mark is None or rate is None: return False
-    if t.stale is not None and ((at := view.mark_ts.get(symbol)) is None or abs(ts - at) > t.stale): return False
-    equity, unit = view.equity, EXACT.multiply(mark, t.instrument.multiplier)
-    if rate is not _ONE: unit = EXACT.multiply(unit, rate)
-    try: return (_well_formed(i, t, mark) and _no_loss(t.limits, view, equity) and _sized(i, t, mark, rate)
-                 and _room(i, t, view, account.qty(symbol), unit, equity) and _tail_fits(i, t, view, lens, equity))
+def keeps(i: Intent, t: Terms, view: RiskView, s: Seen, lens: Lens | None = None) -> bool:
+    "Whether an order that may add risk surely keeps every rule but the grid, the halt and the rate."
+    if t.stale is not None and (s.age is None or s.age > t.stale): return False
+    try: return _near(i, t, s.mark) and _no_loss(t.limits, view, s.equity) and _sized(i, t, s) and _room(t, view, s) and _tail_fits(i, t, s, lens)
     except (DecimalException, OverflowError): return False    # more digits than any market has: the rules say which
+
+def passes(i: Intent, t: Terms, view: RiskView, s: Seen, lens: Lens | None = None) -> bool:
+    "The same, the grid included."
+    try: return _on_grid(i, t) and keeps(i, t, view, s, lens)
+    except DecimalException: return False

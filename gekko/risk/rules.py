@@ -20,7 +20,7 @@ from .limits import Limits, percent, plain, shown
 __all__ = ['Rule', 'RULES', 'REDUCING', 'MILD', 'CHANGED', 'GROWN', 'Breach', 'Reserved', 'reserve', 'span', 'worst', 'RiskView',
            'Case', 'case_of', 'breach', 'on_grid', 'really_reduces', 'near_mark', 'not_halted', 'not_losing',
            'not_drawn_down', 'valued', 'fresh', 'notional', 'enough', 'order_size', 'position_size', 'position_count',
-           'gross_exposure', 'net_exposure', 'larger', 'tail_risk', 'broken', 'known', 'milder']
+           'gross_exposure', 'net_exposure', 'larger', 'added', 'unseen', 'tail_risk', 'broken', 'known', 'milder']
 
 # %% ../../nbs/05_risk/01_rules.ipynb #ad832b7f
 @dataclass(frozen=True, slots=True)
@@ -279,17 +279,32 @@ def larger(low: Decimal, high: Decimal) -> Decimal:
     "The end of a span that is the larger position, signed."
     return low if low.copy_abs() > high.copy_abs() else high
 
+def added(i: Intent, unit: Decimal) -> tuple[float, bool]:
+    "What an order adds, as a lens counts it: its value, signed and at the mark, and whether it is sure to fill."
+    value = float(EXACT.multiply(i.qty, unit))
+    return value if i.side is Side.BUY else -value, i.type is OrderType.MARKET
+
+def unseen(lens: Lens | None, symbol: str, stress: bool) -> str:
+    "Why the tail of a book with `symbol` can't be told, its `stress` included; '' when it can."
+    if lens is None or symbol not in lens: return f'{symbol} has no scenarios'
+    if not stress or not (dark := lens.untold | (lens.dark & {symbol})): return ''
+    return f'no stress scenario covers {" ".join(sorted(dark))}'
+
+# %% ../../nbs/05_risk/01_rules.ipynb #8446c4f0
 def tail_risk(c: Case) -> Breach | None:
-    "VaR, expected shortfall and the worst stress of the book with this order, as fractions of equity."
+    "VaR, expected shortfall and the worst stress of the book with this order, as fractions of equity. An order that makes a loss over its limit no larger passes."
     asked = [(name, what, most) for name, what in _TAILS if (most := getattr(c.limits, name)) is not None]
     if not asked: return None
     symbol = c.intent.symbol
-    if c.lens is None or symbol not in c.lens: return breach(c, asked[0][0], percent(asked[0][2]), 'no scenarios', f'{symbol} has no scenarios to measure {asked[0][0]} with')
-    before, after = c.lens.now, c.lens.after(symbol, float(EXACT.multiply(EXACT.subtract(larger(*c.after), larger(*c.before)), c.unit)))
+    why = unseen(c.lens, symbol, c.limits.max_stress is not None)
+    if c.lens is None or why:
+        name, _, most = asked[0] if c.lens is None or symbol not in c.lens else asked[-1]
+        return breach(c, name, percent(most), 'not measured', f'{why}, so {name} cannot be told')
+    before, after = c.lens.now, c.lens.after(symbol, *added(c.intent, c.unit))
     for name, what, most in asked:
         lost, was, room = getattr(after, what), getattr(before, what), float(most) * float(c.equity)
-        if lost > room and lost > was:
-            return breach(c, name, f'{room:.2f}', f'{lost:.2f}', f'{what} of the book would be {lost:,.2f} {_currency(c)} (now {was:,.2f}), over {room:,.2f}: {name} {percent(most)} of equity {shown(c.equity)}')
+        if lost <= room or lost <= was: continue      # a figure that is no number is neither
+        return breach(c, name, f'{room:.2f}', f'{lost:.2f}', f'{what} of the book would be {lost:,.2f} {_currency(c)} (now {was:,.2f}), over {room:,.2f}: {name} {percent(most)} of equity {shown(c.equity)}')
     return None
 
 # %% ../../nbs/05_risk/01_rules.ipynb #dcbcda3b

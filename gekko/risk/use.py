@@ -4,6 +4,7 @@
 
 # %% ../../nbs/05_risk/08_use.ipynb #bf5d49b9
 from __future__ import annotations
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,6 +13,7 @@ from ..domain.money import EXACT, ZERO
 from ..domain.time import Nanos
 from .lens import Lens
 from .limits import SPECS, Limits, shown
+from .rules import worst
 from .view import BookView
 
 # %% auto #0
@@ -45,7 +47,7 @@ class Use:
         return None if self.used is None or most is None else EXACT.divide(self.used, most)
     def __str__(self) -> str: return _sentence(self)
 
-_REACHED = frozenset({'max_daily_loss', 'max_drawdown'})
+_REACHED, _RANK = frozenset({'max_daily_loss', 'max_drawdown'}), {'ok': 0, 'soft': 1, 'hard': 2}
 
 # %% ../../nbs/05_risk/08_use.ipynb #83c9cdc2
 def _sentence(u: Use) -> str:
@@ -59,32 +61,38 @@ def _short(x: Decimal) -> Decimal: return x if x.copy_abs() < 10 ** 6 and x == r
 def _ratio(x: Decimal, equity: Decimal) -> Decimal | None: return EXACT.divide(x, equity) if equity > 0 else (None if x else ZERO)
 
 def readings(view: BookView, lens: Lens | None = None) -> dict[str, Decimal | None]:
-    "What the book stands at, by limit, in the limit's unit; None where it can't be said. Tails only with a lens."
+    "What the book stands at, by limit, in the limit's unit; None where it can't be said: a tail without a lens, unless nothing is in play, and a stress that no scenario tells of."
     e, m = view.equity, view.meter
     net = max(view.net_high, view.net_low.copy_negate(), ZERO)
     out: dict[str, Decimal | None] = {'max_positions': Decimal(view.active), 'max_gross': _ratio(view.gross, e), 'max_net': _ratio(net, e),
                                       'max_daily_loss': max(m.day_loss, ZERO), 'max_drawdown': max(m.drawdown, ZERO)}
-    for name, x in zip(('max_var', 'max_es', 'max_stress'), lens.now if lens is not None else (None, None, None)):
-        out[name] = None if x is None or e <= 0 else Decimal(repr(max(x, 0.0) / float(e)))
+    flat, told = not view.gross, (*lens.now[:2], math.nan if lens.untold else lens.now[2]) if lens is not None else (math.nan,) * 3
+    for name, x in zip(('max_var', 'max_es', 'max_stress'), told):
+        share = x / float(e) if e > 0 else math.nan
+        out[name] = ZERO if flat else Decimal(repr(max(share, 0.0))) if math.isfinite(share) else None
     return out
 
 # %% ../../nbs/05_risk/08_use.ipynb #15fda1f7
+def _nearest(rows: Iterable[Use]) -> Use | None:
+    "The one that counts: the highest level that is passed, then the most of an allowance that is used."
+    return max(rows, key=lambda u: (_RANK[u.state], u.used is None, u.share or ZERO, u.symbol), default=None)
+
 def _positions(view: BookView, hard: Limits, soft: Limits, now: Nanos) -> Use | None:
     "The position that uses most of its allowance."
     rows = []
-    for s, (_, size) in view.could_be().items():
+    for s, ends in view.ends().items():
         h, w = hard.of(s).max_position_notional, soft.of(s).max_position_notional
-        if h is not None or w is not None: rows.append(Use('max_position_notional', 'account currency', size, w, h, s))
-    return max(rows, key=lambda u: (u.share or ZERO, u.symbol), default=None)
+        if h is not None or w is not None: rows.append(Use('max_position_notional', 'account currency', worst(*ends), w, h, s))
+    return _nearest(rows)
 
 def _age(view: BookView, hard: Limits, soft: Limits, now: Nanos) -> Use | None:
     "The oldest mark of what is held, against its limit."
     rows = []
-    for s in view.could_be():
+    for s in view.ends():
         h, w = hard.of(s).stale_after_s, soft.of(s).stale_after_s
         at = view.mark_ts.get(s)
         if h is not None or w is not None: rows.append(Use('stale_after_s', 'seconds', None if at is None else Decimal(max(now - at, 0)).scaleb(-9, EXACT), w, h, s))
-    return max(rows, key=lambda u: (u.used is None, u.share or ZERO, u.symbol), default=None)
+    return _nearest(rows)
 
 _SPECIAL = {'max_position_notional': _positions, 'stale_after_s': _age}
 
@@ -121,11 +129,11 @@ class Sentinel:
         "The limits whose hard level is passed."
         return tuple(sorted(n for n, s in self._state.items() if s == 'hard'))
 
-_RANK = {'ok': 0, 'soft': 1, 'hard': 2}
-
 def _left(u: Use, was: str) -> bool:
     most = u.hard if was == 'hard' else u.soft
-    return u.used is not None and (most is None or u.used <= EXACT.multiply(most, BACK))
+    return u.used is not None and (most is None or u.used <= (most if u.limit in _WHOLE else EXACT.multiply(most, BACK)))
+
+_WHOLE = frozenset(s.name for s in SPECS if s.whole)
 
 # %% ../../nbs/05_risk/08_use.ipynb #0bf44b80
 _COLOURS = {'ok': '#1a7f37', 'soft': '#9a6700', 'hard': '#cf222e'}

@@ -123,6 +123,10 @@ class BookView:
         "Each symbol in play: value of the larger position that its open orders can lead to, signed, and the size of that value."
         return {s: (larger(x.low, x.high), x.gross) for s, x in self._lines.items()}
 
+    def ends(self) -> dict[str, tuple[Decimal, Decimal]]:
+        "Each symbol in play: the lowest and the highest value that its open orders can lead to, signed."
+        return {s: (x.low, x.high) for s, x in self._lines.items()}
+
     def deposit(self, amount: Decimal, currency: str = '') -> None: _deposit(self, amount, currency or self.account.currency)
     def mark(self, symbol: str, price: Decimal, ts: Nanos) -> None: _mark(self, symbol, price, ts)
     def rate(self, currency: str, price: Decimal) -> None: _convert(self, currency, price)

@@ -98,6 +98,42 @@ def test_values_that_make_no_limit_are_refused(scope: str, given: dict[str, obje
 def test_what_others_hold_is_gone_for_this_account() -> None:
     m = changed(Mandate(), Change('firm', 'hard', {'max_position_notional': D(100), 'max_positions': D(3)}))
     m = changed(m, Change('instrument:WTI', 'hard', {'max_position_notional': D(60)}))
-    left = left_over(m, {'WTI': D(50), 'SP500': D(250)}, frozenset({'WTI', 'SP500', 'EUR'}), ('WTI', 'GLD'))
+    left = left_over(m, {'WTI': D(50), 'SP500': D(250)}, frozenset({'WTI', 'SP500', 'EUR'}), ('WTI', 'GLD'), frozenset({'WTI'}))
     assert left.of('WTI').max_position_notional == D(10) and left.of('GLD').max_position_notional == D(100)
     assert left.max_positions == D(1), 'SP500 and EUR are in play elsewhere; WTI is ours too'
+
+
+@given(st.sampled_from([None, D(80), D(300)]), st.dictionaries(st.sampled_from('ABC'), st.sampled_from([D(50), D(200)])), st.dictionaries(st.sampled_from('ABCD'), st.integers(1, 250).map(D)))
+@settings(max_examples=150, deadline=None)
+def test_what_is_left_of_a_position_never_leads_over_the_firms_or_the_instruments(firm: D | None, own: dict[str, D], held: dict[str, D]) -> None:
+    """An instrument's limit that is looser than the firm's does not count."""
+    m = changed(Mandate(), Change('firm', 'hard', {'max_position_notional': firm})) if firm else Mandate()
+    for s, x in own.items(): m = changed(m, Change(f'instrument:{s}', 'hard', {'max_position_notional': x}))
+    left = left_over(m, held, frozenset(held), ('A', 'B', 'C', 'D'))
+    for s in 'ABCD':
+        most, room = min((x for x in (firm, own.get(s)) if x is not None), default=None), left.of(s).max_position_notional
+        assert (room is None) == (most is None)
+        if most is not None: assert room == max(most - held.get(s, D(0)), D('1e-9'))
+
+
+@given(st.integers(1, 4), st.sets(st.sampled_from('ABCDEF')), st.sets(st.sampled_from('ABCD')), st.sampled_from('ABCD'))
+@settings(max_examples=300, deadline=None)
+def test_one_symbol_more_never_leads_over_the_firms_count(most: int, elsewhere: set[str], here: set[str], new: str) -> None:
+    m = changed(Mandate(), Change('firm', 'hard', {'max_positions': D(most)}))
+    left = left_over(m, {}, frozenset(elsewhere), ('A', 'B', 'C', 'D'), frozenset(here))
+    passes = new in here or (len(here) < left.max_positions and left.of(new).max_position_notional != D('1e-9'))
+    if passes and new not in here: assert len(elsewhere | here | {new}) <= max(most, len(elsewhere | here))
+    if not here and not elsewhere: assert passes
+    if len(elsewhere | here) < most: assert passes
+
+
+def test_nobody_is_warned_of_a_rate() -> None:
+    with pytest.raises(BadInput, match='soft max_orders_per_minute'): Change('firm', 'soft', {'max_orders_per_minute': D(5)})
+
+
+def test_the_runs_own_symbols_count_beside_the_mandate() -> None:
+    m = changed(Mandate(), Change('firm', 'hard', {'max_order_qty': D(5)}))
+    m = changed(m, Change('instrument:WTI', 'hard', {'max_order_qty': D(9)}))      # looser than the firm's
+    got = in_force(m, Limits(symbols={'WTI': {'max_order_qty': D(3)}, 'SP500': {'max_order_qty': None}}), 'main', 'trend', ('WTI', 'SP500'))
+    assert [got.hard.of(s).max_order_qty for s in ('WTI', 'SP500', 'GLD')] == [D(3), D(5), D(5)]
+    assert got.source == {'max_order_qty': 'firm'}

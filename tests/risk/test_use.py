@@ -46,7 +46,7 @@ def test_every_limit_that_something_stands_against_is_read() -> None:
     hard = only({'max_position_notional': D(60_000), 'max_positions': D(5), 'max_gross': D(2), 'max_net': D(1), 'max_daily_loss': D('0.1'), 'max_drawdown': D('0.2'),
                  'max_var': D('0.1'), 'max_es': D('0.1'), 'max_stress': D('0.5'), 'stale_after_s': D(60), 'max_order_qty': D(5)})
     lens = Lens(('WTI', 'SP500'), np.random.default_rng(0).normal(0, 0.01, (300, 2)), shocks=np.array([[-0.3, 0.1]]))
-    lens.hold({s: float(v) for s, (v, _) in b.could_be().items()})
+    lens.hold({s: (float(x), float(y)) for s, (x, y) in b.ends().items()})
     seen = {u.limit: u for u in uses(b, hard, OFF, NOW + 90 * 10**9, lens)}
     assert set(seen) == {'max_position_notional', 'max_positions', 'max_gross', 'max_net', 'max_daily_loss', 'max_drawdown', 'max_var', 'max_es', 'max_stress', 'stale_after_s'}, 'the size of one order stands against nothing'
     assert seen['max_position_notional'].used == D(75_000) and seen['max_position_notional'].symbol == 'WTI' and seen['max_position_notional'].state == 'hard'
@@ -80,3 +80,27 @@ def test_the_sentinel_tells_each_passage_once_and_forgets_none(path: list[D]) ->
         elif x > D('1.5'): assert now != 'ok'
         if x <= D('1.47'): assert now == 'ok' and s.hard == ()
     assert all(a != b for a, b in zip(told, told[1:]))
+
+
+def test_the_position_that_is_told_is_one_that_is_over() -> None:
+    """A soft level far behind does not hide a hard one that is passed."""
+    b = book('1000', '-10')
+    hard, soft = only({}, {'WTI': {'max_position_notional': D(49_000)}}), only({}, {'SP500': {'max_position_notional': D(3_000)}})
+    [u] = uses(b, hard, soft, NOW)
+    assert (u.symbol, u.state) == ('WTI', 'hard')
+
+
+def test_what_is_counted_is_back_at_its_limit() -> None:
+    s = Sentinel()
+    for n, state in ((5, ()), (6, ('max_positions',)), (5, ())):
+        s.changes([Use('max_positions', 'symbols', D(n), None, D(5))])
+        assert s.hard == state
+
+
+def test_nothing_held_is_no_risk_whatever_cannot_be_measured() -> None:
+    tails = only({'max_var': D('0.01'), 'max_es': D('0.01'), 'max_stress': D('0.1')})
+    assert [u.state for u in uses(book(), tails, OFF, NOW)] == ['ok'] * 3
+    dark = Lens(('WTI', 'SP500'), np.random.default_rng(0).normal(0, 1e-4, (300, 2)), shocks=np.array([[np.nan, -0.2]]))
+    b = book('1000')
+    dark.hold({'WTI': 50_000.0})
+    assert {u.limit: u.state for u in uses(b, tails, OFF, NOW, dark)} == {'max_var': 'ok', 'max_es': 'ok', 'max_stress': 'hard'}
