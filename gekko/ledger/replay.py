@@ -71,7 +71,7 @@ class Book:
     agreed: Nanos = 0     # up to when they were found to agree
     funding: str = ''     # the last funding that the books know of, or the last before they began
     parents: dict[str, Parent] = field(default_factory=dict)          # those under way
-    externals: dict[str, External] = field(default_factory=dict)      # orders of the account that this desk did not make, by client id, or the venue's id where they have none
+    externals: dict[str, External] = field(default_factory=dict)      # what the account traded without any order of ours, nor one taken in: by client id, or the venue's id where there is none
     days: dict[str, dict[str, Any]] = field(default_factory=dict)     # statements of the days that were closed
     seqs: dict[str, int] = field(default_factory=dict)                # how many intents each run has recorded
     counts: dict[str, int] = field(default_factory=dict)              # entries by kind
@@ -122,6 +122,7 @@ def _adopted(book: Book, r: Adopted, e: Entry) -> None:
 # %% ../../nbs/07_ledger/02_replay.ipynb #1b902486
 def _intent(book: Book, r: IntentRecorded, e: Entry) -> None:
     book.seqs[r.intent.run] = book.seqs.get(r.intent.run, 0) + 1
+    book.externals.pop(r.client_id, None)      # taken in: an order as any other, and let go of as any other
     if r.client_id in book.orders: return book.fault(e, 'client id used twice', 'a new id', r.client_id)
     book.orders[r.client_id] = Order(r.client_id, r.intent)
 

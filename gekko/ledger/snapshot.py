@@ -105,7 +105,7 @@ def book_of(k: Kept) -> Book:
                 parents={p.parent_id: p for p in k.parents}, externals={x.client_id or x.venue_id: x for x in k.externals}, settled={(f.client_id, f.fill_id) for f in k.fills})
 
 # %% ../../nbs/07_ledger/06_snapshot.ipynb #1cb02794
-RULES = 2
+RULES = 3
 "Counted up when a rule of replay changes: older snapshots are passed over then."
 
 def _shape(*types: type[Any]) -> str:
