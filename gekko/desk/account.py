@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from .funding import hear_fundings, last_funding
 from .strangers import LookUp, ask, strangers, take_in, unnamed
-from .trader import LEASE, LEDGER, Trader, bring_back, cancel, hear
+from .trader import LEASE, LEDGER, Trader, bring_back, cancel, hear, lost
 from ..domain.account import adopt
 from ..domain.errors import GekkoError, Halt
 from ..domain.money import ZERO
@@ -106,7 +106,7 @@ def settle_up(t: Trader, after: str, *, arrives_s: float = 0.0, fresh: Collectio
     hear(t)
     hear_fundings(t)
     at = t.clock.now()
-    look_up = LookUp(t.journal.url, t.journal.account, {e.client_id for e in t.parked})
+    look_up = LookUp(t.journal.url, t.journal.account, lost(t))
     said = ours(t, ask(t.venue, t.tracker, [o.client_id for o in t.tracker.open()], after, look_up))
     bring_back(t, look_up.found, look_up.others)
     return judge(t, replace(said, fills=tuple(f for f in said.fills if f.symbol not in fresh or f.client_id in t.tracker)), arrives_s, at=at)
@@ -192,7 +192,7 @@ def _policy_wanted(t: Trader) -> dict[str, Decimal] | None:
 
 def _go_on(t: Trader, book: Book) -> None:
     "The run itself is taken up again: its numbering, its fills, and a halt that stood."
-    t.seq, t.partial = book.seqs.get(t.lineage, 0), bool(book.forgotten)
+    t.seq, t.partial = book.seqs.get(t.lineage, 0), True
     if book.runs[t.run_id].policy is not None: t.wanted = _policy_wanted(t)
     t.fills += [f for f in book.fills if f.client_id in t.tracker and t.tracker.get(f.client_id).intent.run == t.lineage]
     if book.halted and _passed(t): t.record(Resumed('a new desk', f'the books agree; it was halted: {book.halted}'))

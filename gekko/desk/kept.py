@@ -85,7 +85,7 @@ def _told(r: Any, lineage: str, orders: dict[str, Order], fills: dict[tuple[str,
     if isinstance(r, Filled) and (after is None or r.fill.fill_id in after.fill_ids): fills.setdefault((r.client_id, r.fill.fill_id), r.fill)
 
 # %% ../../nbs/09_desk/02_kept.ipynb #39bb3d15
-def completed(w: Whole, orders: Mapping[str, Order], fills: Iterable[Fill], refusals: Kept[Refusal]) -> Whole:
+def completed(w: Whole, orders: Mapping[str, Order], fills: Iterable[Fill], refusals: Iterable[Refusal]) -> Whole:
     "What the ledger has, with what memory still holds in its place: the youngest may not be written yet."
-    held = {(f.client_id, f.fill_id): f for f in fills}
-    return Whole({**w.orders, **orders}, [*(f for f in w.fills if (f.client_id, f.fill_id) not in held), *held.values()], [*w.refusals[:refusals.first], *refusals])
+    held, here = {(f.client_id, f.fill_id): f for f in fills}, set(refusals)
+    return Whole({**w.orders, **orders}, [*(f for f in w.fills if (f.client_id, f.fill_id) not in held), *held.values()], [*(r for r in w.refusals if r not in here), *refusals])

@@ -19,7 +19,7 @@ from .closing import Closer
 from .changing import Renewer
 from .watch import Watch
 from .working import Works
-from .trader import Trader, beyond, cancel_working, carry_out, close_row, close_run, decide, hear, on_step
+from .trader import Trader, beyond, cancel_working, carry_out, close_row, close_run, decide, hear, last_words, on_step
 from ..domain.errors import BadInput, Halt, Reject, Retry
 from ..domain.market import Bar
 from ..domain.money import ZERO
@@ -226,6 +226,7 @@ def _finish(run: LiveRun, reason: str) -> Result:
         with suppress(Retry): hear_fundings(t)      # what stays untold now is heard when the next run opens
         run.shut()
         hear(t)      # the venue's last words: what it was asked and never sent, or never heard an answer to
+        last_words(t)
         if unknown := t.tracker.unknown(): reason += f'; {len(unknown)} orders of unknown outcome'
         _mark_row(run)
     result = close_run(t, reason)

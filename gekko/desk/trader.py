@@ -18,11 +18,11 @@ from .outgoing import Outgoing
 from .result import Refusal, Result
 from .spec import PACE, RunSpec, to_json
 from ..domain.account import settle
-from ..domain.errors import BadInput, Halt
+from ..domain.errors import BadInput, GekkoError, Halt
 from ..domain.instrument import Instrument
 from ..domain.market import Bar, Quote
 from ..domain.money import EXACT, ZERO, trim
-from ..domain.order import CancelRequested, Fill, Filled, Intent, Order, OrderEvent, Rejected, Submitted
+from ..domain.order import CancelRequested, Fill, Filled, Intent, Order, OrderEvent, Rejected, Submitted, apply
 from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import HOUR, Clock, Nanos, SimClock
@@ -40,8 +40,9 @@ from ..venue.paper import PaperVenue
 
 # %% auto #0
 __all__ = ['LAST', 'ROWS', 'LEDGER', 'LEASE', 'WATCH', 'LIMITS', 'PASSING', 'ELSEWHERE', 'Worker', 'Overseer', 'Splitter',
-           'Trader', 'open_run', 'hear', 'bring_back', 'on_step', 'close_row', 'send', 'refuse', 'decide', 'halt',
-           'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond', 'of_run', 'close_run', 'outcome']
+           'Trader', 'open_run', 'hear', 'bring_back', 'last_words', 'lost', 'on_step', 'close_row', 'send', 'refuse',
+           'decide', 'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond', 'of_run', 'close_run',
+           'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 LAST = 10_000
@@ -131,15 +132,20 @@ def hear(t: Trader, told: Sequence[OrderEvent] | None = None) -> int:
     if trouble: raise trouble[0]
     return new
 
+def _put_by(t: Trader, event: OrderEvent) -> int:
+    "Keep it until the next comparison, which comes soon."
+    t.strayed = t.strayed or event.client_id
+    if t.mode == 'live': t.parked.append(event)
+    return 0
+
 def _heard(t: Trader, event: OrderEvent) -> int:
     "Take in one event; 1 for a new fill."
-    if event.client_id not in t.tracker:      # somebody else's: the next comparison takes it in with its evidence (desk.watch)
-        t.strayed = t.strayed or event.client_id
-        if t.mode == 'live': t.parked.append(event)
-        return 0
+    if event.client_id not in t.tracker: return _put_by(t, event)      # somebody else's: the next comparison takes it in with its evidence (desk.watch)
     before = t.tracker.get(event.client_id)
+    if t.mode == 'live' and before.state.terminal and apply(before, event) is not before:
+        try: _write_again(t, before)
+        except GekkoError: return _put_by(t, event)      # the journal has what it traded before, and can't be read now
     after, new = t.tracker.on(event), 0
-    if before.state.terminal and after is not before: _write_again(t, before)
     t.record(event)
     if after is None or after is before: return 0
     if isinstance(event, Filled) and after.filled != before.filled:
@@ -156,11 +162,11 @@ def _heard(t: Trader, event: OrderEvent) -> int:
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b1d14064
 def _write_again(t: Trader, o: Order) -> None:
-    if t.mode != 'live' or o.client_id in t.recalled or o.intent.ts > max(t.sure, t.clock.now() - 23 * HOUR): return
-    fills = tuple(f for f in t.fills if f.client_id == o.client_id)
-    if {f.fill_id for f in fills} != o.fill_ids and (found := recall(t.journal.url, t.journal.account, [o.client_id])): fills = found[o.client_id].fills
+    if o.client_id in t.recalled or o.intent.ts > max(t.sure, t.clock.now() - 23 * HOUR): return
+    fills = {f.fill_id: f for f in t.fills if f.client_id == o.client_id}
+    if fills.keys() != o.fill_ids and (found := recall(t.journal.url, t.journal.account, [o.client_id])): fills = {f.fill_id: f for f in found[o.client_id].fills} | fills
     t.recalled.add(o.client_id)
-    t.record(Recalled(o.client_id, o, fills))
+    t.record(Recalled(o.client_id, o, tuple(fills.values())))
 
 def bring_back(t: Trader, found: Mapping[str, Recalled], others: Collection[str] = ()) -> int:
     "Take orders on again that were let go of, and hear what was said of them meanwhile; how many. What was said of `others`, which the journal does not have, is the next statement's to tell."
@@ -169,9 +175,19 @@ def bring_back(t: Trader, found: Mapping[str, Recalled], others: Collection[str]
         t.recalled.add(r.client_id)
         t.record(r)
         t.tracker.recall(r.order)
-    waiting, t.parked = t.parked, deque((e for e in t.parked if e.client_id not in found and e.client_id not in others), maxlen=LAST)
-    hear(t, [e for e in waiting if e.client_id in found])
+    waiting, t.parked = t.parked, deque((e for e in t.parked if e.client_id not in t.tracker and e.client_id not in others), maxlen=LAST)
+    hear(t, [e for e in waiting if e.client_id in t.tracker and e.client_id not in others])
     return len(back)
+
+# %% ../../nbs/09_desk/03_trader.ipynb #13c65159
+def last_words(t: Trader) -> int:
+    "Before a run ends: what was said of orders that were let go of, by the journal alone; how many are brought back. What can't be found now is the next run's to find."
+    try: return bring_back(t, recall(t.journal.url, t.journal.account, lost(t))) if t.parked else 0
+    except GekkoError: return 0
+
+def lost(t: Trader) -> set[str]:
+    "Orders that were spoken of, and that only the journal may know."
+    return {e.client_id for e in t.parked if e.client_id not in t.tracker}
 
 # %% ../../nbs/09_desk/03_trader.ipynb #894216b9
 LEDGER = 'ledger'

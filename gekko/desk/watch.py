@@ -12,7 +12,7 @@ from decimal import Decimal
 from .account import APART, judge, ours, place
 from .funding import fundings, hear_fundings
 from .strangers import LookUp, ask
-from .trader import LAST, LEASE, Trader, bring_back, halt, resume
+from .trader import LAST, LEASE, Trader, bring_back, halt, lost, resume
 from ..domain.account import Funding
 from ..domain.errors import GekkoError
 from ..domain.money import EXACT
@@ -105,7 +105,7 @@ class Watch:
         names = [o.client_id for o in working if o.state is OrderState.UNKNOWN or o.amending is not None or o.client_id in unsure]
         self._were = {o.client_id: (o.intent, o.amending) for o in working}
         after, since, at, turn, head = self._cursor(), t.funding, t.clock.now(), t.tracker.turn, t.journal.head[0]
-        look_up = LookUp(t.journal.url, t.journal.account, {e.client_id for e in t.parked}, self._others)
+        look_up = LookUp(t.journal.url, t.journal.account, lost(t), self._others)
         def answers() -> Told: return Told(ask(t.venue, t.tracker, names, after, look_up), tuple(fundings(t.venue, since)), since, at, turn, head, look_up.found)
         self._asked = self._thread.submit(answers)
         self._asked.add_done_callback(lambda _: self.wake())
@@ -114,10 +114,10 @@ class Watch:
         "The last fill that every later one is sure to be told after: a minute old, and older than any open order, or than the last look that agreed: what an old order had traded by then is known."
         t = self.t
         until = min(t.clock.now() - BACK, max(min((o.intent.ts - APART for o in t.tracker.open()), default=t.clock.now()), self._sound - BACK))
-        self._until = max(self._until, until)
+        before, self._until = self._until, max(self._until, until)
         seen, fills = self._seen, self.t.fills
         while self._seen < len(fills) and fills[self._seen].ts < until: self._seen += 1
-        if self._seen > seen: self.after = place(self.t.venue, fills[seen:self._seen], self.after)
+        if new := [f for f in fills[seen:self._seen] if f.ts >= before]: self.after = place(self.t.venue, new, self.after)      # what was told long after it traded lies behind the cursor
         return self.after
 
     def _hear(self, asked: Future[Told], now: Nanos) -> None:
@@ -172,7 +172,8 @@ class Watch:
         t = self.t
         if told.head > t.journal.head[0] - t.journal.pending: return
         working = {n for w in (t.works, t.router) for x in getattr(w, 'under_way', {}).values() for n in x.names}
-        gone = t.tracker.over(told.turn, LAST, working | {f.client_id for f in t.fills[self._seen:]})
+        untold = set(getattr(t.tap, 'at', ()))      # to the notebook
+        gone = t.tracker.over(told.turn, LAST, working | untold | {f.client_id for f in t.fills[self._seen:]})
         fills = min(self._seen, len(t.fills) - LAST)
         if len(gone) < max(LAST // 10, 1) and fills - t.fills.first < max(LAST, len(t.fills[t.fills.first:]) // 4): return
         t.sure = self._until

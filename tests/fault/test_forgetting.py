@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from gekko.desk import trader as trading, watch as watching
 from gekko.desk.account import open_account
+from gekko.desk.events import Outbox, empty
 from gekko.desk.spec import RunSpec
-from gekko.desk.trader import Trader, hear, of_run, open_run, outcome, send
+from gekko.desk.trader import Trader, hear, last_words, of_run, open_run, outcome, send
 from gekko.desk.watch import Watch
 from gekko.domain.instrument import Instrument
 from gekko.domain.order import Accepted, Cancelled, Fill, Filled, Intent, Order, OrderEvent, OrderState, OrderType, Side, apply
@@ -62,7 +63,7 @@ class Told(PaperVenue):
     def open_orders(self) -> list[Order]: return [o for o in self.deals.values() if not o.state.terminal]
     def positions(self) -> dict[str, D]: return {'BTC-USD': self.held} if self.held else {}
     def cash(self) -> dict[str, D]: return {'USD': self.money}
-    def fills_since(self, cursor: str) -> list[Fill]: return self.told[int(cursor.removeprefix('f-')) + 1 if cursor else 0:]
+    def fills_since(self, cursor: str) -> list[Fill]: return self.told[[f.fill_id for f in self.told].index(cursor) + 1 if cursor else 0:]
 
 
 class Story:
@@ -287,3 +288,89 @@ def test_a_fill_that_nobody_can_name_is_taken_in_once_it_is_old(desk: Story) -> 
     desk.restart()
     desk.look()
     assert desk.watch.wrong == [] and desk.t.view.account.qty('BTC-USD') == desk.venue.held
+
+
+def test_a_late_fill_waits_for_a_ledger_that_cannot_be_read(desk: Story) -> None:
+    desk.step('send', 1); desk.step('hear', 0)
+    first = desk.venue.open_orders()[0]
+    desk.venue.trade(first, D(1)); desk.step('hear', 0)
+    many(desk, 20)
+    desk.venue.cancel(first.client_id); desk.step('hear', 0)
+    assert first.client_id in desk.t.tracker and first.client_id not in {f.client_id for f in desk.t.fills}      # what it traded is only in the journal
+    held, url = desk.t.view.account.qty('BTC-USD'), desk.journal.url
+    desk.venue.trade(first, D(1))
+    desk.journal.url = f'{url}-away' if url.startswith('sqlite') else 'sqlite:////nowhere/ledger.db'
+    desk.step('hear', 0)
+    assert desk.t.view.account.qty('BTC-USD') == held and desk.t.tracker.get(first.client_id).filled == 1 and desk.t.strayed == first.client_id
+    desk.journal.url = url
+    desk.look()
+    assert desk.t.view.account.qty('BTC-USD') == held + 1 == desk.venue.held and desk.t.tracker.get(first.client_id).filled == 2
+    assert desk.watch.wrong == [] and desk.t.view.halted == '' and not replay(read_entries(desk.url, 'a')).faults
+
+
+def test_a_fill_of_long_ago_does_not_move_the_cursor_back(desk: Story) -> None:
+    orders = many(desk, 20)
+    cursor = desk.watch.after
+    f = Fill('old-1', orders[0].client_id, 'BTC-USD', orders[0].side, D(1), D(100), ts=desk.venue.told[0].ts + 1)      # traded then, told now
+    desk.venue.told.insert(1, f)
+    desk.venue.held, desk.venue.money = desk.venue.held + f.signed, desk.venue.money - f.signed * f.price
+    desk.venue.say(Filled(f.client_id, f, f.ts))
+    desk.step('hear', 0)
+    desk.look(); desk.look()
+    assert desk.t.view.account.qty('BTC-USD') == desk.venue.held and desk.watch.wrong == [] and desk.watch.after == cursor
+    many(desk, 5)
+    assert [e.record.client_id for e in read_entries(desk.url, 'a', kinds=('recalled',))] == [orders[0].client_id]
+
+
+def test_the_end_of_a_run_loses_no_late_word(desk: Story) -> None:
+    orders = many(desk, 20)
+    desk.venue.trade(orders[0], D(1))
+    desk.step('hear', 0)
+    assert desk.t.parked and desk.t.view.account.qty('BTC-USD') == desk.venue.held - 1
+    assert last_words(desk.t) == 1 and not desk.t.parked      # without the venue, which may be shut by then
+    assert desk.t.view.account.qty('BTC-USD') == desk.venue.held and 'old' not in desk.t.tracker
+
+
+def test_what_the_notebook_has_not_heard_yet_is_not_let_go_of(desk: Story) -> None:
+    box = Outbox(desk.t)
+    orders = many(desk, 20)
+    assert not desk.t.tracker.forgotten
+    assert {o.client_id for o in empty(box) if isinstance(o, Order)} == {o.client_id for o in orders}
+    many(desk, 5)
+    assert desk.t.tracker.forgotten
+
+
+def test_refusals_of_a_desk_that_died_are_in_the_result(desk: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, 'trimmed', partial(snapshots.trimmed, stretch=86_400 * SECOND, last=3))
+    desk.t.view.halted = 'for a moment'
+    desk.step('send', 1)
+    desk.t.view.halted = ''
+    many(desk, 20)
+    desk.restart()
+    desk.t.view.halted = 'for a moment'
+    desk.step('send', 1); desk.step('send', 1)
+    desk.t.view.halted = ''
+    r = outcome(desk.t)
+    assert desk.t.partial and len(r.breaches) == 3 == len({b.client_id for b in r.breaches}) and len(r.fills) == 20
+
+
+def test_a_strangers_fill_told_again_is_settled_once_from_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, 'trimmed', partial(snapshots.trimmed, stretch=86_400 * SECOND, last=1))
+    s = Story(str(tmp_path), 1_000)
+    s.venue.deals['web_1'] = Order('web_1', Intent('BTC-USD', Side.BUY, D(1), ts=s.clock.now()))
+    s.venue.say(Accepted('web_1', 'v-99', s.clock.now()))
+    s.venue.trade(s.venue.deals['web_1'], D(1))
+    s.step('hear', 0)
+    s.look()
+    many(s, 5)
+    s.clock.advance(90_000 * SECOND)
+    many(s, 1)
+    book = snapshots.load_book(s.url, 'a')
+    assert book is not None and 'web_1' in s.t.tracker
+    snapshots.save_snapshot(s.url, book)
+    hear(s.t, [e for e in s.venue.ever if e.client_id == 'web_1' and isinstance(e, Filled)])      # the desk has it still and knows better; the snapshot has let go of it
+    s.journal.commit()
+    again, whole_ = snapshots.load_book(s.url, 'a'), replay(read_entries(s.url, 'a'))
+    assert again is not None and 'web_1' not in again.orders
+    assert again.account == whole_.account and again.account.cash == s.t.view.account.cash
+    s.watch.close()
