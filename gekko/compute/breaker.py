@@ -46,8 +46,9 @@ class Breaker:
             return state == 'closed'
 
     def ok(self) -> None:
-        "The call was answered."
+        "The call was answered. One that began before the breaker opened says nothing about now."
         with self._lock:
+            if self._state() == 'open': return
             closing, self._failures, self._trips, self._probing = bool(self._trips), 0, 0, False
         if closing: self._on_change(self.name, 'closed', 'answers again')
 

@@ -11,7 +11,7 @@ import numpy as np
 from .network import Arrays, sample
 from .provider import Loaded
 from ..domain.errors import BadInput
-from ..domain.time import SECOND, Clock
+from ..domain.time import Clock
 
 # %% auto #0
 __all__ = ['log', 'Latency', 'summary', 'measure', 'Measurements', 'measured']
