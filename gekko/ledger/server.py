@@ -4,6 +4,7 @@
 
 # %% ../../nbs/07_ledger/01_server.ipynb #4e52383e
 from __future__ import annotations
+from collections.abc import Generator
 from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -41,18 +42,27 @@ def how(at: sa.URL, write: bool, durable: bool, busy_ms: int) -> dict[str, Any]:
 # %% ../../nbs/07_ledger/01_server.ipynb #57ef79b5
 WRITE_S, READ_S = 10.0, 60.0      # a server that says nothing for so long, once a lock cannot be the reason, is gone
 
+def _heard(gen: Any, silent_s: float) -> Generator[Any, Any, Any]:
+    "Goes on with a conversation for as long as the other side is heard of; TimeoutError after so many seconds of silence."
+    at = monotonic()
+    try:
+        wanted = next(gen)
+        while True:
+            if ready := (yield wanted): at = monotonic()
+            elif monotonic() - at >= silent_s: raise TimeoutError(f'no answer within {silent_s:g} s')
+            wanted = gen.send(ready)
+    except StopIteration as done: return done.value
+
 @cache
 def _patient(silent_s: float) -> type[psycopg.Connection[Any]]:
-    "A connection whose patience ends after so many seconds."
+    "A connection whose patience ends after so many seconds of silence; a batch that is answered piece by piece may take longer."
     import psycopg
     class Patient(psycopg.Connection[Any]):
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            at = monotonic()
-            try: return super().wait(gen, interval, silent_s)
-            except psycopg.OperationalError as e:
-                if e.sqlstate is not None or monotonic() - at < silent_s: raise
+            try: return super().wait(_heard(gen, silent_s), interval)
+            except TimeoutError as e:
                 self.pgconn.finish()      # the answer is not waited for: a COMMIT may have happened or not
-                raise psycopg.OperationalError(f'no answer within {silent_s:g} s') from e
+                raise psycopg.OperationalError(str(e)) from e
     return Patient
 
 # %% ../../nbs/07_ledger/01_server.ipynb #6ffed964

@@ -46,6 +46,7 @@ def bare(found: sa.CursorResult[Any], size: int = 5_000) -> Iterator[tuple[Any, 
 FIELDS = ('account', 'seq', 'ts', 'epoch', 'kind', 'run', 'body', 'prev', 'hash')
 "An entry's columns, in order."
 values = attrgetter(*FIELDS)
+_ROWS = 32      # a statement; each number of them is prepared once
 
 def store(c: sa.Connection, batch: Sequence[Entry], after: tuple[int, str]) -> None:
     "Write `batch`, which follows the entry `after` = (seq, hash), in one transaction. Halt when another writer was here."
@@ -58,7 +59,7 @@ def store(c: sa.Connection, batch: Sequence[Entry], after: tuple[int, str]) -> N
         if done is None:
             raise Halt(f'the journal of {account} is not as it was left', expected=f'an end at #{after[0]} {after[1][:8]}', found=where, reason='forked', pending=len(batch))
         if done == len(batch): return
-        c.execute(entries.insert(), [dict(zip(FIELDS, values(e))) for e in batch[done:]])
+        for i in range(done, len(batch), _ROWS): c.execute(entries.insert(), [dict(zip(FIELDS, values(e))) for e in batch[i:i + _ROWS]])      # a server answers each part, however long all of them take
         now = dict(seq=last.seq, hash=last.hash, epoch=last.epoch)
         c.execute(heads.update().where(heads.c.account == account).values(now) if seq else heads.insert().values(account=account, **now))
 
@@ -76,8 +77,6 @@ def _move(mark: str) -> str:
     return sql.replace('?', mark)
 
 # %% ../../nbs/07_ledger/05_writer.ipynb #c5094311
-_ROWS = 32      # rows a statement; each number of them is prepared once
-
 def store_quick(c: sa.Connection, batch: Sequence[Entry], after: tuple[int, str]) -> bool:
     "Write `batch` after the entry `after`, or write nothing and say False: the careful way then finds out why. Raises the driver's errors."
     raw, last = c.connection, batch[-1]

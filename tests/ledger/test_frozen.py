@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
-from server_stage import Server
+from server_stage import Server, place_of
 
 from gekko.domain.errors import Halt
 from gekko.domain.time import SystemClock
@@ -137,3 +137,17 @@ def test_a_reader_and_a_lease_are_told_too(server: Server, monkeypatch: pytest.M
         with pytest.raises(Halt) as e: lease.renew()
         assert e.value.values['reason'] == 'gone' and time.monotonic() - at < 7 and lease.alive()      # five seconds to connect
     lease.renew()
+
+
+def test_a_batch_that_takes_long_is_waited_for_as_long_as_the_server_is_heard(server: Server) -> None:
+    """The bound is on silence: parts of it that are answered may together take longer, as what has piled up while the server was away does."""
+    url = server.url()
+    Journal.open(url, 'paper', busy_ms=100).close()
+    place = place_of(url)
+    server.sql(f'create function {place}.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.05); return new; end $$',
+               f'create trigger slow before insert on {place}.entries for each row execute function {place}.slow()')
+    j = Journal.open(url, 'paper', busy_ms=100)
+    for n in range(90): j.append(Note(str(n)), n)
+    at = time.monotonic()
+    j.commit(); j.close()
+    assert time.monotonic() - at > BOUND and texts(url) == [str(n) for n in range(90)] and verify(url).ok
