@@ -25,10 +25,10 @@ __all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key
            'sandbox_app', 'Option', 'venue_app', 'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show',
            'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten',
            'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow',
-           'risk_officer', 'risk_officers', 'risk_reset', 'risk_story', 'data_import', 'data_list', 'data_check',
-           'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts',
-           'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list',
-           'venue_check', 'venue_cards', 'dashboard', 'doctor', 'bench', 'leave', 'main']
+           'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import',
+           'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show',
+           'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve',
+           'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'dashboard', 'doctor', 'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #d18204a9
 def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
@@ -222,6 +222,19 @@ def risk_reset(why: Why, key: Annotated[Path, typer.Option('--key', help='File o
     "Ask for the kill switch to be reset, where money is live."
     from gekko.cli.risk import reset_here
     answer(lambda: reset_here(_settings(), why, key), json_out, show.facts)
+
+@risk_app.command('use')
+def risk_use(account: Annotated[str, typer.Argument(help='One account; all that hold money when left out.')] = '', json_out: Json = False) -> None:
+    "How much of each limit is used; exit code 3 when a hard level is passed."
+    from gekko.cli.risk_report import shown_use, use_here
+    said = answer(lambda: use_here(_settings(), account), json_out, shown_use)
+    if said['over']: raise typer.Exit(3)
+
+@risk_app.command('report')
+def risk_report(account: Annotated[str, typer.Argument(help='One account; all that hold money, together, when left out.')] = '', level: Annotated[float, typer.Option(help='Confidence of VaR.')] = 0.99, json_out: Json = False) -> None:
+    "What could be lost, by which reckoning, and where: the daily report in short."
+    from gekko.cli.risk_report import report_here, shown_report
+    answer(lambda: report_here(_settings(), account, level), json_out, shown_report)
 
 @risk_app.command('story')
 def risk_story(limit: int = 50, json_out: Json = False) -> None:

@@ -45,7 +45,9 @@ def _money(text: object) -> str:
 def summary(r: RunRecord, currency: str = 'USD') -> str:
     "The end of a run as a person reads it."
     m = r.metrics
-    if 'sharpe' not in m: return facts({'run': r.run_id, 'state': r.state, **({'equity': f'{_money(m["equity"])} {currency}'} if m else {}), 'ended': r.exit_reason, 'notebook': r.executed})
+    if 'sharpe' not in m:      # a notebook that did not trade has the figures it told, if any
+        own = {k.replace('_', ' '): _form(x, '.4g') if isinstance(x, float) else x for k, x in m.items() if k != 'equity'}
+        return facts({'run': r.run_id, 'state': r.state, **({'equity': f'{_money(m["equity"])} {currency}'} if 'equity' in m else {}), **own, 'ended': r.exit_reason, 'notebook': r.executed})
     shown = {'run': f'{r.run_id} ({r.mode}, {r.state})', 'equity': f'{_money(m["equity"])} {currency} from {_money(m["cash"])}', 'return': f'{_form(m["total_return"], "+.2%")} in all, {_form(m["cagr"], "+.2%")} a year',
              'Sharpe ratio': _form(m['sharpe'], '.2f'), 'max drawdown': _form(m['max_drawdown'], '.2%'), 'orders': f'{m["orders"]:,}', 'fills': f'{m["fills"]:,}', 'fees': f'{_money(m["fees"])} {currency}',
              'rejected intents': f'{m["rejected"]:,}', 'ended': r.exit_reason, 'notebook': r.executed}
@@ -56,6 +58,7 @@ def _form(x: float | None, form: str) -> str: return '-' if x is None else forma
 def next_steps(r: RunRecord) -> str:
     "Commands to try next."
     other = 'paper' if r.mode == 'backtest' else 'backtest'
+    if r.metrics and not r.journal_head: return f'Next:\n  gekko runs show {r.run_id}'      # a report
     tries = [f'gekko runs show {r.run_id}', f'gekko ledger verify --account {r.account}' if r.mode != 'backtest' else f'gekko runs rerun {r.run_id}',
              f'gekko run {_short(r.notebook)} --mode {other}', 'make dashboards']
     return 'Next:\n' + '\n'.join(f'  {t}' for t in tries)

@@ -19,7 +19,7 @@ _all_ = ['examine']
 
 # %% auto #0
 __all__ = ['POLICY', 'EXTENSIONS', 'find_dashboards', 'find_view', 'free_port', 'is_local', 'page_url', 'voila_config',
-           'voila_environment', 'voila_main', 'start_voila', 'answers', 'wait_until_ready', 'told_to_stop',
+           'voila_environment', 'pages', 'voila_main', 'start_voila', 'answers', 'wait_until_ready', 'told_to_stop',
            'serve_dashboard', 'examine']
 
 # %% ../../nbs/14_cli/06_serving.ipynb #9d623fdd
@@ -77,6 +77,18 @@ def voila_environment(settings: Settings, folder: Path, token: str, base: Mappin
     return {**env, 'JUPYTER_TOKEN': token} if token else env
 
 # %% ../../nbs/14_cli/06_serving.ipynb #d98fa622
+def pages() -> Any:
+    "Voilà's application with every notebook of the folder under its own name, beside the one that is served at the root: the pages link to each other."
+    from jupyter_server.utils import url_path_join
+    from voila.app import Voila
+    class Pages(Voila):  # type: ignore[misc]
+        def init_handlers(self) -> list[Any]:
+            *others, root = super().init_handlers()
+            named = [(url_path_join(self.server_url, p.stem), root[1], {**root[2], 'notebook_path': os.path.relpath(p, self.root_dir)}) for p in sorted(Path(self.notebook_path).parent.glob('*.ipynb'))]
+            return [*others, *named, root]
+    return Pages
+
+# %% ../../nbs/14_cli/06_serving.ipynb #ef8107e0
 def voila_main() -> None:
     "Entry of the child: Voilà, until told to stop or until the process that started it is gone."
     def orphaned() -> None:
@@ -84,9 +96,8 @@ def voila_main() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # jsonschema loads it for a format nobody here uses, 1.5 s
     from traitlets.config import Config
-    from voila.app import Voila
     threading.Thread(target=orphaned, daemon=True).start()
-    Voila.launch_instance(argv=[sys.argv[1]], config=Config(json.loads(sys.argv[2])))
+    pages().launch_instance(argv=[sys.argv[1]], config=Config(json.loads(sys.argv[2])))
 
 def start_voila(settings: Settings, notebook: Path, host: str, port: int, token: str, log: BinaryIO) -> subprocess.Popen[bytes]:
     "Start it; it does not answer yet."

@@ -38,7 +38,7 @@ Row = dict[str, Any]
 # %% auto #0
 __all__ = ['Floats', 'Row', 'LEAST_OWN', 'KINDS', 'scenario_files', 'scenarios_here', 'stand', 'all_together', 'VarPath',
            'forecasts', 'book_path', 'own_path', 'path_picture', 'tripped', 'charter_rows', 'Assessment', 'limit_rows',
-           'assess', 'figures', 'verdict']
+           'assess', 'in_play', 'figures', 'verdict']
 
 # %% ../../nbs/12_ops/06_assess.ipynb #545f6985
 def scenario_files(home: Path) -> tuple[Path, ...]:
@@ -201,7 +201,7 @@ def assess(found: Sequence[Standing], store: Store | None, scenarios: Iterable[S
     told, proxy = tuple(scenarios), proxy or {}
     book, unlike = all_together(found) if found else (RiskBook('USD', 0.0), ())
     ts = max((x.ts for x in found), default=0)
-    prices = prices or prices_for(book, store, [s for s, _ in proxy.values()])
+    prices = prices or prices_for(book, store, in_play(found, proxy))
     seen = tuple((x.account, u) for x in found for u in uses_of(x, lens_for(x, prices, told if _bounded(x) else (), proxy)))
     part, dark = measurable(book, prices, ts, proxy)
     report, paths, why = None, tuple[VarPath, ...](), ''
@@ -211,6 +211,10 @@ def assess(found: Sequence[Standing], store: Store | None, scenarios: Iterable[S
         except BadInput as e: why = str(e)
     own = tuple(p for x in found if (p := own_path(x, level)) is not None)
     return Assessment(tuple(x.account for x in found), ts, book, level, seen, (*lost, *unlike, *dark), report and replace(report, notes=(*_left_out(dark, book.currency), *report.notes)), why, (*paths, *own))
+
+def in_play(found: Iterable[Standing], proxy: Proxies) -> list[str]:
+    "Symbols that are worked or stand in for others, and may not be held: they are to be measured too."
+    return [*(s for s, _ in proxy.values()), *(s for x in found for s in x.view.ends())]
 
 def _bounded(x: Standing) -> bool: return x.bounds.hard.max_stress is not None or x.bounds.soft.max_stress is not None
 def _left_out(dark: Iterable[Dark], currency: str) -> list[str]: return [f'{d.name}, {d.value:,.0f} {currency}, is not measured: {d.why}' for d in dark]

@@ -18,7 +18,7 @@ from ..domain.time import SECOND, Clock, SystemClock, to_datetime
 from ..ledger.replay import Book
 from .curve import Curve, curve_widget, draw
 from .money import money_rows
-from .panels import STYLE, html_headline, html_table, panel
+from .panels import STYLE, html_headline, html_table, nav, panel
 from .views import Headline, Look, State, breach_rows, fill_rows, headline, look, order_rows, position_rows, position_total, run_rows, working_orders
 from ..risk.kill import KillSwitch
 
@@ -77,7 +77,7 @@ class Board:
         self.parts = {n: w.HTML() for n in PANELS}
         self.pulse.on_msg(lambda *_: self.here())
         columns = [w.VBox([self.parts[n] for n in names]) for names in (('positions', 'fills'), ('money', 'orders', 'refused', 'desks'))]
-        self.widget = w.VBox([w.HTML(STYLE), self.pulse, self.head, self.chart, w.VBox(columns).add_class('gk-grid'), self.parts['runs']]).add_class('gk')
+        self.widget = w.VBox([w.HTML(STYLE), w.HTML(nav('desk', asked)), self.pulse, self.head, self.chart, w.VBox(columns).add_class('gk-grid'), self.parts['runs']]).add_class('gk')
 
     def here(self) -> None:
         "A page is there, perhaps a new one: it gets a picture of its own at the next look."

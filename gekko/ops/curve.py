@@ -56,7 +56,7 @@ def thin(values: Floats, most: int = 800) -> NDArray[np.int64]:
     return np.unique(kept.astype(np.int64))
 
 # %% ../../nbs/12_ops/02_curve.ipynb #90c27bb3
-BLUE, RUST, GREY, LINE = '#1f4e79', '#b04a2f', '#8b959e', '#e9ecef'
+BLUE, RUST, GREY, LINE = '#3b78b0', '#b04a2f', '#8b959e', 'rgba(128,140,150,.2)'
 FONT = 'Inter, -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
 
 def traces(curve: Curve, paid_in: float) -> list[tuple[list[str], Floats]]:
@@ -81,7 +81,7 @@ def curve_widget(curve: Curve, paid_in: float) -> Any:
     return widget
 
 def _dress(f: Any) -> None:
-    f.update_layout(height=330, autosize=True, margin={'l': 4, 'r': 4, 't': 12, 'b': 4}, showlegend=False, template='plotly_white', hovermode='x unified', uirevision='keep', dragmode='zoom',
+    f.update_layout(height=330, autosize=True, margin={'l': 4, 'r': 4, 't': 12, 'b': 4}, showlegend=False, template='plotly_white', paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', hovermode='x unified', uirevision='keep', dragmode='zoom',
                     font={'family': FONT, 'size': 12, 'color': '#66727e'})
     f.update_xaxes(type='date', gridcolor=LINE, zeroline=False, hoverformat='%Y-%m-%d %H:%M', automargin=True)
     f.update_yaxes(gridcolor=LINE, zeroline=False, automargin=True, nticks=6)

@@ -62,9 +62,8 @@ class Gathered:
     @property
     def accounts(self) -> tuple[str, ...]: return tuple(x.account for x in self.found)
 
-def gather(account: str, env: Mapping[str, str], files: Sequence[str | Path] = ()) -> Gathered:
+def gather(account: str, s: Settings, files: Sequence[str | Path] = ()) -> Gathered:
     "All that a report on `account` ('all', or '' for the example) needs: the home's scenario files are taken in, then `files`."
-    s = settings_here(env)
     paths = (*scenario_files(s.home), *files)
     told, proxies = load_scenarios(*paths), load_proxies(*paths)
     if not account: return Gathered('', (example(),), (), None, None, told, proxies)

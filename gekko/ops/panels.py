@@ -15,16 +15,17 @@ from ..domain.time import SECOND, Nanos, to_datetime
 from .views import Headline, Row, State
 
 # %% auto #0
-__all__ = ['KINDS', 'SPARE', 'FEW', 'MINUS', 'POINT', 'DIGIT', 'STYLE', 'signed', 'seconds', 'times', 'aligned', 'written',
-           'html_table', 'panel', 'html_headline', 'html_progress']
+__all__ = ['KINDS', 'SPARE', 'FEW', 'MINUS', 'POINT', 'DIGIT', 'PAGES', 'STYLE', 'signed', 'seconds', 'times', 'aligned',
+           'written', 'html_table', 'nav', 'panel', 'html_headline', 'html_progress']
 
 # %% ../../nbs/12_ops/01_panels.ipynb #18af750e
 KINDS: dict[str, str] = {
     'time': 'time', 'sent': 'time', 'started': 'time', 'took': 'seconds', 'fills': 'count',
     'position': 'number', 'size': 'number', 'filled': 'number', 'amount': 'number', 'average price': 'number', 'mark': 'number', 'price': 'number', 'limit price': 'number',
     'value': 'money', 'fees': 'money', 'fee': 'money', 'equity': 'money', 'unrealised': 'gain', 'realised': 'gain',
+    'long': 'whole', 'short': 'whole', 'gross': 'whole', 'net': 'whole', 'loss': 'whole', 'VaR': 'whole', 'ES': 'whole', 'of equity': 'percent', 'of equity ': 'percent', 'covered': 'part', 'times': 'count',
     'share': 'percent', 'drawdown': 'percent', 'return': 'change', 'Sharpe': 'ratio', 'run': 'link'}
-SPARE = {'average price', 'share', 'fees', 'fee', 'type', 'sent', 'process', 'took', 'drawdown', 'mode', 'limit', 'started'}
+SPARE = {'covered', 'who', 'average price', 'share', 'fees', 'fee', 'type', 'sent', 'process', 'took', 'drawdown', 'mode', 'limit', 'started'}
 FEW = {'realised', 'value', 'Sharpe', 'ended', 'filled'}
 "Columns that a narrow panel leaves out, and those that a very narrow one leaves out as well."
 
@@ -40,7 +41,7 @@ def seconds(s: float) -> str:
     return f'{s:.1f} s' if s < 60 else str(timedelta(seconds=round(s)))
 
 _WRITE: dict[str, Callable[[Any], str]] = {
-    'money': lambda x: signed(f'{x:,.2f}'), 'gain': lambda x: signed(f'{x:+,.2f}'), 'count': lambda x: f'{x:,}', 'ratio': lambda x: signed(f'{x:.2f}'),
+    'whole': lambda x: signed(f'{x:,.0f}'), 'part': lambda x: f'{x:.0%}', 'money': lambda x: signed(f'{x:,.2f}'), 'gain': lambda x: signed(f'{x:+,.2f}'), 'count': lambda x: f'{x:,}', 'ratio': lambda x: signed(f'{x:.2f}'),
     'percent': lambda x: signed(f'{x:.1%}'), 'change': lambda x: signed(f'{x:+.1%}'), 'seconds': seconds}
 
 # %% ../../nbs/12_ops/01_panels.ipynb #6936de0f
@@ -88,9 +89,17 @@ def _cells(name: str, column: Sequence[Any], here: str) -> list[str]:
     return [f'<td class="{_css(name)}{_tone(kind, x)}"{_whole(name, t)}>{_inner(kind, t, here)}</td>' for x, t in zip(column, written(kind, column))]
 
 def _tone(kind: str, x: Any) -> str: return '' if kind not in ('gain', 'change') or not x else ' gk-up' if x > 0 else ' gk-down'
-def _whole(name: str, text: str) -> str: return f' title="{escape(text)}"' if name in ('why', 'ended', 'holds') else ''
+def _whole(name: str, text: str) -> str: return f' title="{escape(text)}"' if name in ('why', 'ended', 'holds', 'what', 'days') else ''
 def _inner(kind: str, text: str, here: str) -> str:
     return escape(text) if kind != 'link' else f'<b>{escape(text)}</b>' if text == here else f'<a href="?run={quote(text)}">{escape(text)}</a>'
+
+# %% ../../nbs/12_ops/01_panels.ipynb #a0b44fc1
+PAGES = {'desk': 'Desk', 'risk': 'Risk'}
+
+def nav(here: str, asked: str = '') -> str:
+    "Links to the other pages, for the run or account that is `asked` for."
+    query = f'?run={quote(asked)}' if asked else ''
+    return '<nav class="gk-nav">' + ''.join(f'<b>{title}</b>' if page == here else f'<a href="{page}{query}">{title}</a>' for page, title in PAGES.items()) + '</nav>'
 
 # %% ../../nbs/12_ops/01_panels.ipynb #9afcb3be
 def panel(title: str, table: str, note: str = '') -> str:
@@ -124,7 +133,7 @@ def html_progress(p: Progress | None) -> str:
 
 # %% ../../nbs/12_ops/01_panels.ipynb #634dce1b
 STYLE = """<style>
-.gk{--ink:#1b2733;--soft:#66727e;--line:#e6e9ec;--blue:#1f4e79;--up:#1a7f4b;--down:#b04a2f;--red:#b3261e;
+.gk{--ink:#1b2733;--soft:#66727e;--line:#e6e9ec;--rule:#d4d9de;--pill:#eef1f4;--blue:#1f4e79;--up:#1a7f4b;--down:#b04a2f;--red:#b3261e;--amber:#9a6700;--jp-ui-font-color1:var(--soft);
   color:var(--ink);font:13px/1.45 Inter,-apple-system,BlinkMacSystemFont,"Segoe UI",Roboto,"Helvetica Neue","Liberation Sans",Arial,sans-serif;font-variant-numeric:tabular-nums}
 .gk *{box-sizing:border-box}.gk>.widget-html:first-child{display:none}
 .gk.widget-vbox,.gk .widget-vbox{overflow:visible}
@@ -133,8 +142,9 @@ STYLE = """<style>
 .gk-title{display:flex;align-items:center;gap:10px;flex-wrap:wrap}.gk:not(:has(.gk-alarm)) .gk-title{padding-right:150px}
 .gk-title h1{font-size:20px;font-weight:650;line-height:1.3;margin:0;color:inherit;letter-spacing:-.01em}
 .gk-at,.gk-said{color:var(--soft)}.gk-at{margin-left:auto}
-.gk-state{font-size:12px;font-weight:600;padding:2px 10px;border-radius:10px;background:#eef1f4;color:var(--soft)}
-.gk-state.gk-trading{background:#e3f3ea;color:var(--up)}.gk-state.gk-running,.gk-state.gk-reading{background:#e5eef7;color:var(--blue)}.gk-state.gk-orphaned,.gk-state.gk-halted{background:#fbe9e7;color:var(--red)}
+.gk-state{font-size:12px;font-weight:600;padding:2px 10px;border-radius:10px;background:var(--pill);color:var(--soft)}
+.gk-state.gk-trading,.gk-state.gk-within{background:color-mix(in srgb,var(--up) 13%,transparent);color:var(--up)}.gk-state.gk-running,.gk-state.gk-reading{background:color-mix(in srgb,var(--blue) 12%,transparent);color:var(--blue)}.gk-state.gk-orphaned,.gk-state.gk-halted,.gk-state.gk-over{background:color-mix(in srgb,var(--red) 12%,transparent);color:var(--red)}.gk-state.gk-warned,.gk-state.gk-unmeasured{background:color-mix(in srgb,var(--amber) 15%,transparent);color:var(--amber)}
+.gk-nav{display:none;gap:16px;font-size:12px;line-height:26px}.gk-nav b{font-weight:650}.gk-nav a{color:var(--blue);text-decoration:none}body[data-voila=voila] .gk-nav{display:flex}
 .gk-figures{display:grid;grid-template-columns:2.3fr 1.9fr 1.5fr .8fr .8fr .8fr 1.2fr;gap:4px 20px;margin:14px 0 2px}
 .gk-figure span{display:block;color:var(--soft);font-size:12px}.gk-figure b{display:block;font-size:20px;font-weight:600;line-height:36px;white-space:nowrap}
 .gk-figure b.gk-equity{font-size:30px;font-weight:650;letter-spacing:-.02em;margin-left:-2px}.gk-figure small{color:var(--soft);font-size:12px}
@@ -143,14 +153,14 @@ STYLE = """<style>
 .gk-panel{container-type:inline-size;margin:0}
 .gk-panel h2{font-size:14px;font-weight:650;margin:22px 0 4px;color:inherit;line-height:1.5}.gk-panel h2 small{font-size:12px;font-weight:400;color:var(--soft);margin-left:8px}
 .gk .gk-table{border-collapse:collapse;width:100%;margin:0;font:inherit;table-layout:auto;border:0}
-.gk .gk-table th{font-weight:500;font-size:12px;color:var(--soft);text-align:left;border:0;border-bottom:1px solid #d4d9de;padding:3px 0 4px 14px;white-space:nowrap;background:none}
+.gk .gk-table th{font-weight:500;font-size:12px;color:var(--soft);text-align:left;border:0;border-bottom:1px solid var(--rule);padding:3px 0 4px 14px;white-space:nowrap;background:none}
 .gk .gk-table td{text-align:left;border:0;border-bottom:1px solid var(--line);padding:4px 0 4px 14px;white-space:nowrap;background:none;max-width:0;overflow:hidden;text-overflow:ellipsis}
 .gk .gk-table td:not([title]){max-width:none}.gk .gk-table td[title]{width:99%}
 .gk .gk-table th.gk-num,.gk .gk-table td.gk-num{text-align:right}.gk .gk-table th:first-child,.gk .gk-table td:first-child{padding-left:0}
 .gk .gk-table tr{background:none!important}.gk .gk-table tfoot td{border-bottom:0;font-weight:600}
 .gk .gk-table a{color:var(--blue);text-decoration:none}.gk .gk-table a:hover{text-decoration:underline}
 .gk-up{color:var(--up)!important}.gk-down{color:var(--down)!important}
-.gk-empty{color:var(--soft);margin:4px 0 0;padding:6px 0;border-top:1px solid #d4d9de}
+.gk-empty{color:var(--soft);margin:4px 0 0;padding:6px 0;border-top:1px solid var(--rule)}
 .gk-alarm{background:var(--red);color:#fff;font-weight:600;padding:8px 14px;border-radius:6px;margin-bottom:10px}
 .gk-pulse{position:absolute!important;z-index:3;right:0;top:0;font-size:12px;color:var(--soft);white-space:nowrap;line-height:26px}
 .gk:has(.gk-alarm) .gk-pulse:not(.gk-frozen){color:#fff;top:7px;right:14px}.gk:has(.gk-alarm) .gk-pulse i{background:#fff}
@@ -160,4 +170,6 @@ STYLE = """<style>
 @container (max-width:440px){.gk .gk-few{display:none}}
 @media (max-width:980px){.gk-grid{grid-template-columns:minmax(0,1fr)}.gk-figures{grid-template-columns:repeat(12,1fr)}.gk-figure:nth-child(1){grid-column:span 5}.gk-figure:nth-child(2){grid-column:span 4}
   .gk-figure:nth-child(n+3){grid-column:span 3}.gk-figure:nth-child(n+4) b{line-height:26px}.gk-at{margin-left:0;width:100%}}
+@media (prefers-color-scheme:dark){body[data-voila=voila] .gk{--ink:#dde3e8;--soft:#98a4af;--line:#262e36;--rule:#39434d;--pill:#232b33;--blue:#79aede;--up:#49c08a;--down:#e38a70;--red:#c8453c;--amber:#d9a13b;--jp-layout-color0:#12171c}
+  .gk-state.gk-orphaned,.gk-state.gk-halted,.gk-state.gk-over{color:#f0857c}}
 </style>"""

@@ -95,7 +95,7 @@ def example() -> Standing:
 def view_of(w: Watch) -> BookView:
     "The watched account's books, with marks, rates, open orders and loss meter. BadInput for a position without a price."
     b = w.book
-    v = BookView(b.account.name, b.account.currency, b.instruments)
+    v = BookView(b.account.name, b.account.currency, dict(b.instruments))
     for c, rate in b.rates.items(): v.rate(c, rate)
     for s, price in b.marks.items():
         if price > 0: v.mark(s, price, b.latest)
@@ -109,7 +109,8 @@ def standing(w: Watch, charter: Charter | None = None, whole: bool = True) -> St
     b, last = w.book, next(reversed(w.book.runs.values()), None)
     strategy, own = (last.opened.strategy, Limits.from_dict(last.opened.spec.get('limits') or {})) if last else ('', OFF)
     bounds = in_force(charter.mandate if charter else Mandate(), own, b.account.name, strategy, tuple(sorted(b.instruments)))
-    return Standing(b.account.name, strategy, b.latest, view_of(w), bounds, own_days(w) if whole else ())
+    ts = b.equity_curve[-1][0] if b.equity_curve else b.latest      # the desk's own entries of a paper run are of another year
+    return Standing(b.account.name, strategy, ts, view_of(w), bounds, own_days(w) if whole else ())
 
 # %% ../../nbs/12_ops/05_risk.ipynb #818e6737
 def own_days(w: Watch) -> tuple[tuple[Nanos, float], ...]:
@@ -151,6 +152,9 @@ def prices_for(book: RiskBook, store: Store | None, more: Iterable[str] = ()) ->
         for s in names:
             try: out[s] = daily(store, series, s)
             except BadInput: missing[s] = 'no stored prices'
+            else:
+                if len(out[s]) < 2:
+                    missing[s] = f'{len(out.pop(s))} day of prices, {LEAST} are needed'
         return out
     found = frames(dict.fromkeys((*book.symbols, *(s for s in more if s in known))))
     pairs = {c: next((p for p in _pairs(c, book.currency) if p in known), '') for c in foreign(book)}
@@ -189,20 +193,23 @@ def measurable(book: RiskBook, prices: Prices, ts: Nanos, proxy: Proxies | None 
 
 # %% ../../nbs/12_ops/05_risk.ipynb #bb1380de
 def unit_shocks(symbols: Sequence[str], instruments: Mapping[str, Instrument], prices: Prices, ts: Nanos, scenarios: Iterable[Scenario], proxy: Proxies | None = None) -> NDArray[np.float64]:
-    "What each scenario of moves does to one unit of each symbol, (K, N) as returns; nothing where it says nothing. Scenarios of correlation have no moves and are left out."
+    "What each scenario of moves does to one unit of each symbol, (K, N) as returns; NaN where it says nothing. Scenarios of correlation have no moves and are left out."
     told = [s for s in scenarios if s.kind != 'correlation']
     if prices.history is None or not told or not symbols: return np.zeros((0, len(symbols)))
     units = tuple(Holding(s, Decimal(1), 1.0, prices.history.currency, instruments[s].venue, '', {'class': instruments[s].kind}) for s in symbols)
     h = prices.history.rows(0, int(np.searchsorted(prices.history.end, ts, 'right')))
     table = stress_table(told, RiskBook(h.currency, float(len(units)), units), h, proxy=proxy)
-    return np.array([r.pnl[:len(units)] for r in table])
+    out = np.array([r.pnl[:len(units)] for r in table])
+    for k, r in enumerate(table):
+        if dark := {n for n, _ in r.not_covered}: out[k, [s in dark for s in symbols]] = np.nan
+    return out
 
 # %% ../../nbs/12_ops/05_risk.ipynb #d365a98f
 def lens_for(x: Standing, prices: Prices, scenarios: Iterable[Scenario] = (), proxy: Proxies | None = None) -> Lens | None:
     "A lens of the symbols in play that have prices, at `x.ts`; None where too few days are known. With scenarios its stress is the worst of them."
     if prices.bars is None: return None
     b = prices.bars
-    symbols = [s for s in x.view.could_be() if s in b.symbols]
+    symbols = [s for s in x.view.ends() if s in b.symbols]
     upto = int(np.searchsorted(b.end, x.ts, 'right'))
     closes = b.close[max(upto - ROWS, 0):upto, [b.symbols.index(s) for s in symbols]]
     if not symbols: return None
@@ -214,8 +221,7 @@ _DESKS = frozenset({'stale_after_s'})
 def uses_of(x: Standing, lens: Lens | None) -> tuple[Use, ...]:
     "How much of each limit the account uses. Tails are None, which counts as over, where something held has no prices to measure it by."
     if lens is not None:
-        try: lens.hold({s: float(v) for s, (v, _) in x.view.could_be().items()})
+        try: lens.hold({s: (float(low), float(high)) for s, (low, high) in x.view.ends().items()})
         except BadInput: lens = None
-    elif not x.view.active: lens = Lens((), np.zeros((2, 0)))     # nothing is in play: nothing can be lost
     found = uses(x.view, x.bounds.hard, x.bounds.soft, x.ts, lens, x.bounds.source)
     return tuple(u for u in found if u.limit not in _DESKS)
