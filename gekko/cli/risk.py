@@ -6,13 +6,17 @@
 from __future__ import annotations
 import getpass, sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from ..desk.charter import Charter, allow, ask_reset, name_officer, read_charter, set_limits
+from ..desk.charter import Charter, allow, ask_reset, name_officer, read_charter, set_limits, throw_of
 from ..desk.config import Settings
 from ..desk.officers import Officer, keep, load_officer, new_officer
-from ..domain.errors import BadInput, Halt
+from ..domain.errors import BadInput, GekkoError, Halt
 from ..domain.time import SystemClock, iso
+from ..ledger.database import exists
+from ..ledger.journal import accounts
+from ..ledger.snapshot import load_book
 from ..ledger.rights import LimitsAsked, LimitsSet, OfficerNamed, ResetAsked, ResetGiven
 from ..risk.kill import KillSwitch
 from ..risk.limits import SPECS, plain
@@ -22,16 +26,12 @@ Row = dict[str, Any]
 
 # %% auto #0
 __all__ = ['Row', 'charter_here', 'list_limits', 'read_pairs', 'officer_from', 'set_here', 'requests_here', 'allow_here',
-           'add_officer', 'list_officers', 'is_live', 'reset_here', 'may_reset', 'story']
+           'add_officer', 'list_officers', 'is_live', 'latched', 'reset_here', 'may_reset', 'story']
 
 # %% ../../nbs/14_cli/12_risk.ipynb #8cf6f773
 def charter_here(settings: Settings) -> Charter:
-    "The charter of this home's ledger; an empty one before there is a ledger."
-    try: return read_charter(settings.ledger)
-    except Halt as e:
-        if e.values.get('reason') in ('gone', 'missing'): return Charter()
-        raise
-    except BadInput: return Charter()
+    "The charter of this home's ledger; an empty one before there is a ledger. One that can't be read or believed is said, and never an empty one."
+    return read_charter(settings.ledger) if exists(settings.ledger) else Charter()
 
 def list_limits(settings: Settings) -> list[Row]:
     "What is set, scope by scope, and who set it last."
@@ -99,7 +99,8 @@ def add_officer(settings: Settings, name: str, file: Path, by: Path | None = Non
     keep(officer, file, first)
     try: seq = name_officer(settings.ledger, SystemClock(), name, officer.public, user, officer_from(by))
     except BaseException:
-        file.unlink(missing_ok=True)
+        with suppress(GekkoError):      # a ledger that doesn't answer may have taken the name, and then the key is somebody's
+            if name not in charter_here(settings).officers: file.unlink(missing_ok=True)
         raise
     return {'officer': name, 'key': str(file), 'public': officer.public, 'entry': seq}
 
@@ -112,21 +113,30 @@ def is_live(settings: Settings) -> bool:
     "Whether this home can trade at a venue: it keeps the access to one."
     return any((settings.home/'venues').glob('*.json'))
 
+def latched(settings: Settings) -> dict[str, str]:
+    "The live accounts that a throw of the switch stopped and nobody has reset, and the throw: what taking the file away leaves."
+    if not exists(settings.ledger): return {}
+    resets, books = charter_here(settings).resets, {a: load_book(settings.ledger, a) for a in accounts(settings.ledger) if not a.startswith(('@', 'paper-', 'backtest'))}
+    return {a: b.killed for a, b in books.items() if b is not None and b.killed and b.killed not in resets}
+
 def reset_here(settings: Settings, why: str, key: Path) -> Row:
-    "Ask for the kill switch to be reset."
-    trip, officer = KillSwitch(settings.home/'kill').read(), officer_from(key)
-    if trip is None: raise BadInput('the kill switch is off', expected='one that is on', found='nothing to reset')
+    "Ask for the throw in force to be reset; or, where the file was taken away, the first that still stops an account."
+    found, officer = throw_of(KillSwitch(settings.home/'kill')), officer_from(key)
+    stopped = latched(settings)
+    if found is None and not stopped: raise BadInput('the kill switch is off', expected='one that is on, or an account that it stopped', found='nothing to reset')
     assert officer is not None
-    seq = ask_reset(settings.ledger, SystemClock(), trip, why, officer)
-    return {'entry': seq, 'thrown by': trip.who, 'for': trip.reason, 'next': f'another officer: gekko risk allow {seq} --key FILE; then gekko desk resume'}
+    account, name = ('', found[1]) if found else next(iter(stopped.items()))
+    seq = ask_reset(settings.ledger, SystemClock(), name, why, officer)
+    what = {'thrown by': found[0].who, 'for': found[0].reason} if found else {'stops': account}
+    return {'entry': seq, **what, 'next': f'another officer: gekko risk allow {seq} --key FILE; then gekko desk resume'}
 
 def may_reset(settings: Settings) -> None:
     "Halt unless the throw in force has been reset by two officers, or no money is live here."
-    from gekko.desk.charter import trip_id
-    trip = KillSwitch(settings.home/'kill').read()
-    if trip is None or not is_live(settings) or trip_id(trip) in (c := charter_here(settings)).resets: return
-    how = 'gekko risk reset --key FILE by one officer, gekko risk allow ENTRY --key FILE by another' if len(c.officers) > 1 else 'two officers: gekko risk officer NAME --file FILE'
-    raise Halt(f'the kill switch was thrown by {trip.who}, and money is live here', expected=how, found=trip.reason)
+    found = throw_of(KillSwitch(settings.home/'kill'))
+    if found is None or not is_live(settings) or found[1] in (c := charter_here(settings)).resets: return
+    how = 'gekko risk reset --why WHY --key FILE by one officer, then gekko risk allow ENTRY --key FILE by another'
+    if len(c.officers) < 2: how = f'two officers, and there {"is one" if c.officers else "are none"}: gekko risk officer NAME --file FILE' + (' --key FILE of the first' if c.officers else '') + f'; then {how}'
+    raise Halt(f'the kill switch was thrown by {found[0].who}, and money is live here', expected=how, found=found[0].reason)
 
 # %% ../../nbs/14_cli/12_risk.ipynb #b28a8596
 def story(settings: Settings, limit: int = 50) -> list[Row]:

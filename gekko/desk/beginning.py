@@ -14,8 +14,8 @@ from .live import LiveRun
 from .protocol import Columns, OpenRun, RunOpenedReply
 from .run import Run, lay_out
 from .spec import RunSpec, from_json
-from .charter import read_charter
-from .oversight import days_of, oversee
+from .charter import Charter, read_charter
+from .oversight import Oversight, days_of, oversee, rooms
 from .state import Desk, may_send, not_reset
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.time import SECOND, iso
@@ -24,9 +24,12 @@ from ..ledger.events import LeaseTaken, Resumed
 from ..ledger.lease import Lease
 from ..ledger.snapshot import last_snapshot, load_book
 from ..risk.limits import Limits
+from ..risk.shocks import stresses
+from ..venue.venues import Venue
 
 # %% auto #0
-__all__ = ['columns', 'open_replay', 'hold_still', 'open_at_venue', 'under_way', 'begin', 'take_up_again', 'take_up_left']
+__all__ = ['columns', 'open_replay', 'hold_still', 'watched', 'open_at_venue', 'under_way', 'begin', 'take_up_again',
+           'take_up_left']
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #e68254ae
 def columns(bars: Bars) -> Columns:
@@ -42,8 +45,8 @@ def open_replay(desk: Desk, q: OpenRun, spec: RunSpec) -> tuple[Run, Lease]:
     with books(desk, f'paper-{q.run_id}', q.lineage) as (lease, journal):
         if journal.head[0]: raise Reject('this run has traded already', expected='a new run id', found=q.run_id)
         journal.append(LeaseTaken(lease.holder, lease.epoch), desk.clock.now(), q.lineage)
-        run = Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: may_send(desk), kill=desk.kill.reason)
-        oversee(run.trader, run.history, read_charter(desk.settings.ledger))
+        run = Run(market, run_id=q.run_id, strategy=q.strategy, lineage=q.lineage, mode='paper', account=lease.account, journal=journal, may_send=lambda: may_send(desk), kill=desk.kill.reason, scenarios=partial(stresses, desk.settings.home))
+        oversee(run.trader, run.history, read_charter(desk.settings.ledger), scenarios=partial(stresses, desk.settings.home))
         return run, lease
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #e9c3bbe7
@@ -58,6 +61,20 @@ def hold_still(lease: Lease, run: LiveRun) -> None:
     gc.disable()     # and what the run leaves behind is collected when nothing is happening
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #9f97c946
+def watched(desk: Desk, run: LiveRun, venue: Venue, again: bool) -> None:
+    "Put a live run under the firm's limits, and what other accounts leave of them, before its first order. Taken up `again` it must go on: with no new risk, while that can't be told."
+    t, url = run.trader, desk.settings.ledger
+    def made(charter: Charter | None) -> Oversight | None: return oversee(t, run.history, charter, wide=partial(days_of, venue, t.spec, desk.clock.now()), scenarios=partial(stresses, desk.settings.home))
+    try:
+        o, charter = None, read_charter(url)
+        o = made(charter)
+        if o is not None: o.leave(rooms(charter.mandate, url, t.view.account.name, t.view.account.currency, dict(t.view.rates), t.spec.symbols, frozenset(t.view.ends()), o.others))
+    except GekkoError as e:
+        if not again: raise
+        if (o := o or made(None)) is not None: o.blind = f'the firm\'s limits cannot be told: {e}'
+    if o is not None: o.look()
+
+# %% ../../nbs/09_desk/06_beginning.ipynb #1089a752
 def open_at_venue(desk: Desk, q: OpenRun, spec: RunSpec, again: bool = False) -> tuple[LiveRun, Lease]:
     "A run at a venue: the account's lease first, so that no two desks speak for it, then the venue, then the books."
     from gekko.desk.opening import accesses_of, account_over, connected, open_live, parts_of, told
@@ -76,7 +93,10 @@ def open_at_venue(desk: Desk, q: OpenRun, spec: RunSpec, again: bool = False) ->
             raise
         if book is not None and stopped: run.trader.thrown = book.killed      # a crash does not undo it either
         elif book is not None and book.killed: journal.append(Resumed('charter', 'two officers have reset the kill switch'), desk.clock.now(), q.lineage)
-        oversee(run.trader, run.history, read_charter(desk.settings.ledger), wide=partial(days_of, venue, spec, desk.clock.now()))
+        try: watched(desk, run, venue, again)
+        except BaseException:
+            run.shut()
+            raise
         hold_still(lease, run)
         return run, lease
 

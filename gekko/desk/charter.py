@@ -7,7 +7,7 @@ from __future__ import annotations
 import os, time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 import msgspec
@@ -20,12 +20,12 @@ from ..ledger.database import heads, reading
 from ..ledger.journal import Chain, Journal, read_entries
 from ..ledger.lease import acquire
 from ..ledger.rights import CHARTER, LimitsAsked, LimitsSet, OfficerNamed, ResetAsked, ResetGiven
-from ..risk.kill import Trip
+from ..risk.kill import KillSwitch, Trip
 from ..risk.mandate import Change, Mandate, changed, widens
 
 # %% auto #0
-__all__ = ['Charter', 'unlawful', 'take', 'charter_seq', 'read_charter', 'writing_charter', 'name_officer', 'set_limits', 'allow',
-           'trip_id', 'ask_reset']
+__all__ = ['Charter', 'unlawful', 'take', 'charter_head', 'read_charter', 'writing_charter', 'name_officer', 'set_limits',
+           'allow', 'trip_id', 'throw_of', 'ask_reset']
 
 # %% ../../nbs/09_desk/26_charter.ipynb #73cdf071
 @dataclass(slots=True)
@@ -43,8 +43,10 @@ class Charter:
         "Take in the next entry. Halt for one that does not follow, or that nobody had the right to."
         if e.seq != self.seq + 1 or e.prev != self.head or _rehash(e) != e.hash: raise Halt('the charter is not as it was written', expected=f'#{self.seq + 1} after {self.head[:8]}', found=f'#{e.seq} after {e.prev[:8]}', reason='forked')
         r = e.record
-        if why := unlawful(self, r, e.prev): raise Halt(f'entry #{e.seq} of the charter counts for nothing: {why}', expected='an officer\'s signature', found=e.kind, reason='forked')
-        take(self, r, e.seq)
+        try:
+            if not (why := unlawful(self, r, e.prev)): take(self, r, e.seq)
+        except BadInput as x: why = str(x)      # limits that no gekko writes
+        if why: raise Halt(f'entry #{e.seq} of the charter counts for nothing: {why}', expected='an officer\'s signature', found=e.kind, reason='forked')
         self.history.append((e.seq, e.ts, r))
         self.seq, self.head = e.seq, e.hash
 
@@ -68,7 +70,7 @@ def _change(r: LimitsAsked | LimitsSet) -> Change: return Change(r.scope, r.leve
 def _cannot_name(c: Charter, r: OfficerNamed) -> str:
     if r.name in c.officers: return f'{r.name} is an officer already'
     if r.key in c.officers.values(): return f'{r.name} has the key of another officer'
-    return 'not a key' if len(r.key) != 64 else ''
+    return '' if len(r.key) == 64 and set(r.key) <= set('0123456789abcdef') else 'not a key'
 
 def _not_asked(c: Charter, r: LimitsSet | ResetGiven) -> str:
     asked = c.asked.get(r.asked)
@@ -87,24 +89,30 @@ def take(c: Charter, r: Any, seq: int) -> None:
         case ResetGiven(): c.resets.add(r.trip)
     if isinstance(r, LimitsSet | ResetGiven): c.asked.pop(r.asked, None)
 
-def charter_seq(url: str) -> int:
-    "The sequence of the charter's last entry, 0 before the first: one small question, asked every second."
-    with reading(url) as db: return int(db.execute(sa.select(heads.c.seq).where(heads.c.account == CHARTER)).scalar() or 0)
+def charter_head(url: str) -> tuple[int, str]:
+    "The sequence of the charter's last entry and its hash, (0, '') before the first: one small question, asked every second."
+    with reading(url) as db: found = db.execute(sa.select(heads.c.seq, heads.c.hash).where(heads.c.account == CHARTER)).first()
+    return (int(found[0]), str(found[1])) if found else (0, '')
 
 def read_charter(url: str, since: Charter | None = None) -> Charter:
-    "The charter of this ledger, an empty one where none was written; `since` is read on from, when it is at hand."
-    c = since or Charter()
-    if charter_seq(url) > c.seq:
+    "The charter of this ledger, an empty one where none was written; `since`, which stays as it is, is read on from. Halt for one that is shorter than it was, or another."
+    c = replace(since, officers={**since.officers}, asked={**since.asked}, resets={*since.resets}, history=[*since.history]) if since else Charter()
+    seq, head = charter_head(url)
+    if seq > c.seq:
         for e in read_entries(url, CHARTER, c.seq): c.apply(e)
+    if c.seq < seq or (since and seq <= since.seq and (seq, head) != (since.seq, since.head)):
+        raise Halt('the charter has lost entries', expected=f'#{max(c.seq, seq)}', found=f'#{min(c.seq, seq)}', reason='forked')
     return c
 
 # %% ../../nbs/09_desk/26_charter.ipynb #22697f51
 @contextmanager
-def writing_charter(url: str, clock: Clock, who: str, patience_s: float = 5.0) -> Iterator[tuple[Charter, Callable[[Any], int]]]:
-    "The charter, and what writes the next record: `put(make)`, where `make(prev)` gives the record, signed if it must be. Reject for what has no right; nothing is written then."
+def writing_charter(url: str, clock: Clock, who: str, patience_s: float = 12.0) -> Iterator[tuple[Charter, Callable[[Any], int]]]:
+    """The charter, and what writes the next record: `put(make)`, where `make(prev)` gives the record, signed if it must be. Reject for what has no right; nothing is written then.
+    A writer that died is not waited for on its machine, and no longer than its ten seconds elsewhere."""
+    from gekko.desk.claims import here, is_dead
     until = time.monotonic() + patience_s
     while True:
-        try: lease = acquire(url, CHARTER, f'{who}:{os.getpid()}', 10.0, clock)
+        try: lease = acquire(url, CHARTER, f'{who[:40]}:{os.getpid()}@{here()}', 10.0, clock, dead=is_dead)
         except Reject:
             if time.monotonic() > until: raise
             time.sleep(0.05)
@@ -134,7 +142,7 @@ def name_officer(url: str, clock: Clock, name: str, key: str, user: str, by: Off
 # %% ../../nbs/09_desk/26_charter.ipynb #c08ef8c9
 def set_limits(url: str, clock: Clock, change: Change, who: str, why: str, officer: Officer | None = None) -> tuple[str, int]:
     "Set limits: ('set', its entry) when they only tighten, ('asked', its entry) when they loosen and an officer asks. Reject when they loosen and nobody signs."
-    if not why.strip(): raise BadInput('limits are set for a reason', expected='why', found=repr(why))
+    _reason('limits are set for a reason', why)
     with writing_charter(url, clock, who) as (c, put):
         changed(c.mandate, change)
         values, wider = dict(change.values), widens(c.mandate, change)
@@ -142,6 +150,13 @@ def set_limits(url: str, clock: Clock, change: Change, who: str, why: str, offic
         if officer is None: raise Reject(f'this loosens {"; ".join(wider)}', expected='an officer who asks for it, and another who allows it', found='no key')
         asks = officer
         return 'asked', put(lambda prev: asks.sign(LimitsAsked(change.scope, change.level, values, asks.name, why), prev))
+
+def _reason(what: str, why: str) -> None:
+    "BadInput for no reason, and for one that no ledger keeps: unreadable characters, or a book."
+    try: size = len(why.encode())
+    except UnicodeEncodeError: raise BadInput(what, expected='readable text', found=ascii(why[:40])) from None
+    if not why.strip(): raise BadInput(what, expected='why', found=repr(why))
+    if size > 2000: raise BadInput(what, expected='2,000 bytes at most', found=f'{size:,}')
 
 def allow(url: str, clock: Clock, seq: int, officer: Officer) -> int:
     "Allow what was asked in entry `seq`, limits or a reset; the entry that says so. Reject for the one who asked, and for what has had its answer."
@@ -156,7 +171,15 @@ def trip_id(t: Trip) -> str:
     "16 hex digits that name one throw of the switch."
     return sha256(msgspec.json.encode((t.reason, t.who, t.ts))).hexdigest()[:16]
 
-def ask_reset(url: str, clock: Clock, trip: Trip, why: str, officer: Officer) -> int:
-    "Ask for the switch to be reset; the entry, for somebody else to allow."
-    if not why.strip(): raise BadInput('a kill switch is reset for a reason', expected='why', found=repr(why))
-    with writing_charter(url, clock, officer.name) as (_, put): return put(lambda prev: officer.sign(ResetAsked(trip_id(trip), officer.name, why), prev))
+def throw_of(switch: KillSwitch) -> tuple[Trip, str] | None:
+    "The throw in force and its name; None while the switch is off. One that doesn't say when it was is as old as its file, so that the same words are not the same throw."
+    trip = switch.read()
+    if trip is None: return None
+    try: made = trip.ts or os.stat(switch.path).st_mtime_ns
+    except OSError: made = trip.ts
+    return trip, trip_id(replace(trip, ts=made))
+
+def ask_reset(url: str, clock: Clock, trip: str, why: str, officer: Officer) -> int:
+    "Ask for the throw of that name to be reset; the entry, for somebody else to allow."
+    _reason('a kill switch is reset for a reason', why)
+    with writing_charter(url, clock, officer.name) as (_, put): return put(lambda prev: officer.sign(ResetAsked(trip, officer.name, why), prev))

@@ -8,20 +8,22 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from .charter import Charter, charter_seq, read_charter
+from .charter import Charter, charter_head, read_charter
 from .live import LiveRun
-from .oversight import Oversight, rooms
-from .state import Desk
+from .oversight import Others, Oversight, rooms
+from .state import Desk, stop_risk
 from ..domain.errors import GekkoError, Halt
 from ..domain.time import SECOND, Nanos
 from ..risk.limits import Limits
 from ..risk.mandate import OFF
 
 # %% auto #0
-__all__ = ['EACH', 'Read', 'read_aside', 'inspect', 'take_in']
+__all__ = ['EACH', 'BLIND', 'CHARTER', 'Read', 'read_aside', 'take_in', 'inspect']
 
 # %% ../../nbs/09_desk/27_inspecting.ipynb #df33c8a4
 EACH: Nanos = SECOND
+BLIND: Nanos = 30 * SECOND
+"How often the limits are looked at, and how long a run goes on without knowing what they are."
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -29,30 +31,42 @@ class Read:
     charter: Charter | None
     room: Limits
 
-def read_aside(url: str, seq: int, account: str, currency: str, rates: Mapping[str, Decimal], symbols: tuple[str, ...], last: Charter | None) -> Read:
-    "Read on, on any thread. Halt for a charter that is not sound."
-    charter = read_charter(url) if charter_seq(url) != seq or last is None else None
-    known = charter or last
-    return Read(charter, rooms(known.mandate, url, account, currency, rates, symbols) if known else OFF)
+def read_aside(url: str, account: str, currency: str, rates: Mapping[str, Decimal], symbols: tuple[str, ...], last: Charter | None, here: frozenset[str] = frozenset(), others: Others | None = None) -> Read:
+    "Read on, on any thread. Halt for a charter that is not sound, or not the `last` one read on from; BadInput for what can't be read."
+    news = read_charter(url, last) if last is None or charter_head(url) != (last.seq, last.head) else None
+    known = news or last
+    return Read(news, rooms(known.mandate, url, account, currency, rates, symbols, here, others) if known else OFF)
 
-# %% ../../nbs/09_desk/27_inspecting.ipynb #7317f63f
-def inspect(desk: Desk, run: LiveRun, now: Nanos) -> None:
-    "A look at the limits, once a second. Halt when the charter can't be believed: no new risk on limits that somebody has tampered with."
-    o = run.trader.oversight
-    if not isinstance(o, Oversight) or now < desk.looked + EACH: return
-    desk.looked = now
-    if desk.charter is not None and desk.charter.done():
-        done, desk.charter = desk.charter, None
-        try: take_in(desk, o, done.result())
-        except GekkoError as e:
-            if isinstance(e, Halt) and e.values.get('reason') == 'forked': raise
-    o.look()
-    if desk.charter is None:
-        t = run.trader
-        desk.aside = desk.aside or ThreadPoolExecutor(1, 'gekko-aside')
-        desk.charter = desk.aside.submit(read_aside, desk.settings.ledger, o.seq, t.view.account.name, t.view.account.currency, dict(t.view.rates), t.spec.symbols, o.charter)
+# %% ../../nbs/09_desk/27_inspecting.ipynb #4bfa1103
+CHARTER = 'charter'
+"Who halts a run whose firm's journal can't be believed."
 
-def take_in(desk: Desk, o: Oversight, news: Read) -> None:
+def take_in(o: Oversight, news: Read) -> None:
     "Put in force what was read."
     if news.charter is not None: o.under(news.charter)
     o.leave(news.room)
+
+def _heard(desk: Desk, o: Oversight, now: Nanos) -> str:
+    "Take in what was read, if it has been; why it could not be."
+    if o.heard < 0: o.heard = now
+    if o.reading is None or not o.reading.done(): return ''
+    done, o.reading = o.reading, None
+    try: take_in(o, done.result())
+    except GekkoError as e:
+        if isinstance(e, Halt) and e.values.get('reason') == 'forked' and CHARTER not in o.trader.halts: stop_risk(desk, e.message, CHARTER)
+        return str(e)
+    o.heard, o.blind = now, ''
+    return ''
+
+# %% ../../nbs/09_desk/27_inspecting.ipynb #ba5249fc
+def inspect(desk: Desk, run: LiveRun, now: Nanos) -> None:
+    "A look at the limits, once a second, and the next reading begun."
+    o, t = run.trader.oversight, run.trader
+    if not isinstance(o, Oversight) or now < desk.looked + EACH: return
+    desk.looked = now
+    why = _heard(desk, o, now)
+    if now - o.heard > BLIND: o.blind = f'the firm\'s limits could not be read for {BLIND // SECOND} s' + (f': {why}' if why else o.blind.partition(' s')[2])
+    o.look()
+    if o.reading is not None: return
+    desk.reader = desk.reader or ThreadPoolExecutor(1, 'gekko-limits')
+    o.reading = desk.reader.submit(read_aside, desk.settings.ledger, t.view.account.name, t.view.account.currency, dict(t.view.rates), t.spec.symbols, o.charter, frozenset(t.view.ends()), o.others)

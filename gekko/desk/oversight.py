@@ -7,7 +7,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +20,25 @@ from .trader import LIMITS, Trader, halt, resume
 from ..domain.errors import BadInput
 from ..domain.money import EXACT, trim
 from ..domain.time import DAY, Nanos
-from ..ledger.journal import accounts
+from ..ledger.journal import accounts, read_entries
+from ..ledger.replay import Book
 from ..venue.venues import Venue
 from ..ledger.rights import BoundsTaken, LimitPassed
 from ..ledger.snapshot import load_book
+from ..risk.history import History
 from ..risk.lens import Lens
-from ..risk.limits import Limits, plain
+from ..risk.limits import Limits, plain, tighten
 from ..risk.mandate import OFF, Bounds, Mandate, in_force, left_over
 from ..risk.gate import Breach
+from ..risk.shocks import Stresses, shocks_of, stresses
 from ..risk.use import Sentinel, Use, uses
 
 Floats = NDArray[np.float64]
 
 # %% auto #0
-__all__ = ['Floats', 'LEAST', 'ROWS', 'EVERY', 'day_moves', 'lens_of', 'has_tail', 'said', 'Oversight', 'under', 'leave', 'feed',
-           'row', 'focus', 'aim', 'look', 'oversee', 'days_of', 'elsewhere', 'sizes', 'rooms']
+__all__ = ['Floats', 'LEAST', 'ROWS', 'EVERY', 'AGAIN', 'day_moves', 'lens_of', 'has_tail', 'said', 'Oversight', 'under', 'leave',
+           'feed', 'row', 'focus', 'moves_of', 'aim', 'look', 'oversee', 'days_of', 'sizes', 'Others', 'elsewhere',
+           'rooms']
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #98400a79
 LEAST = 60      # scenarios, below which no tail is told
@@ -53,9 +59,9 @@ def lens_of(symbols: Sequence[str], closes: Floats, end: NDArray[np.int64], shoc
 # %% ../../nbs/09_desk/27_oversight.ipynb #d035c68d
 ROWS, EVERY = 750, 20      # closes a lens is made from, and after how many new rows it is made again
 
-def has_tail(x: Limits | None) -> bool:
-    "Whether the limits bound a tail."
-    return x is not None and any(v is not None for v in (x.max_var, x.max_es, x.max_stress))
+def has_tail(x: Limits | None, *names: str) -> bool:
+    "Whether the limits bound a tail, or one of those named."
+    return x is not None and any(getattr(x, n) is not None for n in names or ('max_var', 'max_es', 'max_stress'))
 
 def said(x: Limits) -> dict[str, Any]:
     "The limits that are on, as the ledger keeps them."
@@ -64,21 +70,28 @@ def said(x: Limits) -> dict[str, Any]:
 class Oversight:
     "Keeps one run within its bounds. `row` hears each closed row; `look` looks at the book; `under` takes what the charter says."
 
-    def __init__(self, trader: Trader, shocks: Callable[[Sequence[str], Floats], Floats | None] = lambda symbols, closes: None) -> None:
-        self.trader, self.bounds, self.seq, self.sentinel, self.seen = trader, None, -1, Sentinel(), ()
+    def __init__(self, trader: Trader, scenarios: Callable[[], Stresses] = stresses) -> None:
+        self.trader, self.seq, self.sentinel, self._scenarios = trader, -1, Sentinel(), scenarios
         self._closes: deque[tuple[int, tuple[float, ...]]] = deque(maxlen=ROWS)
-        self._shocks, self._rows, self._room, self.daily = shocks, 0, OFF, False
+        self._rows, self._room, self.daily = 0, OFF, False
+        self.bounds: Bounds | None = None
+        self.charter: Charter | None = None
+        self.seen: tuple[Use, ...] = ()
+        self.lens: Lens | None = None      # the gate has it while everything in play can be measured with it
+        self.blind = ''                    # why nobody can say what the limits are
+        self.heard: Nanos = -1             # when that was last known, monotonic
+        self.reading: Future[Any] | None = None
+        self.others = Others()
         trader.gate.warned = self.warned
-
-    bounds: Bounds | None
-    charter: Charter | None = None
-    seen: tuple[Use, ...]
 
     @property
     def measures(self) -> bool:
         "Whether any limit in force or any soft level is of a tail."
-        g = self.trader.gate
-        return has_tail(g.limits) or has_tail(g.soft)
+        return has_tail(self.trader.gate.limits) or has_tail(self.trader.gate.soft)
+    @property
+    def stressed(self) -> bool: return has_tail(self.trader.gate.limits, 'max_stress') or has_tail(self.trader.gate.soft, 'max_stress')
+    @cached_property
+    def scenarios(self) -> Stresses: return self._scenarios()
     def feed(self, history: Bars, daily: bool) -> None: feed(self, history, daily)
     def under(self, c: Charter) -> None: under(self, c)
     def leave(self, room: Limits) -> None: leave(self, room)
@@ -93,14 +106,21 @@ class Oversight:
 def under(o: Oversight, c: Charter) -> None:
     "Put the run under the charter as it stands. A run under way is only ever tightened: what was loosened counts for the next one."
     if c.seq == o.seq: return
-    t, first = o.trader, o.seq < 0
+    t = o.trader
     o.seq, o.charter = c.seq, c
-    new = in_force(c.mandate, OFF, t.view.account.name, t.strategy, t.spec.symbols)
-    if new == o.bounds or (first and new.hard == OFF and new.soft == OFF): return
-    o.bounds = new
+    was, new = o.bounds or Bounds(OFF, OFF, {}), in_force(c.mandate, OFF, t.view.account.name, t.strategy, t.spec.symbols)
+    hard, soft = tighten(was.hard, new.hard), tighten(was.soft, new.soft)
+    if (hard, soft) == (was.hard, was.soft): return
+    o.bounds = Bounds(hard, soft, {k: who for b in (new, was) for k, who in b.source.items() if _value(b.hard, k) == _value(hard, k)})
     t.gate.tighten(new.hard, new.soft, new.source)
     t.record(BoundsTaken(said(t.gate.limits), said(t.gate.soft or OFF), dict(t.gate.source), c.seq))
     focus(o)
+
+def _value(x: Limits, key: str) -> Decimal | None:
+    "A limit by 'name' or 'SYMBOL name'."
+    symbol, _, name = key.rpartition(' ')
+    most: Decimal | None = getattr(x.of(symbol), name)
+    return most
 
 def leave(o: Oversight, room: Limits) -> None:
     "What other accounts leave of the limits that are shared."
@@ -117,39 +137,45 @@ def feed(o: Oversight, history: Bars, daily: bool = False) -> None:
 
 def row(o: Oversight, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
     "Hear a closed row; every `EVERY` rows the lens is made again. A replay is looked at here, row by row, a live run every second."
-    if not o.daily or not o._closes or (ts - 1) // DAY > (o._closes[-1][0] - 1) // DAY:
-        o._closes.append((ts, tuple(float(closes.get(s, 'nan')) for s in o.trader.spec.symbols)))
-        o._rows += 1
-    if o._rows and o._rows % EVERY == 0: focus(o)
+    same = o.daily and bool(o._closes) and (ts - 1) // DAY <= (o._closes[-1][0] - 1) // DAY
+    was = o._closes.pop() if same else (ts, (math.nan,) * len(o.trader.spec.symbols))      # of a day under way the last close counts
+    o._closes.append((max(ts, was[0]), tuple(float(closes.get(s, x)) for s, x in zip(o.trader.spec.symbols, was[1]))))
+    o._rows += not same
+    if not same and (o.daily or o._rows % EVERY == 0): focus(o)
     if o.trader.mode != 'live': look(o)
 
 def focus(o: Oversight) -> None:
     "Make the gate's lens from the closes at hand, if a tail is bounded."
     if not o.measures or not o._closes: return
     end, closes = np.array([at for at, _ in o._closes], dtype=np.int64), np.array([x for _, x in o._closes])
-    symbols = o.trader.spec.symbols
-    o.trader.gate.lens = lens_of(symbols, closes, end, o._shocks(symbols, closes))
+    t, symbols = o.trader, o.trader.spec.symbols
+    o.lens = lens_of(symbols, closes, end, shocks_of(o.scenarios, symbols, t.instruments, moves_of(symbols, closes, end, t.spec.currency)) if o.stressed else None)
     aim(o)
 
+def moves_of(symbols: Sequence[str], closes: Floats, end: NDArray[np.int64], currency: str) -> History:
+    "The history of these closes, row by row; a price of zero or less is none."
+    x = np.where(closes > 0, closes, np.nan)
+    return History(tuple(symbols), end[1:], x[1:] / x[:-1] - 1, currency=currency)
+
 def aim(o: Oversight) -> bool:
-    "Point the lens at what is held and worked now; False when something held has no scenarios, which no lens can measure."
-    lens, held = o.trader.gate.lens, {s: float(v) for s, (v, _) in o.trader.view.could_be().items()}
-    if lens is None: return not any(held.values())
-    try: lens.hold(held)
-    except BadInput:
-        o.trader.gate.lens = None
-        return False
-    return True
+    "Point the lens at what is held and worked now. False when something in play has no scenarios: the gate has no lens then, and lets nothing through that a tail bounds."
+    t, o.trader.gate.lens = o.trader, o.lens
+    if o.lens is None: return not t.view.active
+    try: o.lens.hold({s: (float(low), float(high)) for s, (low, high) in t.view.ends().items()})
+    except BadInput: t.gate.lens = None
+    return t.gate.lens is not None
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #4962f6b4
 def look(o: Oversight) -> tuple[Use, ...]:
-    "Look at the book: the use of every limit the charter set, with what changed written down."
+    "Look at the book: the use of every limit the charter set, with what changed written down. What the limits are must be known as well."
     t = o.trader
     if o.measures: aim(o)
-    if o.bounds is None: return ()
-    o.seen = uses(t.view, o.bounds.hard, o.bounds.soft, t.clock.now(), t.gate.lens, o.bounds.source)
-    for u in o.sentinel.changes(o.seen): t.record(_passed(u))
-    if over := o.sentinel.hard: halt(t, 'over its limit: ' + ', '.join(over), LIMITS)
+    if o.bounds is not None:
+        o.seen = uses(t.view, o.bounds.hard, o.bounds.soft, t.clock.now(), t.gate.lens, o.bounds.source)
+        for u in o.sentinel.changes(o.seen): t.record(_passed(u))
+    unknown = {u.limit for u in o.seen if u.used is None}
+    over = [f'{n} (which cannot be told)' if n in unknown else n for n in o.sentinel.hard]
+    if why := o.blind or ('over its limit: ' + ', '.join(over) if over else ''): halt(t, why, LIMITS)
     elif LIMITS in t.halts: resume(t, LIMITS)
     return o.seen
 
@@ -158,11 +184,12 @@ def _passed(u: Use) -> LimitPassed:
     return LimitPassed(u.limit, u.state, used, soft, hard, u.symbol, u.scope, str(u))
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #c54d26a3
-def oversee(t: Trader, history: Bars, charter: Charter | None = None, wide: Callable[[], Bars | None] = lambda: None) -> Oversight | None:
-    "Put a run under its limits and the firm's; None when nothing is to be overseen. `wide` fetches daily bars for the tail, where the run's own are shorter."
-    o = Oversight(t)
+def oversee(t: Trader, history: Bars, charter: Charter | None = None, wide: Callable[[], Bars | None] = lambda: None, scenarios: Callable[[], Stresses] = stresses) -> Oversight | None:
+    "Put a run under its limits and the firm's; None when nothing is to be overseen. `wide` fetches daily bars for the tail, where the run's own are shorter; `scenarios` are those of its stress. BadInput where they can't be read."
+    o = Oversight(t, scenarios)
     if charter is not None: o.under(charter)
     if t.mode != 'live' and not o.measures and o.bounds is None: return None
+    if o.stressed: _ = o.scenarios      # a file that can't be read is said before the first order
     days = wide() if o.measures else None
     o.feed(history if days is None else days, days is not None)
     t.oversight = o
@@ -175,29 +202,47 @@ def days_of(venue: Venue, spec: RunSpec, now: Nanos, n: int = 500) -> Bars | Non
     return joined(spec.symbols, {s: venue.history(s, '1d', now - n * DAY, now) for s in spec.symbols})
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #27657573
-def elsewhere(url: str, account: str, currency: str, rates: Mapping[str, Decimal]) -> tuple[dict[str, Decimal], frozenset[str]]:
-    "Value held or worked by the other live accounts of this ledger, by symbol, in `currency`, and the symbols in play there. `rates` price other currencies; one without a rate raises BadInput."
-    held: dict[str, Decimal] = {}
-    for other in accounts(url):
-        if other == account or other.startswith(('@', 'paper-', 'backtest')): continue
-        if (book := load_book(url, other)) is None: continue
-        c = book.account.currency
-        if c != currency and c not in rates: raise BadInput('no rate for another account\'s currency', expected=f'{c}/{currency}', found=' '.join(sorted(rates)) or 'no rates')
-        for s, size in sizes(book).items(): held[s] = EXACT.add(held.get(s, Decimal(0)), EXACT.multiply(size, rates.get(c, Decimal(1)) if c != currency else Decimal(1)))
-    return held, frozenset(held)
-
-def sizes(book: Any) -> dict[str, Decimal]:
-    "Value, unsigned and in the account's currency, of what a book holds and could hold by its open orders, at its marks."
+def sizes(book: Book) -> dict[str, Decimal]:
+    "Value, unsigned and in the account's currency, of what a book holds and could hold by its open orders, at its marks or what was last paid. BadInput for what can't be valued."
     out: dict[str, Decimal] = {}
     units = {s: p.qty.copy_abs() for s, p in book.account.positions.items() if p.qty}
     for o in book.open_orders: units[o.symbol] = EXACT.add(units.get(o.symbol, Decimal(0)), o.open_qty)
     for s, qty in units.items():
-        i, mark = book.instruments[s], book.marks.get(s, Decimal(0))
-        rate = Decimal(1) if i.quote == book.account.currency else book.rates.get(i.quote, Decimal(1))
+        i, mark = book.instruments.get(s), book.marks.get(s) or book.paid.get(s)
+        rate = None if i is None else Decimal(1) if i.quote == book.account.currency else book.rates.get(i.quote)
+        if i is None or mark is None or rate is None: raise BadInput(f'{s} of {book.account.name} cannot be valued', expected='an instrument, a price and a rate', found='no instrument' if i is None else 'no price' if mark is None else f'no rate of {i.quote}')
         out[s] = EXACT.multiply(EXACT.multiply(EXACT.multiply(qty, mark), i.multiplier), rate)
     return out
 
-def rooms(m: Mandate, url: str, account: str, currency: str, rates: Mapping[str, Decimal], symbols: tuple[str, ...]) -> Limits:
-    "What the firm's shared limits leave to this account now; no limits where none is shared."
-    if not any(n in m.hard.get('firm', {}) for n in ('max_positions', 'max_position_notional')) and not any('max_position_notional' in v for v in m.hard.values()): return OFF
-    return left_over(m, *elsewhere(url, account, currency, rates), symbols)
+class Others:
+    "The books of the other live accounts of a ledger, kept and read on: a journal is read whole once, not every second."
+    def __init__(self) -> None: self._books: dict[str, tuple[Book, int]] = {}
+
+    def book(self, url: str, account: str) -> Book | None:
+        "The account's book as it stands now; None where nothing is written."
+        known, since = self._books.get(account, (None, 0))
+        if known is None or known.last_seq - since > AGAIN:
+            known = load_book(url, account)
+            if known is None: return None
+            self._books[account] = known, known.last_seq
+        else:
+            for e in read_entries(url, account, known.last_seq): known.apply(e)
+        return known
+
+AGAIN = 50_000      # entries after which a book is loaded anew, from its snapshot: what is over is forgotten then
+
+# %% ../../nbs/09_desk/27_oversight.ipynb #e3c2b9c4
+def elsewhere(url: str, account: str, currency: str, rates: Mapping[str, Decimal], others: Others | None = None) -> tuple[dict[str, Decimal], frozenset[str]]:
+    "Value held or worked by the other live accounts of this ledger, by symbol, in `currency`, and the symbols in play there. `rates` price other currencies; one without a rate raises BadInput."
+    held, others = dict[str, Decimal](), others or Others()
+    for other in accounts(url):
+        if other == account or other.startswith(('@', 'paper-', 'backtest')) or (book := others.book(url, other)) is None: continue
+        c, found = book.account.currency, sizes(book)
+        if found and c != currency and c not in rates: raise BadInput('no rate for another account\'s currency', expected=f'{c}/{currency}', found=' '.join(sorted(rates)) or 'no rates')
+        for s, size in found.items(): held[s] = EXACT.add(held.get(s, Decimal(0)), size if c == currency else EXACT.multiply(size, rates[c]))
+    return held, frozenset(held)
+
+def rooms(m: Mandate, url: str, account: str, currency: str, rates: Mapping[str, Decimal], symbols: tuple[str, ...], here: frozenset[str] = frozenset(), others: Others | None = None) -> Limits:
+    "What the firm's shared limits leave to this account now; no limits where none is shared. `here` are the symbols in play in this account."
+    if not any(n in m.hard.get('firm', {}) for n in ('max_positions', 'max_position_notional')) and not any('max_position_notional' in v for s, v in m.hard.items() if s.startswith('instrument:')): return OFF
+    return left_over(m, *elsewhere(url, account, currency, rates, others), symbols, here)

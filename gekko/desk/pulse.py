@@ -49,9 +49,9 @@ def tick(desk: Desk) -> None:
     "What must happen without being asked: pulse, lease, journal."
     now = desk.clock.monotonic()
     if desk.run is None or now < desk.later: return
+    if (why := desk.glance.reason()) and (not desk.halted or unseen(desk)): stop_by_switch(desk, why)      # a file that somebody put there is in the ledger at once, however the run is doing
     if desk.ending: return end_run(desk, *desk.ending)
     if desk.trouble: desk.run.trader.journal.commit()      # Halt: still not
-    if (why := desk.glance.reason()) and (not desk.halted or unseen(desk)): stop_by_switch(desk, why)      # a file that somebody put there is in the ledger at once
     if gone := given_up(desk, now): return end_run(desk, gone)
     if isinstance(desk.run, LiveRun): _turn_live(desk, desk.run, now)
     else: _turn_replay(desk, now)

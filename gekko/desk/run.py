@@ -21,6 +21,7 @@ from ..domain.instrument import Instrument
 from ..domain.money import ZERO
 from ..domain.time import SimClock, duration, iso
 from ..ledger.journal import Journal
+from ..risk.shocks import Stresses, stresses
 from ..venue.fillmodel import FillModel
 from ..venue.paper import PaperVenue
 
@@ -69,7 +70,7 @@ class Run:
     "A run under way. `advance` lives until the next decision is due; `answer` takes the decision; `finish` and `abandon` end it."
 
     def __init__(self, market: Market, *, run_id: str, strategy: str, lineage: str, mode: str, account: str, journal: Journal,
-                 may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '') -> None:
+                 may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '', scenarios: Callable[[], Stresses] = stresses) -> None:
         spec = market.spec
         self.spec, self.market, self.row, self.due = spec, market, -1, False
         self.clock = SimClock(int(market.bars.start[market.first]))
@@ -80,7 +81,7 @@ class Run:
                              venue=venue, journal=journal, clock=self.clock, may_send=may_send, kill=kill)
         open_run(self.trader)
         self.history, self.first, self.total, self.version = market.bars.rows(0, market.first), market.first, market.total, market.bars.version
-        oversee(self.trader, self.history)
+        oversee(self.trader, self.history, scenarios=scenarios)
 
     @property
     def last(self) -> Bars:

@@ -8,6 +8,7 @@ import json, os, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 import msgspec
@@ -30,6 +31,7 @@ from ..domain.errors import BadInput, GekkoError, Reject, Retry
 from ..domain.time import SystemClock
 from ..ledger.journal import Journal
 from ..ledger.runs import new_run_id
+from ..risk.shocks import stresses
 
 # %% auto #0
 __all__ = ['T', 'Strategy', 'OUTLIVES_S', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell',
@@ -122,7 +124,7 @@ class Backtest:
         self.spec, self.run_id, self.market, self._who = market.spec, who.run_id, market, who
         self._journal = Journal.open(f'sqlite:///{who.folder}/journal.db' if who.folder else 'sqlite:///:memory:', 'backtest', durable=False)
         if self._journal.head[0]: raise Reject('this run has traded already', expected='one open_run a backtest job', found=who.run_id)
-        self.run = Run(market, run_id=who.run_id, strategy=who.strategy, lineage=who.lineage, mode=self.mode, account='backtest', journal=self._journal)
+        self.run = Run(market, run_id=who.run_id, strategy=who.strategy, lineage=who.lineage, mode=self.mode, account='backtest', journal=self._journal, scenarios=partial(stresses, who.settings.home))
         self._report = Reporter(who.folder, market.total, who.strategy)
         self._result: Result | None = None
         self._torn = False

@@ -8,8 +8,7 @@ import os, traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
-from .charter import read_charter, trip_id
+from .charter import read_charter, throw_of
 from .config import Settings
 from .live import LiveRun
 from .positions import PositionService
@@ -85,9 +84,9 @@ class Desk:
     later: Nanos = 0        # nothing is tried again before
     snapped: int = 0        # the journal's end at the last snapshot
     looked: Nanos = 0       # when the limits were last looked at
-    charter: Future[Any] | None = None                # the firm's limits, being read
     renewal: Future[None] | None = None               # a renewal of the lease on its way, and the thread for it
     aside: ThreadPoolExecutor | None = None
+    reader: ThreadPoolExecutor | None = None          # the thread for the firm's limits: a slow read must not keep the lease waiting
     deferred: list[Deferred] = field(default_factory=list)
     answers: dict[bytes, tuple[bytes, bytes, bytes]] = field(default_factory=dict)      # the last question of each caller: its number, its words, and what was said
     wake: Wake = field(default_factory=Wake)          # rung by a venue's threads and the journal's writer
@@ -131,19 +130,21 @@ def stop_risk(desk: Desk, reason: str, who: str) -> None:
 def stop_by_switch(desk: Desk, reason: str) -> None:
     "The kill switch is on. Where money is live, which throw it was is kept: it is not undone by taking the file away."
     stop_risk(desk, reason, 'kill switch')
-    if not isinstance(desk.run, LiveRun) or (trip := desk.kill.read()) is None or desk.run.trader.thrown: return
-    t = desk.run.trader
-    t.thrown = trip_id(trip)
+    if not isinstance(desk.run, LiveRun) or (found := throw_of(desk.kill)) is None or found[1] == desk.run.trader.thrown: return
+    t, (trip, name) = desk.run.trader, found
+    t.thrown = name
     t.record(KillSeen(t.thrown, trip.reason, trip.who))
     with suppress(Halt): t.journal.commit()
 
 def unseen(desk: Desk) -> bool:
-    "Whether a live run has not yet been told of the switch: a desk may be halted for another reason, or by the one who threw it."
-    return isinstance(desk.run, LiveRun) and not desk.run.trader.thrown
+    "Whether a live run has not yet been told of this throw: a desk may be halted for another reason, by the one who threw it, or by a throw before this one."
+    return isinstance(desk.run, LiveRun) and (found := throw_of(desk.kill)) is not None and found[1] != desk.run.trader.thrown
 
 def not_reset(url: str, thrown: str) -> str:
     "Why an account that this throw stopped stays stopped; '' when two people have reset it, or nothing was thrown."
-    return '' if not thrown or thrown in read_charter(url).resets else 'the kill switch was thrown, and two officers have not reset it'
+    if not thrown: return ''
+    try: return '' if thrown in read_charter(url).resets else 'the kill switch was thrown, and two officers have not reset it'
+    except Halt as e: return f'the kill switch was thrown, and nobody can say whether it was reset: {e.message}'
 
 def resume_risk(desk: Desk, who: str) -> None:
     "End the halt. Halt on a ledger that can't be written, and Reject while the kill switch is on: one desk alone can't overrule it."

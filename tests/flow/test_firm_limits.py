@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_stage import alive, desk_of, ended, entries_of, gekko, launch, ledger_of, notebook, ok, one_line, only_run, result_of, settings_of, sound_book, status_of, tidy, wait_for
+from desk_stage import alive, desk_of, ended, entries_of, gekko, launch, ledger_of, notebook, ok, one_line, only_run, result_of, runs_of, settings_of, sound_book, status_of, tidy, wait_for
 from live_stage import asked, book_of, served
 from test_live_faults import account_of
 
@@ -142,15 +142,62 @@ def test_limits_tightened_while_a_live_run_trades_and_a_switch_reset_by_two(tmp_
             assert not (home / 'kill').exists() and len(records(home, account, KillSeen)) == len(gone)
             refused = gekko(home, 'desk', 'resume', '--desk', desk_of(home)['name'], '--json')
             assert 'two officers have not reset it' in refused.stdout + refused.stderr
-            (home / 'kill').write_text('smoke')      # as it was: the throw is named by its words
-            number = one_line(gekko(home, 'risk', 'reset', '--why', 'it was the toaster', '--key', ann, '--json'))['entry']
-            assert gekko(home, 'desk', 'resume').returncode == 3
-            ok(gekko(home, 'risk', 'allow', number, '--key', bob))
-            ok(gekko(home, 'desk', 'resume'))
-            assert status_of(home).halted == '' and not (home / 'kill').exists()
+            def reset() -> None:
+                number = one_line(gekko(home, 'risk', 'reset', '--why', 'it was the toaster', '--key', ann, '--json'))['entry']
+                assert 'two officers have not reset it' in gekko(home, 'desk', 'resume', '--json').stdout or gekko(home, 'desk', 'resume').returncode == 3
+                ok(gekko(home, 'risk', 'allow', number, '--key', bob))
+                ok(gekko(home, 'desk', 'resume'))
+                assert status_of(home).halted == '' and not (home / 'kill').exists()
+            reset()      # by what the account remembers, the file being gone
             assert isinstance(records(home, account, Halted, Resumed)[-1], Resumed) and book_of(home, account).killed == ''
+            (home / 'kill').write_text('smoke')      # the same words, and another throw
+            wait_for(lambda: len(records(home, account, KillSeen)) > len(gone), 'the second throw in the journal')
+            assert len({r.trip for r in records(home, account, KillSeen)}) == 2
+            (home / 'kill').write_text('fire')      # and a third before anyone has reset the second
+            wait_for(lambda: len({r.trip for r in records(home, account, KillSeen)}) == 3, 'the third throw in the journal')
+            assert gekko(home, 'desk', 'resume').returncode == 3
+            reset()
+            with Journal.open(ledger_of(home), CHARTER, epoch=99) as forged: forged.append(LimitsSet('firm', 'hard', {'max_gross': D(9)}, 'root', 'because', asked=1), 5)
+            wait_for(lambda: 'counts for nothing' in status_of(home).halted, 'a halt over the charter')
+            assert status_of(home).state == 'trading', 'halted, and not shut out of its account'
         finally:
             job.send_signal(signal.SIGTERM)
             ended(job)
-        assert not book_of(home, account).faults and verify(ledger_of(home)).ok
+        assert not book_of(home, account).faults and verify(ledger_of(home)).ok and 'shut out' not in only_run(home).exit_reason
         assert alive(os.getpid()) and settings_of(home).ledger
+
+
+TAIL = ("""mode = 'paper'
+symbols = ['WALK', 'SIDE']
+limits = {'max_var': 0.02, 'max_stress': 0.3, 'max_gross': 5}""", """from gekko.api import open_run
+run = open_run(symbols, mode=mode, window=100, limits=limits)
+for n, window in enumerate(run): run.target(weights={'WALK': 0.2 + n % 7 / 4, 'SIDE': 0.9 - n % 5 / 4})
+result = run.finish()""")
+
+MINE = """[[scenario]]
+name = 'mine'
+kind = 'shock'
+shocks = { WALK = -0.4 }
+"""
+
+
+def test_a_runs_own_tail_is_the_same_in_backtest_and_on_paper(home: Path, store: Path) -> None:
+    """VaR and stress bound both alike, a user's scenario is one of them, and a rerun writes the same journal."""
+    (home / 'scenarios').mkdir(parents=True)
+    (home / 'scenarios' / 'mine.toml').write_text(MINE)
+    book = notebook(home.parent / 'tail.ipynb', *TAIL)
+    said = {mode: one_line(gekko(home, 'run', book, '--mode', mode, '--json', GEKKO_STORE=str(store))) for mode in ('backtest', 'paper')}
+    assert {x['state'] for x in said.values()} == {'done'}, said
+    results = {r.mode: result_of(r) for r in runs_of(home)}
+    a, b = results['backtest'], results['paper']
+    assert [(f.symbol, f.side, f.qty, f.price) for f in a.fills] == [(f.symbol, f.side, f.qty, f.price) for f in b.fills] and a.equity == b.equity and len(a.fills) > 20
+    assert {x.limit for x in a.breaches} == {x.limit for x in b.breaches} == {'max_var', 'max_stress'} and len(a.breaches) == len(b.breaches)
+    again = one_line(gekko(home, 'runs', 'rerun', said['backtest']['run_id'], '--json', GEKKO_STORE=str(store)))
+    assert again['identical'] and again['journal_after'] == again['journal_before'] != ''
+
+
+def test_a_scenario_that_cannot_be_read_opens_no_run(home: Path, store: Path) -> None:
+    (home / 'scenarios').mkdir(parents=True)
+    (home / 'scenarios' / 'mine.toml').write_text(MINE.replace('shocks', 'shock'))
+    refused = gekko(home, 'run', notebook(home.parent / 'tail.ipynb', *TAIL), '--mode', 'paper', GEKKO_STORE=str(store))
+    assert refused.returncode == 2 and 'mine.toml' in refused.stderr and 'shocks?' in refused.stderr, refused.stderr
