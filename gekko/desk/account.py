@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
+from .kept import Kept
 from .funding import hear_fundings, last_funding
 from .strangers import LookUp, ask, strangers, take_in, unnamed
 from .trader import LEASE, LEDGER, Trader, bring_back, cancel, hear, lost
@@ -193,6 +194,7 @@ def _policy_wanted(t: Trader) -> dict[str, Decimal] | None:
 def _go_on(t: Trader, book: Book) -> None:
     "The run itself is taken up again: its numbering, its fills, and a halt that stood."
     t.seq, t.partial = book.seqs.get(t.lineage, 0), True
+    t.refusals = Kept(first=sum(1 for _ in t.journal.entries(kinds=('breach',), run=t.lineage)))
     if book.runs[t.run_id].policy is not None: t.wanted = _policy_wanted(t)
     t.fills += [f for f in book.fills if f.client_id in t.tracker and t.tracker.get(f.client_id).intent.run == t.lineage]
     if book.halted and _passed(t): t.record(Resumed('a new desk', f'the books agree; it was halted: {book.halted}'))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 from .deadman import date, due
-from .trader import Trader, hear
+from .trader import Trader, hear, note_refusal
 from ..domain.errors import BadInput
 from ..domain.order import AmendRequested, Intent, Order, OrderState
 from ..domain.time import SECOND, Nanos
@@ -41,7 +41,7 @@ def _not_now(t: Trader, o: Order, wish: Intent) -> str:
 def _refused(t: Trader, b: Breach, wish: Intent) -> str:
     "Written down without the order's name, since the order itself works on."
     t.record(BreachRecorded(b.limit, b.allowed, b.found, b.symbol, '', b.ts, f'change of {b.client_id}: {b.message}', wish))
-    t.refusals.append(Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
+    note_refusal(t, Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
     return b.message
 
 # %% ../../nbs/09_desk/24_changing.ipynb #37646a0b

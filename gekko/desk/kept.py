@@ -21,8 +21,8 @@ T = TypeVar('T')
 
 class Kept(Sequence[T]):
     "A list by absolute places, of which the first may have been let go. A walk or a slice gives those that are left; `first` is the place of the oldest."
-    def __init__(self, items: Iterable[T] = ()) -> None:
-        self._items, self.first = list(items), 0
+    def __init__(self, items: Iterable[T] = (), first: int = 0) -> None:
+        self._items, self.first = list(items), first
 
     def __len__(self) -> int: return self.first + len(self._items)
     def __iter__(self) -> Iterator[T]: return iter(self._items)
@@ -85,7 +85,7 @@ def _told(r: Any, lineage: str, orders: dict[str, Order], fills: dict[tuple[str,
     if isinstance(r, Filled) and (after is None or r.fill.fill_id in after.fill_ids): fills.setdefault((r.client_id, r.fill.fill_id), r.fill)
 
 # %% ../../nbs/09_desk/02_kept.ipynb #39bb3d15
-def completed(w: Whole, orders: Mapping[str, Order], fills: Iterable[Fill], refusals: Iterable[Refusal]) -> Whole:
+def completed(w: Whole, orders: Mapping[str, Order], fills: Iterable[Fill], refusals: Kept[Refusal]) -> Whole:
     "What the ledger has, with what memory still holds in its place: the youngest may not be written yet."
-    held, here = {(f.client_id, f.fill_id): f for f in fills}, set(refusals)
-    return Whole({**w.orders, **orders}, [*(f for f in w.fills if (f.client_id, f.fill_id) not in held), *held.values()], [*(r for r in w.refusals if r not in here), *refusals])
+    held = {(f.client_id, f.fill_id): f for f in fills}
+    return Whole({**w.orders, **orders}, [*(f for f in w.fills if (f.client_id, f.fill_id) not in held), *held.values()], [*w.refusals[:refusals.first], *refusals])

@@ -41,8 +41,8 @@ from ..venue.paper import PaperVenue
 # %% auto #0
 __all__ = ['LAST', 'ROWS', 'LEDGER', 'LEASE', 'WATCH', 'LIMITS', 'PASSING', 'ELSEWHERE', 'Worker', 'Overseer', 'Splitter',
            'Trader', 'open_run', 'hear', 'bring_back', 'last_words', 'lost', 'on_step', 'close_row', 'send', 'refuse',
-           'decide', 'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond', 'of_run', 'close_run',
-           'outcome']
+           'note_refusal', 'decide', 'halt', 'resume', 'cancel', 'cancel_working', 'carry_out', 'beyond', 'of_run',
+           'close_run', 'outcome']
 
 # %% ../../nbs/09_desk/03_trader.ipynb #b7a60f7c
 LAST = 10_000
@@ -275,9 +275,13 @@ def refuse(t: Trader, b: Breach, order: Order) -> None:
     "Write down why this order does not leave, and tell its strategy."
     refused = BreachRecorded(b.limit, b.allowed, b.found, b.symbol, b.client_id, b.ts, b.message, order.intent)
     t.record(refused)
-    t.refusals.append(Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
-    if t.mode == 'live': t.refusals.forget(len(t.refusals) - LAST)
+    note_refusal(t, Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
     if t.tap is not None: t.tap(refused)
+
+def note_refusal(t: Trader, r: Refusal) -> None:
+    "One more of them; a live run holds the last."
+    t.refusals.append(r)
+    if t.mode == 'live': t.refusals.forget(len(t.refusals) - LAST)
 
 # %% ../../nbs/09_desk/03_trader.ipynb #88f2a316
 def decide(t: Trader, weights: Mapping[str, float] | None = None, units: Mapping[str, Decimal] | None = None, cell: str = '', band: Decimal | None = None, at_once: bool = False) -> list[Order]:

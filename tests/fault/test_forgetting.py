@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gekko.desk import trader as trading, watch as watching
 from gekko.desk.account import open_account
+from gekko.desk.changing import amend
 from gekko.desk.events import Outbox, empty
 from gekko.desk.spec import RunSpec
 from gekko.desk.trader import Trader, hear, last_words, of_run, open_run, outcome, send
@@ -347,11 +348,24 @@ def test_refusals_of_a_desk_that_died_are_in_the_result(desk: Story, monkeypatch
     desk.t.view.halted = ''
     many(desk, 20)
     desk.restart()
+    desk.step('send', 1); desk.step('hear', 0)
+    resting = desk.venue.open_orders()[-1].client_id
     desk.t.view.halted = 'for a moment'
     desk.step('send', 1); desk.step('send', 1)
+    assert amend(desk.t, resting, qty=D(5))
     desk.t.view.halted = ''
     r = outcome(desk.t)
-    assert desk.t.partial and len(r.breaches) == 3 == len({b.client_id for b in r.breaches}) and len(r.fills) == 20
+    assert desk.t.partial and len(r.breaches) == len(desk.t.refusals) == 4 and [b.client_id for b in r.breaches][-1] == resting and len(r.fills) == 20
+
+
+def test_refused_changes_are_let_go_of_too(desk: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trading, 'LAST', 3)
+    desk.step('send', 1); desk.step('hear', 0)
+    desk.t.view.halted = 'for a moment'
+    for n in range(40): assert amend(desk.t, desk.venue.open_orders()[0].client_id, qty=D(3 + n))
+    assert len(desk.t.refusals) == 40 and len(list(desk.t.refusals)) < 8
+    desk.journal.commit()
+    assert len(of_run(desk.t).refusals) == 40
 
 
 def test_a_strangers_fill_told_again_is_settled_once_from_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
