@@ -4,13 +4,13 @@
 
 # %% ../../nbs/02_compute/03_onnx.ipynb #7b920cbe
 from __future__ import annotations
-import os, threading
+import os, re, threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from .devices import Device
 from .network import Arrays, Floats, Network
-from .provider import Session, Unsupported, failure
+from .provider import OutOfMemory, Session, Unsupported, failure
 from ..domain.errors import BadInput
 
 # %% auto #0
@@ -95,15 +95,16 @@ class Onnx:
         return OnnxSession(session, [p.name for p in network.outputs], ort)
 
 # %% ../../nbs/02_compute/03_onnx.ipynb #d1279b55
-_NOT_A_NETWORK = ('InvalidProtobuf', 'InvalidGraph', 'InvalidArgument', 'NoSuchFile', 'NoModel', 'ModelRequiresCompilation')
+_MISSING = re.compile(r'NOT_IMPLEMENTED|Could not find an implementation|No Op registered|is not a registered function')
+_HARDWARE = re.compile(r'CUDA|CUDNN|CUBLAS|CoreML', re.I)
 
 def _refused(provider: str, error: Exception) -> Exception:
-    "Why a file was not opened: not a network at all, an operator that isn't there, or trouble of the moment."
-    kind, text = type(error).__name__, (str(error).splitlines() or [''])[0][:300]
-    if kind == 'NotImplemented' or 'is not a registered function/op' in str(error) or 'Could not find an implementation' in str(error):
-        return Unsupported(f'{provider}: {text}', provider=provider)
-    if kind in _NOT_A_NETWORK or (kind == 'Fail' and 'oad' in text): return BadInput(f'{provider}: not a network that ONNX Runtime opens', expected='an exported ONNX network', found=text)
-    return failure(provider, error)
+    "Why a file was not opened: an operator that isn't there, trouble of the hardware, or not a network at all."
+    text = (str(error).splitlines() or [''])[0][:300]
+    if _MISSING.search(str(error)): return Unsupported(f'{provider}: {text}', provider=provider)
+    known = failure(provider, error)
+    if isinstance(known, OutOfMemory) or _HARDWARE.search(str(error)): return known
+    return BadInput(f'{provider}: not a network that ONNX Runtime opens', expected='an exported ONNX network', found=text)
 
 def _same_ports(session: Any, network: Network, batch: int) -> None:
     "BadInput when the file has other ports than its description says."

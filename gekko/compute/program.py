@@ -18,6 +18,7 @@ _DROPPED = ('data/sample_inputs/model.pt', '.data/serialization_id')     # a pic
 
 def _members(data: bytes) -> dict[str, bytes]:
     "What the archive holds, under its names without the first folder. BadInput for anything that isn't part of a plain program."
+    if not data.startswith(b'PK\x03\x04'): raise BadInput('not an exported torch program', expected='a pt2 archive', found=f'{len(data)} bytes of something else')
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as z:
             names = z.namelist()
