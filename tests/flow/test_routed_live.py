@@ -21,13 +21,14 @@ from test_live_faults import power_cut
 
 from gekko.domain.account import Account
 from gekko.domain.errors import BadInput, Reject
-from gekko.domain.order import Filled, Order, OrderState, Side, TimeInForce
+from gekko.domain.order import Amended, Filled, Order, OrderState, Side, TimeInForce
 from gekko.domain.time import SECOND, SystemClock, iso
 from gekko.ledger.database import exists
 from gekko.ledger.events import LeaseTaken, ParentClosed, ParentOpened, RunOpened
 from gekko.ledger.journal import read_entries, verify
 from gekko.ledger.lease import acquire
 from gekko.ledger.replay import Book
+from gekko.venue.binanceus.roll import split_name
 
 D = Decimal
 BOTH = 'binanceus,coinbase'
@@ -144,7 +145,10 @@ def sums(home: Path, both: Boxes) -> dict[str, Decimal]:
     assert book.account.qty('BTC-USD') == held and book.account.cash['USD'] == sum(cash for cash, _ in said)
     assert len({f.fill_id for f in book.fills}) == len(book.fills)
     for name, card in both.cards.items():
-        there = {w['client_id']: D(w['filled']) for w in asked(card, 'orders')['orders']}
+        there: dict[str, Decimal] = {}
+        for w in asked(card, 'orders')['orders']:      # one that was changed has a name after each change there
+            n = split_name(w['client_id'])[0]
+            there[n] = there.get(n, D(0)) + D(w['filled'])
         ours = {o.client_id: o.filled for o in book.orders.values() if o.intent.venue == name}
         assert {n: q for n, q in ours.items() if q} == {n: q for n, q in there.items() if q} and there.keys() <= ours.keys()
     never_above(home)
@@ -208,11 +212,14 @@ def test_an_algorithm_works_over_both_and_nobody_else_may_trade_either(tmp_path:
 
 def test_a_strategy_that_quotes_does_so_where_it_is_cheapest(tmp_path: Path) -> None:
     with tidy(tmp_path / 'home') as home, boxes(home, 'synthetic') as both:
-        said = one_line(gekko(home, 'run', STRATEGIES / 'quoting.ipynb', '--mode', 'live', '--venue', BOTH, '-p', 'end', iso(time.time_ns() + 22 * SECOND), '-p', 'short', 'false',
-                              '-p', 'half_spread_bps', '0.02', '-p', 'leave_bps', '0.01', '--json'))
-        assert said['state'] == 'done'
-        legs = [o for every in legs_of(home).values() for o in every]
-        assert len(legs) > 3 and all(o.intent.post_only and o.state.terminal for o in legs)
+        for seconds in (22, 45, 90):      # the run's end is a time of day, and on a busy machine its kernel begins late
+            said = one_line(gekko(home, 'run', STRATEGIES / 'quoting.ipynb', '--mode', 'live', '--venue', BOTH, '-p', 'end', iso(time.time_ns() + seconds * SECOND), '-p', 'short', 'false',
+                                  '-p', 'half_spread_bps', '0.02', '-p', 'leave_bps', '0.01', '--json'))
+            assert said['state'] == 'done'
+            legs = [o for every in legs_of(home).values() for o in every]
+            moved = [r for r in records(home) if isinstance(r, Amended)]
+            if len(legs) > 3 and moved: break
+        assert len(legs) > 3 and moved and all(o.intent.post_only and o.state.terminal for o in legs)
         sums(home, both)
 
 
