@@ -20,6 +20,7 @@ from ..domain.time import Nanos
 from ..ledger.events import BreachRecorded, Entry, describe
 from ..ledger.journal import read_entries
 from ..ledger.rights import BoundsTaken, LimitPassed
+from .panels import signed
 from .risk import Dark, Prices, Standing, lens_for, measurable, prices_for, standing, uses_of
 from .views import Watch
 from ..risk.backtest import Backtest, backtest, hits
@@ -27,6 +28,7 @@ from ..risk.book import RiskBook, together
 from ..risk.exposure import average_volume
 from ..risk.filtered import rolling_filtered
 from ..risk.history import Moves, Proxies, day, held, scenarios as moves_of
+from ..risk.limits import shown
 from ..risk.measures import METHODS, rolling_historical, rolling_normal
 from ..risk.report import LimitRow, RiskReport, risk_report
 from ..risk.scenarios import Scenario, load_proxies, load_scenarios
@@ -36,9 +38,9 @@ Floats = NDArray[np.float64]
 Row = dict[str, Any]
 
 # %% auto #0
-__all__ = ['Floats', 'Row', 'LEAST_OWN', 'KINDS', 'scenario_files', 'scenarios_here', 'stand', 'all_together', 'VarPath',
+__all__ = ['Floats', 'Row', 'LEAST_OWN', 'KINDS', 'NAMES', 'scenario_files', 'scenarios_here', 'stand', 'all_together', 'VarPath',
            'forecasts', 'book_path', 'own_path', 'path_picture', 'tripped', 'charter_rows', 'Assessment', 'limit_rows',
-           'assess', 'in_play', 'figures', 'verdict']
+           'assess', 'in_play', 'amount', 'said_of', 'figures', 'verdict']
 
 # %% ../../nbs/12_ops/06_assess.ipynb #545f6985
 def scenario_files(home: Path) -> tuple[Path, ...]:
@@ -238,9 +240,27 @@ def _volumes(part: RiskBook, prices: Prices, ts: Nanos) -> dict[str, float]:
     known = average_volume(prices.bars.rows(max(upto - 40, 0), upto))
     return {h.symbol: known[h.symbol] for h in part.holdings if h.symbol in known and h.tags.get('class') != 'index'}
 
-# %% ../../nbs/12_ops/06_assess.ipynb #7eb349e9
-def _said(a: str, u: Use, several: bool) -> str: return (f'{a} ' if several else '') + str(u)
+# %% ../../nbs/12_ops/06_assess.ipynb #ea592c16
+NAMES = {'max_gross': 'Gross', 'max_net': 'Net', 'max_positions': 'Positions', 'max_position_notional': 'Position', 'max_daily_loss': 'Loss today', 'max_drawdown': 'Below peak',
+         'max_var': 'VaR, 99 %', 'max_es': 'Shortfall, 99 %', 'max_stress': 'Worst stress'}
 
+def amount(u: Use, x: Any, currency: str) -> str:
+    "A level or a use as it is read: 1.35 ×, 1.7 %, 349,981 USD; a dash for none."
+    if x is None: return '–'
+    if u.unit == 'fraction': return signed(f'{float(x):.2%}')
+    if u.unit == 'x equity': return signed(f'{float(x):.2f} ×')
+    return signed(f'{float(x):,.0f} {currency}') if u.unit == 'account currency' else shown(x)
+
+# %% ../../nbs/12_ops/06_assess.ipynb #7eb349e9
+def said_of(u: Use, currency: str = '') -> str:
+    "A use in words: how much, of which level, and who set it."
+    level, most = ('hard', u.hard) if u.state == 'hard' or u.soft is None else ('soft', u.soft)
+    name = ' '.join(x for x in (NAMES.get(u.limit, u.limit), u.symbol) if x)
+    return f'{name} {"cannot be told" if u.used is None else amount(u, u.used, currency)}, {level} level {amount(u, most, currency)} ({u.scope or "the run"})'
+
+def _said(a: str, u: Use, several: bool, currency: str) -> str: return (f'{a} ' if several else '') + said_of(u, currency)
+
+# %% ../../nbs/12_ops/06_assess.ipynb #83a0f30b
 def figures(a: Assessment) -> dict[str, Any]:
     "VaR, expected shortfall and the worst stress as fractions of equity (None where not known), and counts: what a run record keeps."
     r, e = a.report, a.book.equity
@@ -255,11 +275,11 @@ def figures(a: Assessment) -> dict[str, Any]:
 # %% ../../nbs/12_ops/06_assess.ipynb #092f776b
 def verdict(a: Assessment) -> tuple[str, str]:
     "A word (over, unmeasured, warned, within, idle) and the sentence that a risk officer reads first."
-    f, several = figures(a), len(a.accounts) > 1
+    f, several, c = figures(a), len(a.accounts) > 1, a.book.currency
     def per(x: float | None) -> str: return 'not known' if x is None else f'{x:.2%} of equity'
     word = 'over' if a.over else 'unmeasured' if a.dark or (a.book.holdings and a.report is None) else 'warned' if a.warned else 'within' if a.accounts else 'idle'
-    begin = {'over': 'Over a hard limit: ' + '; '.join(_said(n, u, several) for n, u in a.over), 'unmeasured': 'Not all is measured: ' + ('; '.join(f'{d.name} ({d.why})' for d in a.dark[:4]) or a.why),
-             'warned': 'Within hard limits; past a soft level: ' + '; '.join(_said(n, u, several) for n, u in a.warned), 'within': 'Within all limits' if a.uses else 'No limits set', 'idle': 'No account yet'}[word]
+    begin = {'over': 'Over a hard limit: ' + '; '.join(_said(n, u, several, c) for n, u in a.over), 'unmeasured': 'Not all is measured: ' + ('; '.join(f'{d.name} ({d.why})' for d in a.dark[:4]) or a.why),
+             'warned': 'Within hard limits; past a soft level: ' + '; '.join(_said(n, u, several, c) for n, u in a.warned), 'within': 'Within all limits' if a.uses else 'No limits set', 'idle': 'No account yet'}[word]
     key = next(k for k in f if k.startswith('var_'))
     if word == 'idle': return word, begin + '.'
     tail = f'VaR {a.level * 100:g} % of one day {per(f[key])}, expected shortfall {per(f[key.replace("var", "es")])}; worst stress {f["worst_scenario"] or "none"} {per(f["worst_stress"])}' if a.report else a.why

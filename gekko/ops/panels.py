@@ -135,11 +135,11 @@ def html_progress(p: Progress | None) -> str:
 STYLE = """<style>
 .gk{--ink:#1b2733;--soft:#66727e;--line:#e6e9ec;--rule:#d4d9de;--pill:#eef1f4;--blue:#1f4e79;--up:#1a7f4b;--down:#b04a2f;--red:#b3261e;--amber:#9a6700;--jp-ui-font-color1:var(--soft);
   color:var(--ink);font:13px/1.45 Inter,-apple-system,BlinkMacSystemFont,"Segoe UI",Roboto,"Helvetica Neue","Liberation Sans",Arial,sans-serif;font-variant-numeric:tabular-nums}
-.gk *{box-sizing:border-box}.gk>.widget-html:first-child{display:none}
+.gk.jupyter-widgets,.gk .jupyter-widgets{color:var(--ink)}.gk .gk-pulse.jupyter-widgets{color:var(--soft)}.gk .gk-pulse.gk-frozen.jupyter-widgets{color:#fff}.gk *{box-sizing:border-box}.gk>.widget-html:first-child{display:none}
 .gk.widget-vbox,.gk .widget-vbox{overflow:visible}
 .gk .widget-html,.gk .widget-html-content,.gk .gk-grid>*{margin:0;width:auto;height:auto;min-width:0;line-height:inherit;font:inherit;overflow:visible}
 .gk .jp-RenderedHTMLCommon{font:inherit;color:inherit}
-.gk-title{display:flex;align-items:center;gap:10px;flex-wrap:wrap}.gk:not(:has(.gk-alarm)) .gk-title{padding-right:150px}
+.gk-title{display:flex;align-items:center;gap:10px;flex-wrap:wrap}body:not([data-voila=voila]) .gk:not(:has(.gk-alarm)) .gk-title{padding-right:150px}
 .gk-title h1{font-size:20px;font-weight:650;line-height:1.3;margin:0;color:inherit;letter-spacing:-.01em}
 .gk-at,.gk-said{color:var(--soft)}.gk-at{margin-left:auto}
 .gk-state{font-size:12px;font-weight:600;padding:2px 10px;border-radius:10px;background:var(--pill);color:var(--soft)}
@@ -163,7 +163,7 @@ STYLE = """<style>
 .gk-empty{color:var(--soft);margin:4px 0 0;padding:6px 0;border-top:1px solid var(--rule)}
 .gk-alarm{background:var(--red);color:#fff;font-weight:600;padding:8px 14px;border-radius:6px;margin-bottom:10px}
 .gk-pulse{position:absolute!important;z-index:3;right:0;top:0;font-size:12px;color:var(--soft);white-space:nowrap;line-height:26px}
-.gk:has(.gk-alarm) .gk-pulse:not(.gk-frozen){color:#fff;top:7px;right:14px}.gk:has(.gk-alarm) .gk-pulse i{background:#fff}
+body:not([data-voila=voila]) .gk:has(.gk-alarm) .gk-pulse:not(.gk-frozen){color:#fff;top:7px;right:14px}body:not([data-voila=voila]) .gk:has(.gk-alarm) .gk-pulse i{background:#fff}
 .gk-pulse i{display:inline-block;width:8px;height:8px;border-radius:50%;background:#2e9e64;margin-right:6px}
 .gk-pulse.gk-frozen{position:sticky!important;z-index:9;display:block;margin-bottom:10px;background:var(--red);color:#fff;font-size:14px;font-weight:600;padding:6px 14px;border-radius:6px}.gk-frozen i{background:#fff}
 @container (max-width:690px){.gk .gk-spare{display:none}}

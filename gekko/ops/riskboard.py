@@ -17,7 +17,7 @@ from ..domain.errors import BadInput, GekkoError
 from ..domain.time import DAY, SECOND, Clock, Nanos, SystemClock, to_datetime
 from ..ledger.database import exists
 from ..ledger.runs import Runs
-from .assess import Assessment, all_together, assess, charter_rows, figures, in_play, scenarios_here, tripped, verdict
+from .assess import NAMES, Assessment, all_together, amount, assess, charter_rows, figures, in_play, scenarios_here, tripped, verdict
 from .board import Pulse, say
 from .panels import STYLE, html_table, nav, panel, signed
 from .risk import Dark, Prices, Standing, held_accounts, lens_for, prices_for, standing, uses_of
@@ -26,27 +26,16 @@ from ..risk.book import RiskBook
 from ..risk.history import Proxies
 from ..risk.kill import KillSwitch
 from ..risk.lens import Lens
-from ..risk.limits import SPECS, shown
+from ..risk.limits import SPECS
 from ..risk.use import Use
 
 # %% auto #0
-__all__ = ['NAMES', 'STRESSES', 'BY', 'Task', 'PANELS', 'CSS', 'amount', 'limits_html', 'stress_rows', 'exposure_rows',
-           'tail_rows', 'path_panel', 'event_rows', 'dark_rows', 'RiskLook', 'Eye', 'look', 'reckon', 'headline_html',
-           'RiskBoard', 'show', 'show_assessed', 'follow', 'risk_board']
+__all__ = ['STRESSES', 'BY', 'Task', 'PANELS', 'CSS', 'limits_html', 'stress_rows', 'exposure_rows', 'tail_rows', 'path_panel',
+           'event_rows', 'dark_rows', 'RiskLook', 'Eye', 'look', 'reckon', 'headline_html', 'RiskBoard', 'show',
+           'show_assessed', 'follow', 'risk_board']
 
 # %% ../../nbs/12_ops/08_riskboard.ipynb #489733e7
-NAMES = {'max_gross': 'Gross', 'max_net': 'Net', 'max_positions': 'Positions', 'max_position_notional': 'Position', 'max_daily_loss': 'Loss today', 'max_drawdown': 'Below peak',
-         'max_var': 'VaR, 99 %', 'max_es': 'Shortfall, 99 %', 'max_stress': 'Worst stress'}
 _MEANING = {s.name: s.meaning for s in SPECS}
-
-def amount(u: Use, x: Any, currency: str) -> str:
-    "A level or a use as it is read: 1.35 ×, 1.7 %, 349,981 USD; a dash for none."
-    if x is None: return '–'
-    if u.unit == 'fraction': return signed(f'{float(x):.2%}')
-    if u.unit == 'x equity': return signed(f'{float(x):.2f} ×')
-    return signed(f'{float(x):,.0f} {currency}') if u.unit == 'account currency' else shown(x)
-
-# %% ../../nbs/12_ops/08_riskboard.ipynb #d0e095c5
 _STATES = {'ok': 'within', 'soft': 'soft level', 'hard': 'over'}
 _CLASS = {'ok': 'gk-within', 'soft': 'gk-warned', 'hard': 'gk-over'}
 
@@ -260,7 +249,7 @@ def show(board: RiskBoard, seen: RiskLook) -> None:
     say(board.head, headline_html(seen, [*([board.fault] if board.fault else []), *([f'Kill switch: {kill}'] if kill else []), *halted]))
     board.pulse.title = f'{verdict(seen.assessed)[0]} · risk' if seen.assessed else 'risk'
     if not seen.behind:
-        _fill(board, 'limits', limits_html(seen.uses))
+        _fill(board, 'limits', limits_html(seen.uses), 'open orders counted as filled; tails over the closes that the gate reckons with')
         _fill(board, 'decided', html_table(list(seen.decided), 'Nothing was decided yet.'))
         if seen.assessed is None: _fill(board, 'events', html_table([], 'Nothing tripped.'))
     if seen.assessed is not None and seen.assessed is not board.shown: show_assessed(board, seen, seen.assessed)

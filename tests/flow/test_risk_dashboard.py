@@ -25,7 +25,7 @@ start = '2016-01-01'
 end = '2016-07-01'
 pace_s = 0.12""", """import time
 from gekko.api import open_run
-run = open_run(symbols, mode=mode, start=start, end=end, window=2, limits={'max_gross': 5})
+run = open_run(symbols, mode=mode, start=start, end=end, window=100, limits={'max_gross': 5})
 for n, window in enumerate(run):
     time.sleep(pace_s)
     gross = 0.6 if n < 30 else 0.9 if n < 60 else 0.98
@@ -90,7 +90,8 @@ def test_the_risk_page_follows_a_paper_run_under_the_firms_limits(home: Path, tm
                 page.screenshot(path=tmp_path / f'risk-{scheme}-{width}.png', full_page=True)
                 assert (tmp_path / f'risk-{scheme}-{width}.png').stat().st_size > 30_000
         dark = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-        assert dark != 'rgb(255, 255, 255)', 'dark where the reader wants it'
+        ink = page.evaluate("() => getComputedStyle(document.querySelector('.gk-limits td')).color")
+        assert (dark, ink) == ('rgb(18, 23, 28)', 'rgb(221, 227, 232)'), 'dark where the reader wants it'
         page.get_by_role('link', name='Desk').click()
         expect(page.locator('.gk-equity')).to_have_text(f'{equity:,.2f}', timeout=LOUD)
         page.screenshot(path=tmp_path / 'desk-dark.png')
@@ -109,7 +110,7 @@ def test_the_use_of_limits_ends_a_scheduler_s_command_with_3(home: Path) -> None
     said = one_line(gekko(home, 'risk', 'report', account, '--json'))
     assert said['verdict'] == 'over' and said['figures']['limits_over'] == 1 and said['tails'] and all(t['es'] is None or t['es'] >= t['var'] for t in said['tails'])
     assert said['limits'][[r['name'] for r in said['limits']].index('max_gross')]['state'] == 'hard'
-    assert 'OVER: Over a hard limit: max_gross' in ok(gekko(home, 'risk', 'report'))
+    assert 'OVER: Over a hard limit: Gross 0.80' in ok(gekko(home, 'risk', 'report'))
     assert [r['account'] for r in one_line(gekko(home, 'ledger', 'accounts', '--json'))] == [account], "the firm's journal is no account"
     assert set(one_line(gekko(home, 'ledger', 'verify', '--json'))['accounts']) == {account, '@charter'}
     refused = gekko(home, 'statement', '@charter')
@@ -140,11 +141,11 @@ def test_the_report_on_an_account_knows_the_house_s_scenarios_and_ends_with_3(ho
     done = one_line(gekko(home, 'run', notebook(home.parent / 'held.ipynb', *HELD), '--mode', 'paper', '--json'))
     ok(gekko(home, 'risk', 'set', 'firm', 'max_gross=0.5', '--why', 'a bad week'))
     (home / 'scenarios').mkdir()
-    (home / 'scenarios' / 'ours.toml').write_text('[[scenario]]\nname = "cola-halves"\nkind = "shock"\nshocks = { KO = -0.7 }\n')
+    (home / 'scenarios' / 'ours.toml').write_text('[[scenario]]\nname = "all-gone"\nkind = "shock"\nshocks = { "*" = -0.9 }\n')
     said = gekko(home, 'run', STRATEGIES / 'risk_report.ipynb', '-p', 'account', done['account'], '--json', cwd=REPO)
     report = json.loads(said.stdout)
-    assert said.returncode == 3 and report['state'] == 'done' and 'max_gross' in report['error']
-    assert report['metrics']['limits_over'] == 1 and report['metrics']['worst_scenario'] == 'cola-halves' and 0.2 < report['metrics']['worst_stress'] < 0.35
+    assert said.returncode == 3 and report['state'] == 'done' and 'Gross 0.8' in report['error']
+    assert report['metrics']['limits_over'] == 1 and report['metrics']['worst_scenario'] == 'all-gone' and 0.7 < report['metrics']['worst_stress'] < 0.75
     assert 'a bad week' in outputs(Path(report['executed']))
     nobody = gekko(home, 'run', STRATEGIES / 'risk_report.ipynb', '-p', 'account', 'oanda-7', cwd=REPO)
     assert nobody.returncode == 2 and 'no such account' in nobody.stderr
