@@ -1,10 +1,14 @@
 """Fixtures for every room's tests, and the choice of a database for their ledgers."""
 import os
+import signal
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and every process from there inherits that; the tests interrupt kernels.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The conformance cards come as a plugin that is registered where gekko is installed; in a bare checkout it is named here.
 pytest_plugins = [] if any(e.name == 'gekko_conformance' for e in entry_points(group='pytest11')) else ['gekko.venue.conformance.plugin']
