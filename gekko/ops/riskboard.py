@@ -249,7 +249,7 @@ def show(board: RiskBoard, seen: RiskLook) -> None:
     say(board.head, headline_html(seen, [*([board.fault] if board.fault else []), *([f'Kill switch: {kill}'] if kill else []), *halted]))
     board.pulse.title = f'{verdict(seen.assessed)[0]} · risk' if seen.assessed else 'risk'
     if not seen.behind:
-        _fill(board, 'limits', limits_html(seen.uses), 'open orders counted as filled; tails over the closes that the gate reckons with')
+        _fill(board, 'limits', limits_html(seen.uses), 'open orders counted as filled; tails over the closes that the gate reckons with' if seen.uses else '')
         _fill(board, 'decided', html_table(list(seen.decided), 'Nothing was decided yet.'))
         if seen.assessed is None: _fill(board, 'events', html_table([], 'Nothing tripped.'))
     if seen.assessed is not None and seen.assessed is not board.shown: show_assessed(board, seen, seen.assessed)

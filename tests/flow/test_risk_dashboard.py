@@ -92,6 +92,12 @@ def test_the_risk_page_follows_a_paper_run_under_the_firms_limits(home: Path, tm
         dark = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
         ink = page.evaluate("() => getComputedStyle(document.querySelector('.gk-limits td')).color")
         assert (dark, ink) == ('rgb(18, 23, 28)', 'rgb(221, 227, 232)'), 'dark where the reader wants it'
+        ok(gekko(home, 'risk', 'set', 'firm', 'max_gross=0.5', '--why', 'a bad week'))         # a hard level, passed by what is held
+        expect(row.first.locator('.gk-state')).to_have_text('over', timeout=LOUD)
+        expect(page.locator('.gk-verdict')).to_contain_text('Over a hard limit: Gross 0.98', timeout=LOUD)
+        ok(gekko(home, 'desk', 'halt', '--reason', 'looked at by hand'))
+        page.set_viewport_size({'width': 1400, 'height': 1500})
+        page.screenshot(path=tmp_path / 'risk-over.png')
         page.get_by_role('link', name='Desk').click()
         expect(page.locator('.gk-equity')).to_have_text(f'{equity:,.2f}', timeout=LOUD)
         page.screenshot(path=tmp_path / 'desk-dark.png')
