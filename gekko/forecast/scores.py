@@ -4,6 +4,7 @@
 
 # %% ../../nbs/03_forecast/14_scores.ipynb #4f65b320
 from __future__ import annotations
+from collections.abc import Mapping
 from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +13,7 @@ from ..domain.errors import BadInput
 from .splits import finite
 
 # %% auto #0
-__all__ = ['mse', 'mae', 'mase', 'pinball', 'coverage', 'width', 'winkler', 'Skill', 'skill', 'by_step']
+__all__ = ['mse', 'mae', 'mase', 'pinball', 'coverage', 'width', 'winkler', 'Skill', 'skill', 'by_step', 'Contest', 'contest']
 
 # %% ../../nbs/03_forecast/14_scores.ipynb #1aa4bbaa
 def _pair(actual: ArrayLike, forecast: ArrayLike, what: str = 'forecast') -> tuple[Floats, Floats]:
@@ -109,3 +110,23 @@ def by_step(actual: ArrayLike, forecast: ArrayLike) -> tuple[Floats, Floats]:
     if a.ndim != 2: raise BadInput('windows of a wrong shape', expected='(W, H)', found=a.shape)
     out: tuple[Floats, Floats] = (np.mean((a - f) ** 2, axis=0), np.mean(np.abs(a - f), axis=0))
     return out
+
+# %% ../../nbs/03_forecast/14_scores.ipynb #95386331
+@dataclass(frozen=True, slots=True)
+class Contest:
+    "A model's skill over each rival, the hardest first; `beats` when it beats every one by more than luck."
+    skills: tuple[tuple[str, Skill], ...]
+
+    @property
+    def best(self) -> str:
+        "The rival with the smallest loss."
+        return self.skills[0][0]
+    @property
+    def beats(self) -> bool: return all(s.beats for _, s in self.skills)
+    def __str__(self) -> str: return ('beats every baseline' if self.beats else 'does not beat ' + ', '.join(n for n, s in self.skills if not s.beats)) + f'; against {self.best}: {self.skills[0][1]}'
+
+def contest(losses: ArrayLike, rivals: Mapping[str, ArrayLike], block: int, *, level: float = 0.95, draws: int = 999, seed: int = 0) -> Contest:
+    "Losses (W,) of a model against those of its rivals on the same windows, each by `skill`. No rival: BadInput."
+    if not rivals: raise BadInput('a contest', expected='one baseline or more', found='none')
+    every = ((n, skill(losses, x, block, level=level, draws=draws, seed=seed)) for n, x in rivals.items())
+    return Contest(tuple(sorted(every, key=lambda s: (s[1].value, s[0]))))

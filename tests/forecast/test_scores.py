@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gekko.domain.errors import BadInput
-from gekko.forecast.scores import by_step, coverage, mae, mase, mse, pinball, skill, width, winkler
+from gekko.forecast.scores import by_step, contest, coverage, mae, mase, mse, pinball, skill, width, winkler
 
 values = arrays(np.float64, (7, 3), elements=st.floats(-1e3, 1e3))
 
@@ -77,3 +77,13 @@ def test_an_array_with_a_hole_is_refused_by_every_score() -> None:
 def test_a_level_is_a_share(level: float) -> None:
     with pytest.raises(BadInput): winkler([1.0], [0.0], [2.0], level)
     with pytest.raises(BadInput): pinball([1.0], [0.0], level)
+
+
+def test_a_contest_is_lost_to_the_best_rival() -> None:
+    g = np.random.default_rng(0)
+    base = np.convolve(g.exponential(size=811), np.ones(12) / 12, 'valid')
+    weak, strong = 1.5 * base, 0.8 * base
+    assert contest(base, {'weak': weak}, 24).beats and not contest(base, {'weak': weak, 'strong': strong}, 24).beats
+    got = contest(base, {'weak': weak, 'strong': strong}, 24)
+    assert got.best == 'strong' and dict(got.skills)['weak'].value == pytest.approx(1 / 3) and str(got).startswith('does not beat strong')
+    with pytest.raises(BadInput): contest(base, {'weak': np.r_[np.nan, weak[1:]]}, 24)
