@@ -96,11 +96,13 @@ def nvidia_driver() -> bool:
     return True
 
 def nvidia_smi() -> str:
-    "A line per card, or '' where the tool is missing, fails, or hangs: health is good to know, not needed."
-    ask = 'uuid,temperature.gpu,utilization.gpu,clocks_throttle_reasons.hw_thermal_slowdown,ecc.errors.uncorrected.volatile.total'
-    try: done = subprocess.run(['nvidia-smi', f'--query-gpu={ask}', '--format=csv,noheader,nounits'], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired): return ''
-    return done.stdout if done.returncode == 0 else ''
+    "A line per card, or '' where the tool is missing, fails, or hangs: health is good to know, not needed. Newer drivers call the reasons of slow clocks events, older ones throttles."
+    for reasons in ('event', 'throttle'):
+        ask = f'uuid,temperature.gpu,utilization.gpu,clocks_{reasons}_reasons.hw_thermal_slowdown,ecc.errors.uncorrected.volatile.total'
+        try: done = subprocess.run(['nvidia-smi', f'--query-gpu={ask}', '--format=csv,noheader,nounits'], capture_output=True, text=True, timeout=5)
+        except (OSError, subprocess.TimeoutExpired): return ''
+        if done.returncode == 0: return done.stdout
+    return ''
 
 # %% ../../nbs/02_compute/00_devices.ipynb #cab73898
 def cards_health(text: str) -> dict[str, Health]:

@@ -105,11 +105,11 @@ def _same_network(loaded: Sequence[Loaded]) -> None:
         raise BadInput('a fallback', expected='one network on one or more providers, each once', found=[repr(x) for x in loaded])
 
 class Fallback:
-    "One network on several providers, the preferred first. It owns them: `release` lets them go. `share` is the part of the time left that goes to a provider while others remain."
-    def __init__(self, loaded: Sequence[Loaded], clock: Clock, rest: Rest = Rest(), share: float = 0.5) -> None:
+    "One network on several providers, the preferred first. It owns them: `release` lets them go. `share` is the part of the time left that goes to a provider while others remain; one that had less than `fair_s` is not blamed for being late."
+    def __init__(self, loaded: Sequence[Loaded], clock: Clock, rest: Rest = Rest(), share: float = 0.5, fair_s: float = 0.05) -> None:
         _same_network(loaded)
-        if not 0 < share < 1: raise BadInput('a share of the deadline', expected='between 0 and 1', found=share)
-        self.network, self.share, self._clock, self._lock = loaded[0].network, share, clock, threading.Lock()
+        if not 0 < share < 1 or fair_s < 0: raise BadInput('a share of the deadline', expected='between 0 and 1, fair from 0 s', found=(share, fair_s))
+        self.network, self.share, self.fair_s, self._clock, self._lock = loaded[0].network, share, fair_s, clock, threading.Lock()
         self._lines = {x.name: Line(x) for x in loaded}
         self._breakers = {x.name: Breaker(x.name, clock, rest, self._changed) for x in loaded}
         self._order, self._counts, self._serving = tuple(self._lines), Counter[tuple[str, str]](), loaded[0].name
@@ -146,21 +146,25 @@ class Fallback:
         "One provider's outputs within its share of the time, or what went wrong."
         line, breaker = self._lines[name], self._breakers[name]
         if line.stuck or not breaker.allow(): return Attempt(name, 'open', 'a hung call is still inside' if line.stuck else 'left alone after failures')
-        left = deadline - self._clock.monotonic()
+        own_s = max(0, deadline - self._clock.monotonic()) / SECOND * (self.share if others else 1)
         call = line.ask(inputs, deadline)
-        if not call.done.wait(max(0, left) / SECOND * (self.share if others else 1)) and not call.done.is_set(): return self._gave_up(name, call)
+        if not call.done.wait(own_s) and not call.done.is_set(): return self._gave_up(name, call, own_s)
         if call.error is None:
             breaker.ok()
             return call.outputs
         kind = call.error.kind if isinstance(call.error, Failed) else 'raised'
-        breaker.failed(kind, at_once=isinstance(call.error, OutOfMemory))
+        if kind == 'late' and own_s < self.fair_s: breaker.dropped()
+        else: breaker.failed(kind, at_once=isinstance(call.error, OutOfMemory))
         return Attempt(name, kind, call.error.message)
 
-    def _gave_up(self, name: str, call: Call) -> Attempt:
-        "A call that ran out of its share: hung when it was running, busy when others were before it."
+    def _gave_up(self, name: str, call: Call, own_s: float) -> Attempt:
+        "A call that ran out of its share: busy when others were before it, late when it had no fair time, else hung. A running one keeps its provider off until it returns."
         if not self._lines[name].give_up(call):
             self._breakers[name].dropped()
             return Attempt(name, 'busy', 'other calls were before this one')
+        if own_s < self.fair_s:
+            self._breakers[name].dropped()
+            return Attempt(name, 'late', f'it had {own_s * 1e6:.0f} us')
         self._breakers[name].failed('hung', at_once=True)
         return Attempt(name, 'hung', 'no answer within its share of the deadline')
 

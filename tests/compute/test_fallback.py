@@ -152,6 +152,20 @@ def test_giving_up_a_waiting_call_does_not_free_a_hung_one(pair: Any) -> None:
     assert not line.stuck and a.runs == 1
 
 
+def test_a_caller_without_time_breaks_nobody(pair: Any) -> None:
+    """Both are running when it gives up. They are asked again as soon as they have returned, and not after a rest of a minute."""
+    a, b, f = pair
+    hold = threading.Event()
+    def slow(i: Any) -> Any: hold.wait(60); return [i['x'] * 2]
+    a.fault = b.fault = slow
+    for _ in range(5):
+        with pytest.raises(NoAnswer) as e: f.run(X, soon(0.01))
+        assert {k for _, k in kinds(e.value)} <= {'late', 'open', 'busy'}
+    hold.set()
+    while 'open' in f.states.values(): threading.Event().wait(0.005)
+    assert f.run(X, soon()).provider == 'a' and a.runs <= 2
+
+
 def test_nobody_answers(pair: Any) -> None:
     a, b, f = pair
     a.fault, b.fault = raising(ValueError('first')), lambda i: [i['x'] * np.nan]
@@ -189,6 +203,7 @@ def test_what_cannot_stand_in_for_each_other() -> None:
     other = Network(Path('.'), 'd2', (), NET.inputs, NET.outputs)
     for bad in ([], [loaded(Scripted('a')), loaded(Scripted('b'), other)], [loaded(Scripted('a')), loaded(Scripted('a'))]):
         with pytest.raises(BadInput): Fallback(bad, CLOCK)
+    with pytest.raises(BadInput): Fallback([loaded(Scripted('a'))], CLOCK, fair_s=-1)
     for share in (0, 1, -1):
         with pytest.raises(BadInput): Fallback([loaded(Scripted('a'))], CLOCK, share=share)
 
