@@ -79,7 +79,7 @@ def _not_asked(c: Charter, r: LimitsSet | ResetGiven) -> str:
     if isinstance(r, ResetGiven): return '' if isinstance(asked, ResetAsked) and asked.trip == r.trip else 'another reset was asked for'
     return '' if isinstance(asked, LimitsAsked) and (asked.scope, asked.level, asked.values) == (r.scope, r.level, r.values) else 'other limits were asked for'
 
-# %% ../../nbs/09_desk/26_charter.ipynb #0941ab73
+# %% ../../nbs/09_desk/26_charter.ipynb #5ce0533f
 def take(c: Charter, r: Any, seq: int) -> None:
     "What a lawful record changes."
     match r:
@@ -89,6 +89,7 @@ def take(c: Charter, r: Any, seq: int) -> None:
         case ResetGiven(): c.resets.add(r.trip)
     if isinstance(r, LimitsSet | ResetGiven): c.asked.pop(r.asked, None)
 
+# %% ../../nbs/09_desk/26_charter.ipynb #230a8675
 def charter_head(url: str) -> tuple[int, str]:
     "The sequence of the charter's last entry and its hash, (0, '') before the first: one small question, asked every second."
     with reading(url) as db: found = db.execute(sa.select(heads.c.seq, heads.c.hash).where(heads.c.account == CHARTER)).first()

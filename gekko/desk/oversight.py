@@ -36,9 +36,9 @@ from ..risk.use import Sentinel, Use, uses
 Floats = NDArray[np.float64]
 
 # %% auto #0
-__all__ = ['Floats', 'LEAST', 'ROWS', 'EVERY', 'AGAIN', 'day_moves', 'lens_of', 'has_tail', 'said', 'Oversight', 'under', 'leave',
-           'feed', 'row', 'focus', 'moves_of', 'aim', 'look', 'oversee', 'days_of', 'sizes', 'Others', 'elsewhere',
-           'rooms']
+__all__ = ['Floats', 'LEAST', 'AGAIN', 'ROWS', 'EVERY', 'day_moves', 'lens_of', 'Others', 'has_tail', 'said', 'Oversight',
+           'under', 'leave', 'feed', 'row', 'moves_of', 'focus', 'aim', 'look', 'oversee', 'days_of', 'sizes',
+           'elsewhere', 'rooms']
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #98400a79
 LEAST = 60      # scenarios, below which no tail is told
@@ -55,6 +55,24 @@ def lens_of(symbols: Sequence[str], closes: Floats, end: NDArray[np.int64], shoc
     "A lens of 99 % on these closes; None where there are fewer than `LEAST` scenarios."
     moves = day_moves(closes, end)
     return Lens(symbols, moves, shocks=shocks) if len(moves) >= LEAST else None
+
+# %% ../../nbs/09_desk/27_oversight.ipynb #12448384
+class Others:
+    "The books of the other live accounts of a ledger, kept and read on: a journal is read whole once, not every second."
+    def __init__(self) -> None: self._books: dict[str, tuple[Book, int]] = {}
+
+    def book(self, url: str, account: str) -> Book | None:
+        "The account's book as it stands now; None where nothing is written."
+        known, since = self._books.get(account, (None, 0))
+        if known is None or known.last_seq - since > AGAIN:
+            known = load_book(url, account)
+            if known is None: return None
+            self._books[account] = known, known.last_seq
+        else:
+            for e in read_entries(url, account, known.last_seq): known.apply(e)
+        return known
+
+AGAIN = 50_000      # entries after which a book is loaded anew, from its snapshot: what is over is forgotten then
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #d035c68d
 ROWS, EVERY = 750, 20      # closes a lens is made from, and after how many new rows it is made again
@@ -102,7 +120,7 @@ class Oversight:
         "An order passed a soft level, and was let through."
         self.trader.record(LimitPassed(b.limit, 'soft', b.found, b.allowed, '', b.symbol, '', b.message, b.client_id))
 
-# %% ../../nbs/09_desk/27_oversight.ipynb #438d49a0
+# %% ../../nbs/09_desk/27_oversight.ipynb #294a8b62
 def under(o: Oversight, c: Charter) -> None:
     "Put the run under the charter as it stands. A run under way is only ever tightened: what was loosened counts for the next one."
     if c.seq == o.seq: return
@@ -122,13 +140,14 @@ def _value(x: Limits, key: str) -> Decimal | None:
     most: Decimal | None = getattr(x.of(symbol), name)
     return most
 
+# %% ../../nbs/09_desk/27_oversight.ipynb #f179d1a4
 def leave(o: Oversight, room: Limits) -> None:
     "What other accounts leave of the limits that are shared."
     if room == o._room: return
     o._room = room
     o.trader.gate.allow(room, {**{n: 'firm, shared' for n in ('max_positions',) if getattr(room, n) is not None}, **{f'{s} {n}': 'firm, shared' for s, own in room.symbols.items() for n in own}})
 
-# %% ../../nbs/09_desk/27_oversight.ipynb #0194c029
+# %% ../../nbs/09_desk/27_oversight.ipynb #fdd26866
 def feed(o: Oversight, history: Bars, daily: bool = False) -> None:
     "The closes before the run. `daily`: one is added each day from here on, however short the run's bars are."
     o.daily, j = daily, [history.symbols.index(s) for s in o.trader.spec.symbols]
@@ -144,6 +163,13 @@ def row(o: Oversight, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
     if not same and (o.daily or o._rows % EVERY == 0): focus(o)
     if o.trader.mode != 'live': look(o)
 
+# %% ../../nbs/09_desk/27_oversight.ipynb #28962902
+def moves_of(symbols: Sequence[str], closes: Floats, end: NDArray[np.int64], currency: str) -> History:
+    "The history of these closes, row by row; a price of zero or less is none."
+    x = np.where(closes > 0, closes, np.nan)
+    return History(tuple(symbols), end[1:], x[1:] / x[:-1] - 1, currency=currency)
+
+# %% ../../nbs/09_desk/27_oversight.ipynb #4e636b9d
 def focus(o: Oversight) -> None:
     "Make the gate's lens from the closes at hand, if a tail is bounded."
     if not o.measures or not o._closes: return
@@ -151,11 +177,6 @@ def focus(o: Oversight) -> None:
     t, symbols = o.trader, o.trader.spec.symbols
     o.lens = lens_of(symbols, closes, end, shocks_of(o.scenarios, symbols, t.instruments, moves_of(symbols, closes, end, t.spec.currency)) if o.stressed else None)
     aim(o)
-
-def moves_of(symbols: Sequence[str], closes: Floats, end: NDArray[np.int64], currency: str) -> History:
-    "The history of these closes, row by row; a price of zero or less is none."
-    x = np.where(closes > 0, closes, np.nan)
-    return History(tuple(symbols), end[1:], x[1:] / x[:-1] - 1, currency=currency)
 
 def aim(o: Oversight) -> bool:
     "Point the lens at what is held and worked now. False when something in play has no scenarios: the gate has no lens then, and lets nothing through that a tail bounds."
@@ -213,23 +234,6 @@ def sizes(book: Book) -> dict[str, Decimal]:
         if i is None or mark is None or rate is None: raise BadInput(f'{s} of {book.account.name} cannot be valued', expected='an instrument, a price and a rate', found='no instrument' if i is None else 'no price' if mark is None else f'no rate of {i.quote}')
         out[s] = EXACT.multiply(EXACT.multiply(EXACT.multiply(qty, mark), i.multiplier), rate)
     return out
-
-class Others:
-    "The books of the other live accounts of a ledger, kept and read on: a journal is read whole once, not every second."
-    def __init__(self) -> None: self._books: dict[str, tuple[Book, int]] = {}
-
-    def book(self, url: str, account: str) -> Book | None:
-        "The account's book as it stands now; None where nothing is written."
-        known, since = self._books.get(account, (None, 0))
-        if known is None or known.last_seq - since > AGAIN:
-            known = load_book(url, account)
-            if known is None: return None
-            self._books[account] = known, known.last_seq
-        else:
-            for e in read_entries(url, account, known.last_seq): known.apply(e)
-        return known
-
-AGAIN = 50_000      # entries after which a book is loaded anew, from its snapshot: what is over is forgotten then
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #e3c2b9c4
 def elsewhere(url: str, account: str, currency: str, rates: Mapping[str, Decimal], others: Others | None = None) -> tuple[dict[str, Decimal], frozenset[str]]:

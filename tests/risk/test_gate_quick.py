@@ -218,3 +218,19 @@ def test_room_comes_and_goes_and_a_mandate_only_tightens(own: dict[str, D], step
         most = min([x[n] for x in [*hard, room] if n in x], default=None)
         assert getattr(gate.limits, n) == most
         if n in gate.source: assert own.get(n) != most, 'the run is not named for what is its own, nor the firm for it'
+
+
+def test_taking_a_hedge_off_is_always_allowed_and_seen_at_once() -> None:
+    """An order that only reduces meets no limit, or nobody could flatten a book leg by leg: the next order pays for it."""
+    b = BookView('demo', 'USD', THREE)
+    b.deposit(D(1_000_000))
+    for s, side in (('A', Side.BUY), ('B', Side.SELL)):
+        b.mark(s, D(100), NOW)
+        b.fill(Fill(f'f-{s}', 'x', s, side, D(3_000), D(100)))
+    lens = look(Lens('ABC', MOVES, 0.95, np.array([[-0.2, -0.2, -0.2]])), b)
+    assert lens is not None and lens.now.stress < 1
+    gate = Gate(Limits(max_stress=D('0.05')), THREE, SimClock(NOW), lens=lens)
+    assert isinstance(gate.check(Order('g-1', Intent('B', Side.BUY, D(3_000), reduce_only=True)), b), Approved) and lens.now.stress > 59_000
+    b.mark('C', D(100), NOW)
+    assert getattr(gate.check(Order('g-2', Intent('C', Side.BUY, D(1))), b), 'limit', '') == 'max_stress'
+    assert isinstance(gate.check(Order('g-3', Intent('C', Side.SELL, D(1))), b), Approved), 'what makes the loss smaller passes'
