@@ -79,12 +79,11 @@ def voila_environment(settings: Settings, folder: Path, token: str, base: Mappin
 # %% ../../nbs/14_cli/06_serving.ipynb #d98fa622
 def pages() -> Any:
     "Voilà's application with every notebook of the folder under its own name, beside the one that is served at the root: the pages link to each other."
-    from jupyter_server.utils import url_path_join
     from voila.app import Voila
     class Pages(Voila):  # type: ignore[misc]
         def init_handlers(self) -> list[Any]:
             *others, root = super().init_handlers()
-            named = [(url_path_join(self.server_url, p.stem), root[1], {**root[2], 'notebook_path': os.path.relpath(p, self.root_dir)}) for p in sorted(Path(self.notebook_path).parent.glob('*.ipynb'))]
+            named = [(f'{str(self.server_url).rstrip("/")}/{p.stem}', root[1], {**root[2], 'notebook_path': os.path.relpath(p, self.root_dir)}) for p in sorted(Path(self.notebook_path).parent.glob('*.ipynb'))]
             return [*others, *named, root]
     return Pages
 

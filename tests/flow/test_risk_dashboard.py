@@ -17,6 +17,7 @@ from test_dashboard import FLAGS, LOUD, Tab, dashboard
 from gekko.cli.doctor import find_chromium
 from gekko.ledger.journal import read_entries
 from gekko.ledger.rights import LimitPassed
+from gekko.risk.kill import KillSwitch
 
 # a gross of 0.6, then of 0.9 and nearly 1, at a pace that a page can follow
 PACED = ("""mode = 'paper'
@@ -95,7 +96,8 @@ def test_the_risk_page_follows_a_paper_run_under_the_firms_limits(home: Path, tm
         ok(gekko(home, 'risk', 'set', 'firm', 'max_gross=0.5', '--why', 'a bad week'))         # a hard level, passed by what is held
         expect(row.first.locator('.gk-state')).to_have_text('over', timeout=LOUD)
         expect(page.locator('.gk-verdict')).to_contain_text('Over a hard limit: Gross 0.98', timeout=LOUD)
-        ok(gekko(home, 'desk', 'halt', '--reason', 'looked at by hand'))
+        KillSwitch(home / 'kill').trip('thrown by hand', 'ann')
+        expect(page.locator('.gk-alarm')).to_contain_text('Kill switch: thrown by hand', timeout=LOUD)
         page.set_viewport_size({'width': 1400, 'height': 1500})
         page.screenshot(path=tmp_path / 'risk-over.png')
         page.get_by_role('link', name='Desk').click()
