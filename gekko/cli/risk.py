@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from ..desk.charter import Charter, allow, ask_reset, name_officer, read_charter, set_limits, throw_of
 from ..desk.config import Settings
+from ..desk.oversight import live_accounts
 from ..desk.officers import Officer, keep, load_officer, new_officer
 from ..domain.errors import BadInput, GekkoError, Halt
 from ..domain.time import SystemClock, iso
 from ..ledger.database import exists
-from ..ledger.journal import accounts
 from ..ledger.snapshot import load_book
 from ..ledger.rights import LimitsAsked, LimitsSet, OfficerNamed, ResetAsked, ResetGiven
 from ..risk.kill import KillSwitch
@@ -116,7 +116,7 @@ def is_live(settings: Settings) -> bool:
 def latched(settings: Settings) -> dict[str, str]:
     "The live accounts that a throw of the switch stopped and nobody has reset, and the throw: what taking the file away leaves."
     if not exists(settings.ledger): return {}
-    resets, books = charter_here(settings).resets, {a: load_book(settings.ledger, a) for a in accounts(settings.ledger) if not a.startswith(('@', 'paper-', 'backtest'))}
+    resets, books = charter_here(settings).resets, {a: load_book(settings.ledger, a) for a in live_accounts(settings.ledger)}
     return {a: b.killed for a, b in books.items() if b is not None and b.killed and b.killed not in resets}
 
 def reset_here(settings: Settings, why: str, key: Path) -> Row:

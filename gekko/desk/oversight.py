@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 from ..data.bars import Bars
 from .charter import Charter
@@ -20,7 +21,8 @@ from .trader import LIMITS, Trader, halt, resume
 from ..domain.errors import BadInput
 from ..domain.money import EXACT, trim
 from ..domain.time import DAY, Nanos
-from ..ledger.journal import accounts, read_entries
+from ..ledger.database import heads, reading
+from ..ledger.journal import read_entries
 from ..ledger.replay import Book
 from ..venue.venues import Venue
 from ..ledger.rights import BoundsTaken, LimitPassed
@@ -36,9 +38,9 @@ from ..risk.use import Sentinel, Use, uses
 Floats = NDArray[np.float64]
 
 # %% auto #0
-__all__ = ['Floats', 'LEAST', 'AGAIN', 'ROWS', 'EVERY', 'day_moves', 'lens_of', 'Others', 'has_tail', 'said', 'Oversight',
-           'under', 'leave', 'feed', 'row', 'moves_of', 'focus', 'aim', 'look', 'oversee', 'days_of', 'sizes',
-           'elsewhere', 'rooms']
+__all__ = ['Floats', 'LEAST', 'AGAIN', 'ROWS', 'EVERY', 'day_moves', 'lens_of', 'live_accounts', 'Others', 'has_tail', 'said',
+           'Oversight', 'under', 'leave', 'feed', 'row', 'moves_of', 'focus', 'aim', 'look', 'oversee', 'days_of',
+           'sizes', 'elsewhere', 'rooms']
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #98400a79
 LEAST = 60      # scenarios, below which no tail is told
@@ -57,6 +59,11 @@ def lens_of(symbols: Sequence[str], closes: Floats, end: NDArray[np.int64], shoc
     return Lens(symbols, moves, shocks=shocks) if len(moves) >= LEAST else None
 
 # %% ../../nbs/09_desk/27_oversight.ipynb #12448384
+def live_accounts(url: str) -> list[str]:
+    "The accounts of a ledger that are at a venue, in order: not those of replays, nor the firm's own journal. From one row an account, not from the entries."
+    with reading(url) as db: names = [str(x) for x in db.execute(sa.select(heads.c.account)).scalars()]
+    return sorted(x for x in names if not x.startswith(('@', 'paper-', 'backtest')))
+
 class Others:
     "The books of the other live accounts of a ledger, kept and read on: a journal is read whole once, not every second."
     def __init__(self) -> None: self._books: dict[str, tuple[Book, int]] = {}
@@ -239,8 +246,8 @@ def sizes(book: Book) -> dict[str, Decimal]:
 def elsewhere(url: str, account: str, currency: str, rates: Mapping[str, Decimal], others: Others | None = None) -> tuple[dict[str, Decimal], frozenset[str]]:
     "Value held or worked by the other live accounts of this ledger, by symbol, in `currency`, and the symbols in play there. `rates` price other currencies; one without a rate raises BadInput."
     held, others = dict[str, Decimal](), others or Others()
-    for other in accounts(url):
-        if other == account or other.startswith(('@', 'paper-', 'backtest')) or (book := others.book(url, other)) is None: continue
+    for other in live_accounts(url):
+        if other == account or (book := others.book(url, other)) is None: continue
         c, found = book.account.currency, sizes(book)
         if found and c != currency and c not in rates: raise BadInput('no rate for another account\'s currency', expected=f'{c}/{currency}', found=' '.join(sorted(rates)) or 'no rates')
         for s, size in found.items(): held[s] = EXACT.add(held.get(s, Decimal(0)), size if c == currency else EXACT.multiply(size, rates[c]))
