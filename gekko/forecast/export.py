@@ -4,36 +4,46 @@
 
 # %% ../../nbs/03_forecast/03_export.ipynb #c2f9a373
 from __future__ import annotations
-import logging, warnings
+import io, logging, warnings, zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from ..compute.program import screened
 from ..domain.errors import BadInput
 from .artefact import Artefact, Lineage, ports, save
 from .network import Trained, library, quiet
 
 # %% auto #0
-__all__ = ['BATCHES', 'bare', 'onnx', 'made_with', 'export']
+__all__ = ['BATCHES', 'bare', 'program', 'as_onnx', 'as_pt2', 'made_with', 'export']
 
 # %% ../../nbs/03_forecast/03_export.ipynb #695ec0e4
 def bare(trained: Trained) -> Any:
     "A torch module from the arrays of `ports`, in their order, to the forecast; normalised numbers on both sides."
     import torch
-    model, outputs = trained.model, trained.spec.outputs
-    names = [p.name for p in ports(trained.spec)[0]]
 
     class Bare(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model, self.outputs = trained.model, trained.spec.outputs
 
-        def forward(self, *arrays: Any) -> Any:
-            given = dict(zip(names, arrays, strict=True))
-            y = given['y'].unsqueeze(-1)
-            said = self.model({'insample_y': y, 'insample_mask': torch.ones_like(y), 'hist_exog': given.get('past'), 'futr_exog': given.get('future'), 'stat_exog': None})
-            return said.reshape(y.shape[0], -1, outputs)
-    return Bare().eval()
+        def answer(self, y: Any, past: Any = None, future: Any = None) -> Any:
+            y = y.unsqueeze(-1)
+            said = self.model({'insample_y': y, 'insample_mask': torch.ones_like(y), 'hist_exog': past, 'futr_exog': future, 'stat_exog': None})
+            return said.reshape(y.shape[0], -1, self.outputs)
+
+    class Target(Bare):
+        def forward(self, y: Any) -> Any: return self.answer(y)
+
+    class Past(Bare):
+        def forward(self, y: Any, past: Any) -> Any: return self.answer(y, past)
+
+    class Future(Bare):
+        def forward(self, y: Any, future: Any) -> Any: return self.answer(y, None, future)
+
+    class Both(Bare):
+        def forward(self, y: Any, past: Any, future: Any) -> Any: return self.answer(y, past, future)
+    return {(0, 0): Target, (1, 0): Past, (0, 1): Future, (1, 1): Both}[bool(trained.spec.past), bool(trained.spec.future)]().eval()
 
 # %% ../../nbs/03_forecast/03_export.ipynb #51e9b570
 def _plain(model: Any) -> bytes:
@@ -65,16 +75,30 @@ def _silent() -> Iterator[None]:
 BATCHES = (1, 8, 64)
 "Batch sizes an artefact carries by default: one symbol, a watch list, a universe. Rows in between are padded."
 
-def onnx(trained: Trained, batch: int) -> bytes:
-    "The network as ONNX for that batch size."
+def program(trained: Trained, batch: int) -> Any:
+    "The network as torch's ExportedProgram for that batch size."
+    import torch
+    with quiet(), _silent(), torch.no_grad():
+        return torch.export.export(bare(trained), tuple(torch.zeros(batch, *p.shape) for p in ports(trained.spec)[0]))
+
+def as_onnx(trained: Trained, program: Any) -> bytes:
+    "A program as ONNX."
     import torch
     inputs, outputs = ports(trained.spec)
-    zeros = tuple(torch.zeros(batch, *p.shape) for p in inputs)
-    with quiet(), _silent(), torch.no_grad():
-        program = torch.onnx.export(torch.export.export(bare(trained), zeros), dynamo=True, verbose=False,
-                                    input_names=[p.name for p in inputs], output_names=[p.name for p in outputs])
-    if program is None: raise BadInput('a network to export', expected='a program', found='nothing')
-    return _plain(program.model_proto)
+    with quiet(), _silent():
+        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[p.name for p in inputs], output_names=[p.name for p in outputs])
+    if made is None: raise BadInput('a network to export', expected='a program', found='nothing')
+    return _plain(made.model_proto)
+
+# %% ../../nbs/03_forecast/03_export.ipynb #178ace2f
+def as_pt2(program: Any) -> bytes:
+    "A program as torch's archive: weights and graph alone, the same bytes for the same network."
+    import torch
+    raw, out = io.BytesIO(), io.BytesIO()
+    torch.export.save(program, raw)
+    with zipfile.ZipFile(io.BytesIO(screened(raw.getvalue()))) as found, zipfile.ZipFile(out, 'w') as z:
+        for name in sorted(found.namelist()): z.writestr(zipfile.ZipInfo(name), found.read(name))     # a ZipInfo of its own has a fixed date
+    return out.getvalue()
 
 # %% ../../nbs/03_forecast/03_export.ipynb #bf763d27
 def made_with() -> tuple[tuple[str, str], ...]:
@@ -83,8 +107,13 @@ def made_with() -> tuple[tuple[str, str], ...]:
     return (('neuralforecast', str(library().__version__)), ('onnxscript', str(onnxscript.__version__)), ('torch', str(torch.__version__)))
 
 def export(trained: Trained, folder: Path, data_version: str, code_hash: str, scores: Mapping[str, float] | None = None, batches: Sequence[int] = BATCHES,
-           calibration: Mapping[str, Any] | None = None) -> Artefact:
-    "Write a trained network as an artefact in a new folder. BadInput when the name is taken or a batch size is none."
+           formats: Sequence[str] = ('onnx',), calibration: Mapping[str, Any] | None = None) -> Artefact:
+    "Write a trained network as an artefact in a new folder; `formats` among onnx and pt2. BadInput when the name is taken, or a batch size or format is none."
     if not batches or any(type(b) is not int or not 1 <= b < 10_000_000 for b in batches): raise BadInput('batch sizes', expected='whole numbers of 1 or more', found=list(batches))
-    lineage = Lineage(data_version, code_hash, made_with(), tuple(sorted((scores or {}).items())))
-    return save(folder, trained.spec, {f'batch_{b}.onnx': onnx(trained, b) for b in sorted(set(batches))}, lineage, trained.scaling, calibration)
+    if not formats or set(formats) - {'onnx', 'pt2'}: raise BadInput('formats', expected='onnx, pt2 or both', found=list(formats))
+    files: dict[str, bytes] = {}
+    for b in sorted(set(batches)):
+        made = program(trained, b)
+        if 'onnx' in formats: files[f'batch_{b}.onnx'] = as_onnx(trained, made)
+        if 'pt2' in formats: files[f'batch_{b}.pt2'] = as_pt2(made)
+    return save(folder, trained.spec, files, Lineage(data_version, code_hash, made_with(), tuple(sorted((scores or {}).items()))), trained.scaling, calibration)

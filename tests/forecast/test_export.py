@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gekko.compute.devices import Device
 from gekko.compute.onnx import Onnx
+from gekko.compute.torch import Torch
 from gekko.domain.errors import BadInput
 from gekko.domain.time import SystemClock
 from gekko.forecast.artefact import Artefact, load, ports, save
@@ -24,6 +25,7 @@ from gekko.forecast.spec import KINDS, SCALERS, ModelSpec
 
 Values = NDArray[np.float64]
 L, H, ROWS = 24, 6, 180
+PROVIDERS = (Onnx(Device('cpu')), Torch(Device('cpu')))
 SMALL = {'patchtst': (('patch_steps', 8), ('stride_steps', 4), ('ff_hidden', 16), ('heads', 2)), 'transformer': (('heads', 2), ('conv_hidden', 8))}
 PLAIN = [ModelSpec(type=t, input_size=L, horizon=H, hidden=(16, 16), max_steps=6, batch_size=64, options=SMALL.get(t, ()), seed=3) for t in KINDS]
 WITH = [ModelSpec(type=t, input_size=L, horizon=H, hidden=(16, 16), max_steps=6, batch_size=64, options=SMALL.get(t, ()), seed=3, scaler='robust', loss='quantiles', quantiles=(0.1, 0.5, 0.9),
@@ -45,7 +47,7 @@ def parted(whole: Mapping[str, Columns]) -> tuple[dict[str, Columns], dict[str, 
 SERIES, AHEAD = parted({'BTC': walk(1, 43_000.0), 'ETH': walk(2, 2_300.0), 'SHIB': walk(3, 9e-6)})
 
 
-class Torch:
+class Unexported:
     """The network in torch, unexported: the pipeline around it by itself."""
 
     def __init__(self, trained: Trained) -> None: self.net, self.names = bare(trained), [p.name for p in ports(trained.spec)[0]]
@@ -56,7 +58,7 @@ class Torch:
 
 
 def in_torch(trained: Trained) -> Forecaster:
-    return Forecaster(SimpleNamespace(spec=trained.spec, scaling=trained.scaling), Torch(trained))  # type: ignore[arg-type]
+    return Forecaster(SimpleNamespace(spec=trained.spec, scaling=trained.scaling), Unexported(trained))  # type: ignore[arg-type]
 
 
 def onnx(artefact: Artefact) -> Forecaster: return opened(artefact, Onnx(Device('cpu')), SystemClock())
@@ -71,7 +73,7 @@ def apart(ours: Values, theirs: Values) -> float:
 @pytest.fixture(scope='module')
 def nhits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trained, Artefact]]:
     trained = fit(WITH[KINDS_WITH.index('nhits')], SERIES)
-    yield trained, export(trained, tmp_path_factory.mktemp('made') / 'nhits', 'walks@1', 'tests', batches=(1, 2))
+    yield trained, export(trained, tmp_path_factory.mktemp('made') / 'nhits', 'walks@1', 'tests', batches=(1, 2), formats=('onnx', 'pt2'))
 
 
 KINDS_WITH = [s.type for s in WITH]
@@ -80,22 +82,23 @@ KINDS_WITH = [s.type for s in WITH]
 @pytest.mark.parametrize('spec', PLAIN, ids=lambda s: s.type)
 def test_every_type_answers_as_the_library_does(spec: ModelSpec, tmp_path: Path) -> None:
     trained = fit(spec, SERIES)
-    artefact = export(trained, tmp_path / 'a', 'walks@1', 'tests', batches=(1,))
-    ours, theirs = onnx(artefact).forecast(*latest(spec, SERIES)).values, predict(trained, SERIES)
-    assert apart(ours, theirs) <= 1e-5
+    artefact = export(trained, tmp_path / 'a', 'walks@1', 'tests', batches=(1,), formats=('onnx', 'pt2'))
+    theirs = predict(trained, SERIES)
+    for provider in PROVIDERS: assert apart(opened(artefact, provider, SystemClock()).forecast(*latest(spec, SERIES)).values, theirs) <= 1e-5
     assert np.ptp(theirs[0]) > 0, 'a constant forecast would prove nothing'
 
 
 @pytest.mark.parametrize('spec', WITH, ids=lambda s: s.type)
 def test_every_type_with_features_and_quantiles(spec: ModelSpec, tmp_path: Path) -> None:
     trained = fit(spec, SERIES)
-    artefact = export(trained, tmp_path / 'a', 'walks@1', 'tests', batches=(2,))       # three series: one row of padding
-    live = onnx(artefact)
-    ours, theirs = live.forecast(*latest(spec, SERIES, AHEAD)).values, predict(trained, SERIES, AHEAD)
-    assert apart(ours, theirs) <= 1e-5
+    artefact = export(trained, tmp_path / 'a', 'walks@1', 'tests', batches=(2,), formats=('onnx', 'pt2'))       # three series: one row of padding
     other = {k: {**v, 'hour': v['hour'][::-1]} for k, v in AHEAD.items()}
-    moved = live.forecast(*latest(spec, SERIES, other)).values
-    assert apart(moved, predict(trained, SERIES, other)) <= 1e-5 and not np.array_equal(moved, ours), 'the feature must matter, or nothing was compared'
+    theirs, moved = predict(trained, SERIES, AHEAD), predict(trained, SERIES, other)
+    assert not np.array_equal(theirs, moved), 'the feature must matter, or nothing was compared'
+    for provider in PROVIDERS:
+        live = opened(artefact, provider, SystemClock())
+        assert apart(live.forecast(*latest(spec, SERIES, AHEAD)).values, theirs) <= 1e-5
+        assert apart(live.forecast(*latest(spec, SERIES, other)).values, moved) <= 1e-5
 
 
 @pytest.mark.parametrize('scaler', SCALERS)
@@ -144,7 +147,7 @@ def digest_of(folder: Path) -> str:
     """Train and export, dropout included; the same in every process."""
     spec = ModelSpec(type='lstm', input_size=12, horizon=3, hidden=(8, 8), max_steps=4, past=('v',), options=(('dropout', 0.1),))
     y = 100 + np.random.default_rng(0).standard_normal(120).cumsum()
-    return export(fit(spec, {'A': {'y': y, 'v': y * 2}}), folder, 'd', 'c', batches=(1,)).digest
+    return export(fit(spec, {'A': {'y': y, 'v': y * 2}}), folder, 'd', 'c', batches=(1,), formats=('onnx', 'pt2')).digest
 
 
 def test_another_process_trains_the_same_artefact(tmp_path: Path) -> None:
@@ -165,6 +168,7 @@ first = [m for m in ('onnxruntime', 'pandas') if m in sys.modules]
 import numpy as np
 from gekko.compute.devices import Device
 from gekko.compute.onnx import Onnx
+from gekko.compute.torch import Torch
 from gekko.domain.time import SystemClock
 from gekko.forecast.artefact import load
 live = infer.opened(load(Path(sys.argv[1])), Onnx(Device('cpu')), SystemClock())
