@@ -122,6 +122,24 @@ def test_a_hang_costs_one_thread_however_often_it_is_called(pair: Any) -> None:
     assert kinds(first) == [('a', 'hung')] and {tuple(kinds(r)) for r in rest} == {(('a', 'open'),)}
     assert threading.active_count() == before and a.runs == 1 and f.states['a'] == 'open'
     hold.set()
+    while f._lines['a'].stuck: threading.Event().wait(0.005)
+    assert f.states['a'] == 'open'          # it rests, also after it has returned
+
+
+def test_a_provider_is_off_while_a_hung_call_is_inside() -> None:
+    """Its rest is over in a moment, but a probe would only wait behind the lost call."""
+    a, b, hold = Scripted('a'), Scripted('b'), threading.Event()
+    f = Fallback([loaded(a), loaded(b)], CLOCK, Rest(first_s=0.001))
+    def hangs(i: Any) -> Any: hold.wait(60); return [i['x'] * 2]
+    a.fault = hangs
+    f.run(X, soon(0.2))
+    while f._breakers['a'].state == 'open': threading.Event().wait(0.001)
+    answer = f.run(X, soon(0.2))
+    assert f.states['a'] == 'open' and kinds(answer) == [('a', 'open')] and 'hung call' in answer.attempts[0].why
+    hold.set()
+    while f.states['a'] == 'open': threading.Event().wait(0.005)
+    assert f.run(X, soon()).provider == 'a'
+    f.release()
 
 
 def test_a_call_that_waits_its_turn_is_not_a_hang(pair: Any) -> None:

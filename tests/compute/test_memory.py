@@ -38,7 +38,7 @@ class Thing:
 
 class Pools(RuleBasedStateMachine):
     """Uses that overlap, evictions, preloads and failing loads in any order, beside a model of what must be in the pool."""
-    SIZES = {c: n for c, n in zip('abcdefgh', (5, 10, 20, 30, 40, 60, 100, 101), strict=True)}
+    SIZES = {c: n for c, n in zip('abcdefgh', (1, 10, 20, 30, 40, 60, 100, 101), strict=True)}
 
     def __init__(self) -> None:
         super().__init__()
