@@ -69,6 +69,7 @@ def library() -> Any:
 @contextmanager
 def quiet(threads: int = 1) -> Iterator[None]:
     "torch on that many threads, and no words from Lightning; both as before afterwards."
+    library()      # before the levels are set: its first import sets them too
     import torch
     before, loud = torch.get_num_threads(), [logging.getLogger(n) for n in ('pytorch_lightning', 'lightning.pytorch', 'lightning_fabric')]
     levels = [g.level for g in loud]
@@ -130,8 +131,7 @@ def _frame(spec: ModelSpec, scaled: Scaling, series: Mapping[str, Columns], name
     parts = []
     for i, s in enumerate(series.values()):
         found = columns(spec, s, names, rows)
-        at = first or 0
-        parts.append(pd.DataFrame({'unique_id': f'{i:06d}', 'ds': np.arange(at, at + len(found[names[0]]))} | {n: (a - scaled.of(n)[0]) / scaled.of(n)[1] for n, a in found.items()}))
+        parts.append(pd.DataFrame({'unique_id': f'{i:06d}', 'ds': np.arange(first, first + len(found[names[0]]))} | {n: (a - scaled.of(n)[0]) / scaled.of(n)[1] for n, a in found.items()}))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/03_forecast/01_network.ipynb #30141e27

@@ -155,6 +155,7 @@ def test_another_process_trains_the_same_artefact(tmp_path: Path) -> None:
     code = 'import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from test_export import digest_of; print(digest_of(Path(sys.argv[2])))'
     done = subprocess.run([sys.executable, '-c', code, str(Path(__file__).parent), str(tmp_path / 'there')], capture_output=True, text=True, timeout=120, env=os.environ | {'PYTHONHASHSEED': '77'})
     assert done.returncode == 0, done.stderr[-2000:]
+    assert not any(word in done.stderr for word in ('Seed set', 'GPU available', 'Trainer')), done.stderr[-2000:]
     assert done.stdout.strip() == digest_of(tmp_path / 'here') == load(tmp_path / 'here').digest
 
 
