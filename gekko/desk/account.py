@@ -11,7 +11,7 @@ from decimal import Decimal
 from .kept import Kept
 from .funding import hear_fundings, last_funding
 from .strangers import LookUp, ask, strangers, take_in, unnamed
-from .trader import LEASE, LEDGER, Trader, bring_back, cancel, hear, lost
+from .trader import PASSING, Trader, bring_back, cancel, hear, lost
 from ..domain.account import adopt
 from ..domain.errors import GekkoError, Halt
 from ..domain.money import ZERO
@@ -181,7 +181,7 @@ def _passed(t: Trader) -> bool:
     "Whether the last halt was the desk's own, over its ledger, its lease or a comparison: all three are as they should be when an account has been opened."
     last = None
     for e in t.journal.entries(kinds=('halt',)): last = e.record
-    return isinstance(last, Halted) and last.who in (LEDGER, LEASE, 'watch')
+    return isinstance(last, Halted) and last.who in PASSING
 
 def _policy_wanted(t: Trader) -> dict[str, Decimal] | None:
     "The positions that a policy which had begun was to leave: half of what was held then, and not half of what is left."

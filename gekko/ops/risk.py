@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 import numpy as np
-from numpy.typing import NDArray
 from ..data.bars import Bars, from_frames
 from ..data.reference import load_reference, reference_bars, reference_instrument
 from ..data.store import SeriesInfo, Store, all_series
@@ -17,7 +16,6 @@ from ..desk.charter import Charter
 from ..desk.oversight import LEAST, ROWS, lens_of
 from ..domain.errors import BadInput
 from ..domain.money import EXACT
-from ..domain.instrument import Instrument
 from ..domain.order import Fill, Side
 from ..domain.time import DAY, Nanos, duration, utc
 from ..ledger.journal import accounts, read_entries
@@ -29,7 +27,7 @@ from ..risk.lens import Lens
 from ..risk.limits import Limits
 from ..risk.mandate import OFF, Bounds, Change, Mandate, changed, in_force
 from ..risk.scenarios import Scenario
-from ..risk.stress import stress_table
+from ..risk.shocks import Stresses, shocks_of
 from ..risk.use import Use, uses
 from ..risk.view import BookView
 
@@ -37,7 +35,7 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
 __all__ = ['EXAMPLE', 'account_names', 'held_accounts', 'Standing', 'example_mandate', 'example', 'view_of', 'standing',
-           'own_days', 'daily', 'Prices', 'prices_for', 'Dark', 'measurable', 'unit_shocks', 'lens_for', 'uses_of']
+           'own_days', 'daily', 'Prices', 'prices_for', 'Dark', 'measurable', 'lens_for', 'uses_of']
 
 # %% ../../nbs/12_ops/05_risk.ipynb #1f2ceefd
 def account_names(names: Iterable[str]) -> list[str]:
@@ -192,19 +190,6 @@ def measurable(book: RiskBook, prices: Prices, ts: Nanos, proxy: Proxies | None 
     return RiskBook(book.currency, book.equity, tuple(kept), cash), tuple(dark)
 
 # %% ../../nbs/12_ops/05_risk.ipynb #bb1380de
-def unit_shocks(symbols: Sequence[str], instruments: Mapping[str, Instrument], prices: Prices, ts: Nanos, scenarios: Iterable[Scenario], proxy: Proxies | None = None) -> NDArray[np.float64]:
-    "What each scenario of moves does to one unit of each symbol, (K, N) as returns; NaN where it says nothing. Scenarios of correlation have no moves and are left out."
-    told = [s for s in scenarios if s.kind != 'correlation']
-    if prices.history is None or not told or not symbols: return np.zeros((0, len(symbols)))
-    units = tuple(Holding(s, Decimal(1), 1.0, prices.history.currency, instruments[s].venue, '', {'class': instruments[s].kind}) for s in symbols)
-    h = prices.history.rows(0, int(np.searchsorted(prices.history.end, ts, 'right')))
-    table = stress_table(told, RiskBook(h.currency, float(len(units)), units), h, proxy=proxy)
-    out = np.array([r.pnl[:len(units)] for r in table])
-    for k, r in enumerate(table):
-        if dark := {n for n, _ in r.not_covered}: out[k, [s in dark for s in symbols]] = np.nan
-    return out
-
-# %% ../../nbs/12_ops/05_risk.ipynb #d365a98f
 def lens_for(x: Standing, prices: Prices, scenarios: Iterable[Scenario] = (), proxy: Proxies | None = None) -> Lens | None:
     "A lens of the symbols in play that have prices, at `x.ts`; None where too few days are known. With scenarios its stress is the worst of them."
     if prices.bars is None: return None
@@ -213,7 +198,9 @@ def lens_for(x: Standing, prices: Prices, scenarios: Iterable[Scenario] = (), pr
     upto = int(np.searchsorted(b.end, x.ts, 'right'))
     closes = b.close[max(upto - ROWS, 0):upto, [b.symbols.index(s) for s in symbols]]
     if not symbols: return None
-    return lens_of(symbols, closes, b.end[max(upto - ROWS, 0):upto], unit_shocks(symbols, x.view.instruments, prices, x.ts, scenarios, proxy))
+    h = prices.history
+    shocks = None if h is None else shocks_of(Stresses(tuple(scenarios), proxy or {}), symbols, x.view.instruments, h.rows(0, int(np.searchsorted(h.end, x.ts, 'right'))))
+    return lens_of(symbols, closes, b.end[max(upto - ROWS, 0):upto], shocks)
 
 # %% ../../nbs/12_ops/05_risk.ipynb #aa2ea677
 _DESKS = frozenset({'stale_after_s'})

@@ -16,7 +16,7 @@ from ..domain.money import EXACT, ZERO
 from ..domain.order import Fill, Order
 from ..domain.time import Nanos
 from .drawdown import LossMeter, flow, observe
-from .rules import Reserved, larger, reserve, span, worst
+from .rules import Reserved, reserve, span, worst
 from .limits import shown
 
 _all_ = ['reserve']     # the rules', as every book counts
@@ -118,10 +118,6 @@ class BookView:
     def held(self, symbol: str) -> Decimal:
         "Signed size held once all open orders have filled: what a new target is compared with."
         return _SUM.add(self.account.qty(symbol), self.working(symbol))
-
-    def could_be(self) -> dict[str, tuple[Decimal, Decimal]]:
-        "Each symbol in play: value of the larger position that its open orders can lead to, signed, and the size of that value."
-        return {s: (larger(x.low, x.high), x.gross) for s, x in self._lines.items()}
 
     def ends(self) -> dict[str, tuple[Decimal, Decimal]]:
         "Each symbol in play: the lowest and the highest value that its open orders can lead to, signed."
