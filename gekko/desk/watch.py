@@ -80,6 +80,7 @@ class Watch:
         self._seen = 0                       # fills of this run that are behind the cursor
         self._until: Nanos = 0               # and all that are older than this are among them
         self._sound: Nanos = 0               # when the venue was asked that agreed last
+        self._taken: Nanos = t.clock.now()   # and whose answers were taken in last
         self._others: dict[str, None] = {}   # names that the journal does not have
         self._asked: Future[Told] | None = None
         self._were: dict[str, tuple[Intent, AmendRequested | None]] = {}     # the working orders when the venue was asked
@@ -111,9 +112,9 @@ class Watch:
         self._asked.add_done_callback(lambda _: self.wake())
 
     def _cursor(self) -> str:
-        "The last fill that every later one is sure to be told after: a minute old, and older than any open order, or than the last look that agreed: what an old order had traded by then is known."
+        "The last fill that every later one is sure to be told after: a minute older than the last answers, which had the fills of others too, and older than any open order, or than the last look that agreed: what an old order had traded by then is known."
         t = self.t
-        until = min(t.clock.now() - BACK, max(min((o.intent.ts - APART for o in t.tracker.open()), default=t.clock.now()), self._sound - BACK))
+        until = min(min(t.clock.now(), self._taken) - BACK, max(min((o.intent.ts - APART for o in t.tracker.open()), default=t.clock.now()), self._sound - BACK))
         before, self._until = self._until, max(self._until, until)
         seen, fills = self._seen, self.t.fills
         while self._seen < len(fills) and fills[self._seen].ts < until: self._seen += 1
@@ -133,6 +134,7 @@ class Watch:
         bring_back(self.t, told.back, self._others)
         patience = self._patience(now)
         wrong = judge(self.t, ours(self.t, settled(self.t, told.said, self._were, patience)), patience, grace_s=10.0, at=told.at)
+        self._taken = max(self._taken, told.at)
         if wrong and self._moved_on(told.said): self._next = now + SECOND // 2; return      # both are right, at different moments
         self._same = self._same + 1 if wrong and _by_how_much(wrong) == _by_how_much(self.wrong) else int(bool(wrong))
         self.wrong = wrong

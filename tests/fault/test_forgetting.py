@@ -21,7 +21,7 @@ from gekko.desk.spec import RunSpec
 from gekko.desk.trader import Trader, hear, last_words, of_run, open_run, outcome, send
 from gekko.desk.watch import Watch
 from gekko.domain.instrument import Instrument
-from gekko.domain.order import Accepted, Cancelled, Fill, Filled, Intent, Order, OrderEvent, OrderState, OrderType, Side, apply
+from gekko.domain.order import Accepted, Cancelled, Fill, Filled, Intent, Lost, Order, OrderEvent, OrderState, OrderType, Side, apply
 from gekko.domain.time import SECOND, SimClock
 from gekko.ledger import snapshot as snapshots
 from gekko.ledger.journal import Journal, read_entries
@@ -72,6 +72,7 @@ class Story:
     def __init__(self, folder: str, last: int) -> None:
         (home := Path(folder) / str(last)).mkdir()
         self.url, self.clock, self.lives = ledger_of(home), SimClock(START), 0
+        self.refused = 0
         self.venue = Told(self.clock)
         self.last = last
         self.begin()
@@ -122,8 +123,25 @@ class Story:
             said, v.said = v.said[::-1], []
             hear(self.t, said)
         elif what == 'lose': v.said.clear()
+        elif what == 'unsure' and open_: v.said.append(Lost(open_[n % len(open_)].client_id, 'cancel', self.clock.now()))
+        elif what == 'web': self.web(n)
+        elif what == 'blind':      # the journal can't be read while this is heard
+            url, self.journal.url = self.journal.url, 'sqlite:////nowhere/ledger.db'
+            self.step('hear', 0)
+            self.journal.url = url
+        elif what == 'refuse':
+            self.t.view.halted = 'for a moment'
+            send(self.t, [Intent('BTC-USD', Side.BUY, D(2), OrderType.LIMIT, D(100))])
+            self.t.view.halted, self.refused = '', self.refused + 1
         elif what == 'look': self.look()
         elif what == 'restart': self.restart()
+
+    def web(self, n: int) -> None:
+        "Somebody else's order, some of which trades at once."
+        name = f'web_{len(self.venue.deals)}'
+        self.venue.deals[name] = Order(name, Intent('BTC-USD', Side.BUY, D(2), OrderType.LIMIT, D(100), ts=self.clock.now()))
+        self.venue.say(Accepted(name, f'v-{name}', self.clock.now()))
+        if n % 2: self.venue.trade(self.venue.deals[name], D(1))
 
     def end(self) -> None:
         for _ in range(3): self.look()
@@ -144,7 +162,7 @@ def settle(folder: str, last: int, steps: list[tuple[str, int]]) -> Story:
     return s
 
 
-steps = st.lists(st.tuples(st.sampled_from(['send', 'send', 'fill', 'fill', 'cancel', 'late', 'again', 'again', 'hear', 'hear', 'backwards', 'lose', 'look', 'look', 'restart']), st.integers(0, 30)), min_size=5, max_size=30)
+steps = st.lists(st.tuples(st.sampled_from(['send', 'send', 'fill', 'fill', 'cancel', 'late', 'again', 'again', 'hear', 'hear', 'backwards', 'lose', 'look', 'look', 'restart', 'unsure', 'web', 'blind', 'refuse']), st.integers(0, 30)), min_size=5, max_size=30)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -161,8 +179,9 @@ def test_forgetting_changes_no_book(script: list[tuple[str, int]]) -> None:
             assert book.faults == again.faults == [] and book.account == again.account
             assert {f.fill_id for f in book.fills} == {f.fill_id for f in s.venue.told} and len(book.fills) == len(s.venue.told)
             w = of_run(s.t)
-            assert {n: (o.state, o.filled, o.fill_ids) for n, o in w.orders.items()} == {n: (o.state, o.filled, o.fill_ids) for n, o in s.venue.deals.items()}
-            assert sorted(f.fill_id for f in w.fills) == sorted(f.fill_id for f in s.venue.told)
+            left = {n: (o.state, o.filled, o.fill_ids) for n, o in w.orders.items() if o.state is not OrderState.REJECTED}
+            assert left == {n: (o.state, o.filled, o.fill_ids) for n, o in s.venue.deals.items() if not n.startswith('web')} and len(w.refusals) == s.refused
+            assert sorted(f.fill_id for f in w.fills if f.client_id in left) == sorted(f.fill_id for f in s.venue.told if f.client_id in left)
             assert sum(len(o.fill_ids) for o in book.orders.values()) == len(s.venue.told) and not book.externals
         assert short.t.view.account.positions == long.t.view.account.positions
         assert not long.t.tracker.forgotten
@@ -388,3 +407,14 @@ def test_a_strangers_fill_told_again_is_settled_once_from_a_snapshot(tmp_path: P
     assert again is not None and 'web_1' not in again.orders
     assert again.account == whole_.account and again.account.cash == s.t.view.account.cash
     s.watch.close()
+
+
+def test_our_own_fills_do_not_carry_the_cursor_past_somebody_elses(desk: Story) -> None:
+    "For two minutes the venue answers no question, and its stream goes on."
+    many(desk, 5)
+    desk.step('web', 1); desk.step('hear', 0)
+    desk.step('send', 1); desk.step('hear', 0)
+    desk.venue.trade(desk.venue.open_orders()[-1], D(2)); desk.step('hear', 0)
+    desk.clock.advance(120 * SECOND)
+    desk.look()
+    assert desk.watch.wrong == [] and desk.t.view.account.qty('BTC-USD') == desk.venue.held and desk.t.view.halted == ''

@@ -143,5 +143,7 @@ def test_a_fill_that_the_venue_s_slower_clock_dates_before_its_order_is_not_behi
         t.tracker.add(other)
         hear(t, [Filled(f'o{n}', Fill(f'BTC-USD:{n}', f'o{n}', 'BTC-USD', Side.BUY, D(1), D(90), ts=START - round(ago * SECOND)))])
     clock.run(100)
+    assert w._cursor() == '', 'nobody has answered since'
+    w._taken = clock.now()
     assert t.tracker.get(name).intent.ts == START and w._cursor() == 'BTC-USD:1', 'its own fill may be dated between the two'
     w.close()
