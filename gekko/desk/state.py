@@ -129,7 +129,8 @@ def stop_risk(desk: Desk, reason: str, who: str) -> None:
 # %% ../../nbs/09_desk/05_state.ipynb #e2cab402
 def stop_by_switch(desk: Desk, reason: str) -> None:
     "The kill switch is on. Where money is live, which throw it was is kept: it is not undone by taking the file away."
-    stop_risk(desk, reason, 'kill switch')
+    said = desk.kill.read()
+    stop_risk(desk, reason, 'kill switch' if said is None or said.who == 'unknown' else said.who)      # whoever threw it, whether the file or their word is heard first
     if not isinstance(desk.run, LiveRun) or (found := throw_of(desk.kill)) is None or found[1] == desk.run.trader.thrown: return
     t, (trip, name) = desk.run.trader, found
     t.thrown = name

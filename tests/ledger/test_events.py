@@ -17,6 +17,7 @@ from gekko.domain.order import (Accepted, Amended, AmendRejected, AmendRequested
                                 Submitted, TimeInForce)
 from gekko.domain.parent import Parent
 from gekko.domain.target import Targets
+from gekko.ledger.rights import BoundsTaken, KillSeen, LimitPassed, LimitsAsked, LimitsSet, OfficerNamed, ResetAsked, ResetGiven
 from gekko.ledger.events import (KINDS, AccountOpened, Adopted, Agreed, BreachRecorded, Corrected, DayClosed, Deposited, Differed, External, Halted, IntentRecorded, LeaseTaken, Marked, Note, ParentClosed, ParentOpened, PolicyTaken, Recalled, Resumed,
                                  RunClosed, RunOpened, Stages, body, chained, decode, describe, encode)
 
@@ -50,6 +51,7 @@ fills = st.builds(Fill, text, text, text, st.sampled_from(Side), positive, posit
 instruments = st.builds(Instrument, text, text, text, st.sampled_from(INSTRUMENT_KINDS), positive, positive, positive, positive, text, text, st.booleans())
 parents = st.builds(Parent, st.text('abc', min_size=1, max_size=8), st.sampled_from(['twap', 'pov']), st.text('ABC', min_size=1, max_size=5), st.sampled_from(Side), positive, st.integers(0, 10), st.integers(20, 2**40), st.none() | positive)
 orders = st.builds(Order, text, intents(), st.sampled_from(OrderState), amount, amount, amount, text, st.frozensets(text, max_size=3), st.booleans(), text)
+values = st.dictionaries(text, st.none() | positive, max_size=3)
 RECORDS = {
     'intent': st.builds(IntentRecorded, text, intents()), 'submitted': st.builds(Submitted, text, ts), 'accepted': st.builds(Accepted, text, text, ts),
     'fill': st.builds(Filled, text, fills, ts), 'cancel_requested': st.builds(CancelRequested, text, ts), 'cancel_rejected': st.builds(CancelRejected, text, text, ts),
@@ -63,6 +65,9 @@ RECORDS = {
     'external': st.builds(External, text, text, text, text, text), 'differed': st.builds(Differed, st.lists(st.dictionaries(text, text, max_size=3), max_size=3).map(tuple), text, text),
     'corrected': st.builds(Corrected, text, text, amount, amount, text, text), 'stages': st.builds(Stages, text, ts, ts, ts, ts, ts, ts), 'day_closed': st.builds(DayClosed, text, json_dict),
     'parent_opened': st.builds(ParentOpened, parents), 'parent_closed': st.builds(ParentClosed, text, text, amount, st.none() | positive, st.none() | amount, ts),
+    'officer': st.builds(OfficerNamed, text, text, text, text, text), 'limits_asked': st.builds(LimitsAsked, text, text, values, text, text, text), 'limits_set': st.builds(LimitsSet, text, text, values, text, text, st.integers(0, 2**40), text),
+    'reset_asked': st.builds(ResetAsked, text, text, text, text), 'reset_given': st.builds(ResetGiven, text, text, st.integers(0, 2**40), text), 'kill': st.builds(KillSeen, text, text, text),
+    'bounds': st.builds(BoundsTaken, json_dict, json_dict, st.dictionaries(text, text, max_size=3), st.integers(0, 2**40)), 'limit': st.builds(LimitPassed, *[text] * 9),
     'agreed': st.builds(Agreed, text, ts), 'recalled': st.builds(Recalled, text, orders, st.lists(fills, max_size=2).map(tuple))}
 any_record = st.one_of(*RECORDS.values())
 
