@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ORT_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-BENCH ?= jobs feed ledger order-path crash
+BENCH ?= jobs feed ledger order-path crash risk
 # Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores.
 WORKERS ?= 2
 # Where tests make ledgers. On PostgreSQL all of them are `make postgres`; `make test` takes those that ask most of a server.
@@ -36,7 +36,7 @@ test: setup
 	@echo "Notebooks: every example runs"
 	@nbdev_test --n_workers 4
 	@echo "Tests"
-	@CHROMIUM="$$(scripts/chromium.sh)" pytest -n $(WORKERS) --dist loadfile
+	@CHROMIUM="$$(scripts/chromium.sh)" OPENBLAS_NUM_THREADS=1 pytest -n $(WORKERS) --dist loadfile
 	@echo "Tests: faults and live runs with the ledger on PostgreSQL"   # the ledger's own suites have run on both already
 	@$(MAKE) --no-print-directory postgres LEDGERS="$(ON_POSTGRES)"
 

@@ -101,6 +101,7 @@ def hold(lens: Lens, values: Mapping[str, float | tuple[float, float]]) -> None:
     if not np.isfinite(v).all(): raise BadInput('values of the book', expected='finite amounts', found=dict(values))
     rows, low, high = lens._rows[0], v.min(axis=0), v.max(axis=0)
     lens._clear((low + high) / 2 @ rows - (high - low) / 2 @ np.abs(rows), {s for s in lens.dark if any(ends.get(s, ()))})
+    lens._now = lens._bound = _lost(lens._book, lens.n, lens.edge)      # now, and not before the next order
 
 # %% ../../nbs/05_risk/01_lens.ipynb #237b6cb3
 def _added(lens: Lens, symbol: str, value: float, sure: bool) -> Floats:
