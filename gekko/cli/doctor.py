@@ -49,9 +49,9 @@ def packages_found(dist: str = 'gordon-gekko') -> list[Finding]:
     return [package_found(n, wanted.get(n, n).split(';')[0]) for n in PACKAGES] + [finding('other packages', 'missing' if wrong else 'ok', wrong or f'{len(others)} of {len(others)}')]
 
 # %% ../../nbs/14_cli/07_doctor.ipynb #5d513a42
-def devices_found(torch_version: str = '', run: Callable[[Sequence[str]], str] | None = None) -> Finding:
+def devices_found(torch_version: str = '', run: Callable[[Sequence[str]], str] | None = None, loaded: Mapping[str, Any] = sys.modules) -> Finding:
     "Where torch could compute, by its build and the driver's list; torch itself is asked only when it is loaded already."
-    if (torch := sys.modules.get('torch')) is not None: return finding('devices', 'ok', _asked(torch))
+    if (torch := loaded.get('torch')) is not None: return finding('devices', 'ok', _asked(torch))
     cards = (run or _say)(['nvidia-smi', '-L'])
     names = ', '.join(line.split(': ', 1)[1].split(' (')[0] for line in cards.splitlines() if line.startswith('GPU '))
     if torch_version.endswith('+cpu'): return finding('devices', 'note' if names else 'ok', f'cpu ({os.cpu_count()} cores); torch is a build without CUDA' + (f', but there is {names}' if names else ''))
