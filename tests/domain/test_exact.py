@@ -127,8 +127,8 @@ ALLOWED = {
     'ledger/database.py': 'seconds, and paths', 'ledger/lease.py': 'seconds', 'ledger/migrations.py': 'paths', 'ledger/runs.py RunRecord.seconds': 'seconds', 'ledger/tables.py': 'seconds',
     'desk/guard.py': 'statistics that decide when to look, never what to book', 'desk/live.py joined': 'bars for a model', 'desk/taped.py bars_of': 'bars for a model', 'desk/trader.py close_row': 'bars for a model',
     'desk/result.py': 'statistics of a run', 'ledger/server.py': 'seconds', 'desk/oversight.py': 'measures of the tail',
-    **{f'risk/{m}.py': 'measures of what may happen, never of what is held' for m in ('backtest', 'book', 'contributions', 'exposure', 'filtered', 'history', 'lens', 'measures', 'report', 'reverse', 'scenarios', 'simulated', 'stress')},
-    'risk/quick.py added': 'for the lens', 'risk/quick.py _tail_fits': 'for the lens', 'risk/quick.py Terms.__init__': 'for the lens', 'risk/rules.py tail_risk': 'for the lens', 'risk/use.py readings': 'of the lens'}
+    **{f'risk/{m}.py': 'measures of what may happen, never of what is held' for m in ('backtest', 'book', 'contributions', 'exposure', 'filtered', 'history', 'lens', 'measures', 'report', 'reverse', 'scenarios', 'shocks', 'simulated', 'stress')},
+    'risk/rules.py added': 'for the lens', 'risk/quick.py _tail_fits': 'for the lens', 'risk/quick.py Terms.__init__': 'for the lens', 'risk/rules.py tail_risk': 'for the lens', 'risk/use.py readings': 'of the lens'}
 
 
 def odd(tree: ast.AST, everywhere: bool) -> list[tuple[str, str, int]]:

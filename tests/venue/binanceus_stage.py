@@ -19,6 +19,7 @@ from gekko.risk.limits import Limits
 from gekko.venue.binanceus.broker import BinanceUS
 from gekko.venue.binanceus.roll import split_name
 from gekko.venue.sandbox.serve import Running, sandbox
+from gekko.venue.wire.errand import TAKEN_BACK
 from gekko.venue.wire.secret import access_of
 
 D = Decimal
@@ -127,7 +128,7 @@ class Desk:
         for order in self.tracker.all():
             there = truth.get(order.client_id)
             assert order.state is not S.UNKNOWN and not order.conflict, order
-            if there is None: assert order.state is S.REJECTED, f'phantom: {order}'
+            if there is None: assert order.state is S.REJECTED or order.reason == TAKEN_BACK, f'phantom: {order}'      # a cancel takes back what has not left
             else: assert (order.filled, order.fill_ids) == there[1:] and (order.state is there[0] or {order.state, there[0]} == {S.CANCELLED, S.EXPIRED}), (order, there)
         assert truth.keys() <= {o.client_id for o in self.tracker.all()}, 'an order that nobody knows of'
         said = [e.fill for e in self.heard if isinstance(e, Filled)]
