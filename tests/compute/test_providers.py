@@ -136,7 +136,7 @@ class Lacking(Torch):
     """torch on a device that lacks an operator: what Metal says, at the first run."""
     def open(self, data: bytes, network: Network, batch: int) -> Session:
         session = super().open(data, network, batch)
-        def missing(*_: object) -> Any: raise NotImplementedError("The operator 'aten::_thing' is not currently implemented for the MPS device")
+        def missing(*_: object) -> Any: raise NotImplementedError("The operator 'aten::_thing' is not currently implemented for the MPS device")      # torch's own error and words
         session._module = missing       # type: ignore[attr-defined]
         return session
 
