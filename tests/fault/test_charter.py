@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from desk_stage import ledger_of, settings_of
 
 from gekko.cli.risk import add_officer, charter_here, latched, may_reset, reset_here
 from gekko.data.bars import Bars
@@ -46,7 +47,7 @@ NOW = utc('2020-01-02')
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str: return f'sqlite:///{tmp_path}/ledger.db'
+def url(tmp_path: Path) -> str: return ledger_of(tmp_path)
 
 
 @pytest.fixture
@@ -175,8 +176,9 @@ def test_entries_that_are_gone_are_missed(url: str, clock: SimClock) -> None:
     with pytest.raises(Halt, match='not as it was written'): read_charter(url, known)
 
 
+@pytest.mark.sqlite
 def test_no_ledger_is_no_limits_and_a_broken_one_is_not(tmp_path: Path) -> None:
-    settings = load_settings({'GEKKO_HOME': str(tmp_path)})
+    settings = settings_of(tmp_path)
     assert charter_here(settings).seq == 0 and latched(settings) == {}
     (tmp_path / 'ledger.db').write_bytes(b'not a database at all, only words' * 100)
     with pytest.raises(GekkoError): charter_here(settings)
@@ -199,7 +201,7 @@ def test_the_same_words_are_not_the_same_throw(tmp_path: Path) -> None:
 
 
 def test_a_live_home_without_two_officers_is_told_what_to_do(tmp_path: Path) -> None:
-    settings = load_settings({'GEKKO_HOME': str(tmp_path)})
+    settings = settings_of(tmp_path)
     (tmp_path / 'venues').mkdir()
     (tmp_path / 'venues' / 'oanda.json').write_text('{}')
     KillSwitch(tmp_path / 'kill').trip('operator', 'carl')
@@ -211,7 +213,7 @@ def test_a_live_home_without_two_officers_is_told_what_to_do(tmp_path: Path) -> 
 
 
 def test_what_the_file_no_longer_says_the_account_does(tmp_path: Path) -> None:
-    settings = load_settings({'GEKKO_HOME': str(tmp_path)})
+    settings = settings_of(tmp_path)
     for name, by in (('ann', None), ('bob', tmp_path / 'ann.key')): add_officer(settings, name, tmp_path / f'{name}.key', by)
     with pytest.raises(BadInput, match='nothing to reset'): reset_here(settings, 'why not', tmp_path / 'ann.key')
     with Journal.open(settings.ledger, 'oanda-1') as j: j.append(KillSeen('0123456789abcdef', 'smoke', 'unknown'), NOW)
@@ -317,6 +319,7 @@ def settle(o: Oversight) -> None:
     if o.reading is not None: o.reading.exception(timeout=10)
 
 
+@pytest.mark.sqlite
 def test_limits_that_cannot_be_read_stop_new_risk_and_are_read_again(run: Run, url: str, clock: SimClock, tmp_path: Path) -> None:
     o, (desk, live) = under(run, url, clock, ('firm', {'max_gross': '5'})), desk_over(run, url, tmp_path)
     run.trader.oversight = o

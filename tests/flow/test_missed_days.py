@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from desk_stage import ledger_of
 
 from gekko.desk.closing import missed
 from gekko.desk.config import load_settings
@@ -20,7 +21,7 @@ from gekko.ledger.tally import pack_left
 
 def books(folder: Path, since: str) -> str:
     """A ledger whose account began then."""
-    url = f'sqlite:///{folder}/ledger.db'
+    url = ledger_of(folder)
     with Journal.open(url, 'oanda-7') as j: j.append(Deposited(dec('1000')), utc(since))
     return url
 

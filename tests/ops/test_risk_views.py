@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from desk_stage import ledger_of
 
 from gekko.data.reference import reference_instrument
 from gekko.domain.instrument import Instrument
@@ -31,7 +32,7 @@ def bought(url: str, account: str, i: Instrument, qty: str, price: str, cash: st
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str: return f'sqlite:///{tmp_path}/ledger.db'
+def url(tmp_path: Path) -> str: return ledger_of(tmp_path)
 
 
 def test_an_open_order_counts_as_filled(url: str) -> None:
