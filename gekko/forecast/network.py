@@ -5,7 +5,7 @@
 # %% ../../nbs/03_forecast/01_network.ipynb #9fa34278
 from __future__ import annotations
 import logging, math, os, sys, warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from .spec import ModelSpec, Scaling
 
 # %% auto #0
 __all__ = ['Columns', 'architecture', 'windows', 'steps', 'library', 'quiet', 'loss', 'build', 'columns', 'scaling', 'Trained',
-           'fit', 'predict']
+           'fit', 'listen', 'predict']
 
 # %% ../../nbs/03_forecast/01_network.ipynb #0bcd6f6d
 _ACTIVATIONS = {'relu': 'ReLU', 'softplus': 'Softplus', 'tanh': 'Tanh', 'selu': 'SELU', 'leakyrelu': 'LeakyReLU', 'prelu': 'PReLU', 'sigmoid': 'Sigmoid'}
@@ -144,19 +144,28 @@ class Trained:
     forecaster: Any
     steps: int                       # steps really made
 
-def fit(spec: ModelSpec, series: Mapping[str, Columns], scaled: Scaling | None = None, validation: int = 0, device: str = 'cpu', threads: int = 1) -> Trained:
+def fit(spec: ModelSpec, series: Mapping[str, Columns], scaled: Scaling | None = None, validation: int = 0, device: str = 'cpu', threads: int = 1, prepare: Callable[[Any], None] | None = None) -> Trained:
     """Train a network on series by name, their last `validation` rows kept to stop early by. The same arguments give the same weights on a CPU.
 
-    BadInput when a column is missing or not finite, or a series is shorter than one window with its horizon."""
+    `prepare` is called with the untrained network; what it puts among the arguments of Lightning's trainer (callbacks, a strategy) holds for this training alone. BadInput when a column is missing or not finite, or a series is shorter than one window with its horizon."""
     if spec.patience and validation < spec.horizon: raise BadInput('validation rows', expected=f'{spec.horizon} or more, to stop early by', found=validation)
     scaled, names = scaled or Scaling(), ('y', *spec.past, *spec.future)
     frame = _frame(spec, scaled, series, names, rows=spec.input_size + spec.horizon + validation)
     made = steps(spec, sum(windows(spec, len(s['y']) - validation) for s in series.values()))
     with quiet(threads):
         forecaster = library().NeuralForecast(models=[build(spec, made, device)], freq=1)
+        untrained = forecaster.models[0]
+        kept = dict(untrained.trainer_kwargs)
+        if prepare is not None: prepare(untrained)
         forecaster.fit(frame, val_size=validation)
         model = forecaster.models[0].cpu().eval()
+        model.trainer_kwargs = kept
     return Trained(spec, scaled, model, forecaster, len(model.train_trajectories))
+
+# %% ../../nbs/03_forecast/01_network.ipynb #c0cb337f
+def listen(model: Any, *callbacks: Any) -> None:
+    "Have Lightning callbacks told of this network's training; for use in `prepare`."
+    model.trainer_kwargs['callbacks'] = [*(model.trainer_kwargs.get('callbacks') or []), *callbacks]
 
 # %% ../../nbs/03_forecast/01_network.ipynb #b49447a5
 def predict(trained: Trained, series: Mapping[str, Columns], ahead: Mapping[str, Columns] | None = None) -> NDArray[np.float64]:
