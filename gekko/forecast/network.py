@@ -35,7 +35,7 @@ def architecture(spec: ModelSpec) -> dict[str, Any]:
                                     **({} if o['decoder_layers'] == 1 else {'decoder_activation': _ACTIVATIONS[named]})}
     if spec.type == 'transformer': return {'encoder_layers': depth, 'hidden_size': width, 'n_head': o['heads'], 'dropout': o['dropout'], 'conv_hidden_size': o['conv_hidden'], 'activation': named}
     if spec.type == 'patchtst': return {'encoder_layers': depth, 'hidden_size': width, 'n_heads': o['heads'], 'linear_hidden_size': o['ff_hidden'], 'patch_len': o['patch_steps'],
-                                        'stride': o['stride_steps'], 'dropout': o['dropout'], 'fc_dropout': o['fc_dropout'], 'revin': o['revin'], 'activation': named}
+                                        'stride': o['stride_steps'], 'dropout': o['dropout'], 'fc_dropout': o['fc_dropout'], 'revin': o['revin'], 'revin_subtract_last': o['subtract_last'], 'activation': named}
     return {'mlp_units': _pairs(spec.hidden), 'dropout_prob_theta': o['dropout'], 'activation': _ACTIVATIONS[named], **_stacks(spec)}
 
 # %% ../../nbs/03_forecast/01_network.ipynb #dca603b4

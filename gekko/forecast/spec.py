@@ -34,7 +34,7 @@ KINDS: Mapping[str, Kind] = {
     'transformer': Kind('VanillaTransformer', False, True, _TWO, False, {'heads': 4, 'dropout': 0.05, 'conv_hidden': 32}),
     'nhits': Kind('NHITS', True, True, _SEVEN, True, {'pool': (2, 2, 1), 'downsample': (4, 2, 1), 'dropout': 0.0, 'pooling': 'max', 'interpolation': 'linear'}),
     'nbeatsx': Kind('NBEATSx', True, True, _SEVEN, True, {'stacks': ('identity', 'trend', 'seasonality'), 'dropout': 0.0, 'harmonics': 2, 'polynomials': 2}),
-    'patchtst': Kind('PatchTST', False, False, _TWO, False, {'heads': 4, 'patch_steps': 16, 'stride_steps': 8, 'ff_hidden': 256, 'dropout': 0.2, 'fc_dropout': 0.2, 'revin': True})}
+    'patchtst': Kind('PatchTST', False, False, _TWO, False, {'heads': 4, 'patch_steps': 16, 'stride_steps': 8, 'ff_hidden': 256, 'dropout': 0.2, 'fc_dropout': 0.2, 'revin': True, 'subtract_last': True})}
 "Every type by its name, the one that MODEL_TYPE and `--model` take."
 
 # %% ../../nbs/03_forecast/00_spec.ipynb #45a0acec
