@@ -153,7 +153,7 @@ class Fallback:
             breaker.ok()
             return call.outputs
         kind = call.error.kind if isinstance(call.error, Failed) else 'raised'
-        if kind == 'late' and own_s < self.fair_s: breaker.dropped()
+        if kind == 'open' or (kind == 'late' and own_s < self.fair_s): breaker.dropped()     # open: it rests by itself, and knows for how long
         else: breaker.failed(kind, at_once=isinstance(call.error, OutOfMemory))
         return Attempt(name, kind, call.error.message)
 

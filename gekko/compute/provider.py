@@ -6,14 +6,15 @@
 from __future__ import annotations
 import re, threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 import numpy as np
 from .network import Arrays, Floats, Network, padded, parts, read, rows, sample
 from ..domain.errors import BadInput, GekkoError, Reject, Retry
 from ..domain.time import SECOND, Clock, Nanos
 
 # %% auto #0
-__all__ = ['Failed', 'Late', 'OutOfMemory', 'Nonsense', 'Unsupported', 'failure', 'Session', 'Provider', 'Loaded', 'load']
+__all__ = ['Failed', 'Late', 'OutOfMemory', 'Nonsense', 'Unsupported', 'failure', 'Session', 'Timed', 'Provider', 'Loaded',
+           'load']
 
 # %% ../../nbs/02_compute/02_provider.ipynb #0cc7312c
 class Failed(Retry):
@@ -58,6 +59,13 @@ class Session(Protocol):
         "Give the memory back."
         ...
 
+@runtime_checkable
+class Timed(Protocol):
+    "A session that can keep to a deadline by itself: one that waits for another machine."
+    def run_by(self, inputs: Arrays, deadline: Nanos | None) -> Sequence[Floats]:
+        "As `run`, ended by the deadline."
+        ...
+
 class Provider(Protocol):
     "A library on a device."
     @property
@@ -97,13 +105,14 @@ class Loaded:
         pieces = []
         for start, stop, size in parts(n, self.batches):
             self._in_time(deadline, 'before it ran')
-            pieces.append(self._piece(inputs, start, stop, size))
+            pieces.append(self._piece(inputs, start, stop, size, deadline))
         self._in_time(deadline, 'when it had the answer')
         return dict(zip((p.name for p in self.network.outputs), _stacked(pieces), strict=True))
 
-    def _piece(self, inputs: Arrays, start: int, stop: int, size: int) -> list[Floats]:
+    def _piece(self, inputs: Arrays, start: int, stop: int, size: int, deadline: Nanos | None) -> list[Floats]:
         "One run of the library, its padding cut off again."
-        try: out = self._sessions[size].run({k: padded(a[start:stop], size) for k, a in inputs.items()})
+        session, given = self._sessions[size], {k: padded(a[start:stop], size) for k, a in inputs.items()}
+        try: out = session.run_by(given, deadline) if isinstance(session, Timed) else session.run(given)
         except Exception as e: raise failure(self.name, e) from e
         shapes = [(size, *p.shape) for p in self.network.outputs]
         if [a.shape for a in out] != shapes: raise Nonsense(f'{self.name}: outputs of shape {[a.shape for a in out]}, expected {shapes}', provider=self.name)
