@@ -152,6 +152,7 @@ class RunContext:
     desk: str = ''
     desk_key: str = ''
     heartbeat_s: float = 1.0
+    models: dict[str, str] = field(default_factory=dict)     # digests of models by the name they are asked for: a run that is made again takes the same
 
     def save(self, path: Path) -> None:
         "Write it where only this user can read it."

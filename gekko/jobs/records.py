@@ -74,6 +74,6 @@ def rerun(settings: Settings, run_id: str, watch: Callable[[Progress], None] | N
     kept = Path(r.executed).parent/'source.ipynb'
     given = {k: v for k, v in r.spec.get('given', {}).items()}
     job = prepare(kept, given, r.mode, settings)
-    after = run_job(replace(job, notebook=Path(r.notebook)), settings, watch=watch, source=kept)
-    changed = tuple(f for f in ('commit', 'lock_hash', 'notebook_hash', 'data_version') if getattr(r, f) != getattr(after.record, f))
+    after = run_job(replace(job, notebook=Path(r.notebook)), settings, watch=watch, source=kept, models=r.model_digests)
+    changed = tuple(f for f in ('commit', 'lock_hash', 'notebook_hash', 'data_version', 'model_digests') if getattr(r, f) != getattr(after.record, f))
     return Rerun(r, after, bool(r.journal_head) and r.journal_head == after.record.journal_head, changed)

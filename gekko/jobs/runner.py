@@ -19,6 +19,7 @@ from ..desk.config import Settings
 from ..desk.progress import Progress, hold, read_progress
 from ..desk.protocol import AskStatus, CloseRun, OutcomeReply, StatusReply, socket_folder
 from ..desk.live import SETTLE
+from ..desk.models import models_used
 from ..desk.opening import accesses_of, account_over
 from ..desk.result import Result, decode_result, encode_result
 from ..desk.run import lay_out
@@ -268,8 +269,8 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
         notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given}))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #1e7d8859
-def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] | None = None, clock: Clock = SystemClock(), source: Path | None = None) -> Done:
-    "Run the job to its end and finish its record. The error that ended it early is in `Done.error`, never raised. `source` is the notebook's text when it is not at its own place."
+def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] | None = None, clock: Clock = SystemClock(), source: Path | None = None, models: Mapping[str, str] | None = None) -> Done:
+    "Run the job to its end and finish its record. The error that ended it early is in `Done.error`, never raised. `source` is the notebook's text when it is not at its own place; `models` are digests to take for the names it asks for."
     record, runs = begin(job, settings, clock, source), Runs(settings.ledger)
     folder = Path(record.executed).parent
     desk: DeskProcess | KeptDesk | None = None
@@ -280,7 +281,7 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
             if job.mode == 'paper': desk = start_desk(settings, name, log=log)
             elif job.mode == 'live': desk = KeptDesk(settings, name, log=log, venue=str(job.params['venue']))
             RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
-                       desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s).save(folder/'run.json')
+                       desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s, dict(models or {})).save(folder/'run.json')
             runs.update(record.run_id, state='running', started=clock.now())
             with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append, settings.ledger if reads_ledger(job.nb) else '')
             state, reason = 'done', 'finished'
@@ -319,6 +320,6 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, sta
     runs = Runs(settings.ledger)
     if (said := runs.get(record.run_id)).state == 'killed':      # the desk ended it first, and said why
         state, reason = 'killed', reason if said.exit_reason in reason else f'{reason}; {said.exit_reason}'
-    record = runs.update(record.run_id, state=state, exit_reason=reason, ended=clock.now(), **facts)
+    record = runs.update(record.run_id, state=state, exit_reason=reason, ended=clock.now(), model_digests=models_used(folder), **facts)
     if result is not None: (folder/'result.msgpack').write_bytes(encode_result(result))
     return Done(record, result, error)
