@@ -6,7 +6,6 @@
 from __future__ import annotations
 import ssl, threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 import orjson
@@ -16,8 +15,8 @@ from ..domain.errors import BadInput, Reject
 from ..domain.time import SECOND, Clock, Nanos, utc
 
 # %% auto #0
-__all__ = ['Fetch', 'SCOPE', 'Token', 'Tokens', 'google_tokens', 'Flight', 'Trips', 'rest_asked', 'Caller', 'Busy', 'Refused',
-           'read_json', 'accepted']
+__all__ = ['Fetch', 'SCOPE', 'Token', 'Tokens', 'google_tokens', 'Flight', 'rest_asked', 'Caller', 'Busy', 'Refused', 'read_json',
+           'accepted']
 
 # %% ../../nbs/02_compute/15_bearer.ipynb #a7a902a9
 class Token:
@@ -96,25 +95,25 @@ def google_tokens(clock: Clock, file: Path | None = None) -> Tokens:
 
 # %% ../../nbs/02_compute/15_bearer.ipynb #7eb1a93e
 class Flight:
-    "Calls under way that can be ended together, and waits between them."
-    def __init__(self) -> None: self._lock, self._on, self.ended = threading.Lock(), set[Connection](), threading.Event()
+    "A call under way that can be ended, and what it cost: requests that went out, and bytes each way, also when it fails."
+    def __init__(self) -> None:
+        self._lock, self._on, self.ended = threading.Lock(), set[Connection](), threading.Event()
+        self.calls, self.sent, self.received = 0, 0, 0
+
     def stop(self) -> None:
         self.ended.set()
         with self._lock: on = list(self._on)
         for c in on: c.stop()
+
     def enter(self, c: Connection) -> None:
         with self._lock: self._on.add(c)
-        if self.ended.is_set(): c.stop()
-    def leave(self, c: Connection) -> None:
-        with self._lock: self._on.discard(c)
 
-@dataclass(frozen=True, slots=True)
-class Trips:
-    "How often a call went out: `calls` all in all, of which `again` were resent, and the bytes of each way."
-    calls: int
-    again: int
-    sent: int
-    received: int
+    def leave(self, c: Connection) -> None:
+        "Count what the connection moved."
+        sent, received = c.moved
+        with self._lock:
+            self._on.discard(c)
+            self.calls, self.sent, self.received = self.calls + bool(sent), self.sent + sent, self.received + received
 
 # %% ../../nbs/02_compute/15_bearer.ipynb #a42e7737
 _AGAIN = (500, 502, 503)
@@ -132,25 +131,25 @@ class Caller:
         self.to, self.tokens, self.clock, self.retries = to, tokens, clock, retries
         self._context, self._lock, self._idle = context, threading.Lock(), list[Connection]()
 
-    def call(self, method: str, path: str, deadline: Nanos, body: bytes = b'', again: bool = False, flight: Flight | None = None, kind: str = 'application/json') -> tuple[Reply, Trips]:
+    def call(self, method: str, path: str, deadline: Nanos, body: bytes = b'', again: bool = False, flight: Flight | None = None, kind: str = 'application/json') -> Reply:
         "The server's reply, whatever its status. `again`: it may be sent twice. Late, Stopped, Broken, or Failed without a token."
-        flight, token, renewed, left, calls, sent, received = flight or Flight(), self.tokens.current(deadline), False, self.retries if again else 0, 0, 0, 0
+        flight, token, renewed, left = flight or Flight(), self.tokens.current(deadline), False, self.retries if again else 0
         while True:
             reply = self._once(method, path, deadline, token, body, kind, again, flight)
-            calls, sent, received = calls + 1, sent + reply.sent, received + reply.received
             if reply.status == 401 and not renewed: token, renewed = self.tokens.renewed(token, deadline), True
             elif left and reply.status in _AGAIN and self._paused(rest_asked(reply), deadline, flight): left -= 1
-            else: return _clean(reply, token), Trips(calls, calls - 1, sent, received)
+            else: return _clean(reply, token)
 
     def _once(self, method: str, path: str, deadline: Nanos, token: Token, body: bytes, kind: str, again: bool, flight: Flight) -> Reply:
         "One reply. A kept connection that turns out dead is replaced, once: the server may have closed it at any time."
         headers = {'Authorization': f'Bearer {token.reveal()}', 'Accept': 'application/json', **({'Content-Type': kind} if body else {})}
         while True:
+            if flight.ended.is_set(): raise Stopped(f'{self.to.host}: the call was ended')
             line = self._line()
             flight.enter(line)
             try: reply = line.call(method, path, deadline, headers, body)
             except Broken as e:
-                if not (again and e.reused) or flight.ended.is_set(): raise
+                if not (again and e.reused): raise
                 self.close()       # what was kept as long is as dead
                 continue
             finally: flight.leave(line)

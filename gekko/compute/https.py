@@ -113,6 +113,11 @@ class Connection:
             raise
         finally: self._busy = False
 
+    @property
+    def moved(self) -> tuple[int, int]:
+        "Bytes sent and received by the latest call, also by one that failed."
+        return self._sent, self._received
+
     def _left(self) -> float:
         "Seconds left of the call."
         if self._stop: raise TimeoutError
