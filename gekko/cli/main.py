@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 import typer
 from . import show
+from .command import Json, answer, settings as _settings
 from ..domain.errors import BadInput, GekkoError
 
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
@@ -18,29 +19,16 @@ os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
 sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # jsonschema loads it for a format nobody here uses, 1.5 s in every process
 
 app = typer.Typer(help='Research, backtest and trade from one notebook.', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-Json = Annotated[bool, typer.Option('--json', help='Print one line of JSON.')]
 
 # %% auto #0
-__all__ = ['app', 'Json', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url',
-           'sandbox_app', 'Option', 'venue_app', 'Venue', 'answer', 'run', 'join_pairs', 'runs_list', 'runs_show',
-           'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten',
-           'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow',
-           'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import',
-           'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show',
-           'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve',
-           'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'dashboard', 'doctor', 'bench', 'leave', 'main']
-
-# %% ../../nbs/14_cli/04_main.ipynb #d18204a9
-def answer(work: Callable[[], Any], json_out: bool, view: Callable[[Any], str]) -> Any:
-    "Do the work and print its answer; exits with the error's code when it is refused."
-    try: data = work()
-    except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
-    print(show.as_json(data) if json_out else view(data))
-    return data
-
-def _settings() -> Any:
-    from gekko.desk.config import load_settings
-    return load_settings()
+__all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
+           'Option', 'venue_app', 'Venue', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun',
+           'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
+           'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers',
+           'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull',
+           'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot',
+           'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
+           'venue_cards', 'dashboard', 'doctor', 'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
