@@ -132,6 +132,10 @@ class Registry:
         "Read everything: the journal, and every artefact against its digest. Says what is wrong, raises nothing."
         return _verify(Journal(self._journal.path, self._clock), self._shelf)      # one that has seen nothing yet
 
+    def now(self) -> int:
+        "The instant of its clock, in ns: what it dates a line with."
+        return self._clock.now()
+
     def _state(self) -> dict[str, Entry]: return replayed(self._journal.lines())
     def __repr__(self) -> str: return f'Registry({self.root.name!r}, {len(self._state())} models)'
     def _repr_html_(self) -> str: return _listed(self.entries())

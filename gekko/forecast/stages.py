@@ -63,6 +63,7 @@ class Entry:
         "What whoever uses it must know."
         return _marks(self)
     def __str__(self) -> str: return f'{self.ref} {self.digest[:8]} {self.stage} since {iso(self.since)} by {self.by}: {self.spec}' + ''.join(f'; {m}' for m in self.marks)
+    def __repr__(self) -> str: return f'<{self}>'
     def _repr_html_(self) -> str: return _ticket(self)
 
 # %% ../../nbs/03_forecast/20_stages.ipynb #a0046cc4
