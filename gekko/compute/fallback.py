@@ -5,7 +5,7 @@
 # %% ../../nbs/02_compute/09_fallback.ipynb #8d002db0
 from __future__ import annotations
 import logging, threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -113,6 +113,21 @@ class Fallback:
         self._lines = {x.name: Line(x) for x in loaded}
         self._breakers = {x.name: Breaker(x.name, clock, rest, self._changed) for x in loaded}
         self._order, self._counts, self._serving = tuple(self._lines), Counter[tuple[str, str]](), loaded[0].name
+        self._recent = {x.name: deque[Nanos](maxlen=512) for x in loaded}
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        "Who is asked first, second, and so on."
+        return self._order
+
+    @property
+    def serving(self) -> str:
+        "Who gave the last answer; before the first, who is asked first."
+        return self._serving
+
+    def recent(self) -> dict[str, tuple[Nanos, ...]]:
+        "How long each provider's last answers took, the newest last, 512 at most: waiting for its thread included."
+        return {n: tuple(self._recent[n]) for n in self._order}
 
     @property
     def states(self) -> dict[str, str]:
@@ -142,15 +157,25 @@ class Fallback:
             attempts.append(found)
         raise NoAnswer(attempts)
 
+    def probe(self, name: str, inputs: Arrays, deadline: Nanos, runs: int = 20) -> tuple[Nanos, ...]:
+        "Durations of up to `runs` calls on one provider, whoever is preferred; it ends at a failure, which counts for the breaker as any other, and at the deadline."
+        rows(self.network, inputs)
+        took: list[Nanos] = []
+        while len(took) < runs and (start := self._clock.monotonic()) < deadline:
+            if isinstance(self._try(name, inputs, deadline, others=False), Attempt): break
+            took.append(self._clock.monotonic() - start)
+        return tuple(took)
+
     def _try(self, name: str, inputs: Arrays, deadline: Nanos, others: bool) -> dict[str, Floats] | Attempt:
         "One provider's outputs within its share of the time, or what went wrong."
         line, breaker = self._lines[name], self._breakers[name]
         if line.stuck or not breaker.allow(): return Attempt(name, 'open', 'a hung call is still inside' if line.stuck else 'left alone after failures')
         own_s = max(0, deadline - self._clock.monotonic()) / SECOND * (self.share if others else 1)
-        call = line.ask(inputs, deadline)
+        start, call = self._clock.monotonic(), line.ask(inputs, deadline)
         if not call.done.wait(own_s) and not call.done.is_set(): return self._gave_up(name, call, own_s)
         if call.error is None:
             breaker.ok()
+            self._recent[name].append(self._clock.monotonic() - start)
             return call.outputs
         kind = call.error.kind if isinstance(call.error, Failed) else 'raised'
         if kind == 'open' or (kind == 'late' and own_s < self.fair_s): breaker.dropped()     # open: it rests by itself, and knows for how long

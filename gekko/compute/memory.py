@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+from .devices import Device
 from .network import Network
-from .provider import OutOfMemory
+from .provider import OutOfMemory, failure
 from ..domain.errors import BadInput, Reject
 
 # %% auto #0
-__all__ = ['T', 'log', 'Held', 'TooLarge', 'footprint', 'Pool']
+__all__ = ['T', 'log', 'Held', 'TooLarge', 'footprint', 'Meter', 'meter', 'Pool']
 
 # %% ../../nbs/02_compute/10_memory.ipynb #8a5b6f31
 class Held(Protocol):
@@ -42,14 +43,32 @@ def footprint(network: Network, format: str, batches: tuple[int, ...] = (), fact
     sizes = batches or network.batches(format)
     return int(network.bytes(format, sizes) * factor) + fixed * len(sizes)
 
-# %% ../../nbs/02_compute/10_memory.ipynb #0a23121c
+# %% ../../nbs/02_compute/10_memory.ipynb #98cae93e
+@dataclass(frozen=True, slots=True)
+class Meter:
+    "Reads the bytes that this process takes on a device; None where they can't be read. An `exact` one replaces the estimate, another only raises it."
+    read: Callable[[], int | None]
+    exact: bool = False
+
+def meter(device: Device, torch: Any = None) -> Meter:
+    "The resident set of the process for the processor, torch's own count for a card or for Metal; ONNX Runtime's memory on a card is not in that."
+    if device.kind == 'cpu':
+        import psutil
+        return Meter(lambda: int(psutil.Process().memory_info().rss))
+    if torch is None: import torch
+    if device.kind == 'cuda': return Meter(lambda: int(torch.cuda.memory_allocated(device.index)), exact=True)
+    if device.kind == 'mps': return Meter(lambda: int(torch.mps.current_allocated_memory()), exact=True)
+    return Meter(lambda: None)
+
+# %% ../../nbs/02_compute/10_memory.ipynb #3b55bbc0
 class Pool(Generic[T]):
-    "Loaded things by key, within a budget of bytes. `open` loads one, `size` says beforehand what it will take. Safe from threads: a key is loaded once, its other callers wait."
-    def __init__(self, device: str, budget: int, open: Callable[[str], T], size: Callable[[str], int]) -> None:
+    "Loaded things by key, within a budget of bytes. `open` loads one, `size` says beforehand what it will take, `meter` what it took. Safe from threads: a key is loaded once, its other callers wait."
+    def __init__(self, device: str, budget: int, open: Callable[[str], T], size: Callable[[str], int], meter: Meter | None = None) -> None:
         if budget < 1: raise BadInput(f'memory budget of {device}', expected='a byte or more', found=budget)
-        self.device, self.budget, self._open, self._size = device, budget, open, size
+        self.device, self.budget, self._open, self._size, self._meter = device, budget, open, size, meter
         self._slots: dict[str, _Slot[T]] = {}
-        self._changed, self._turn, self.counts = threading.Condition(), 0, Counter[str]()
+        self._learnt: dict[str, int] = {}
+        self._changed, self._turn, self._stirred, self.counts = threading.Condition(), 0, 0, Counter[str]()
 
     @property
     def used(self) -> int:
@@ -57,6 +76,10 @@ class Pool(Generic[T]):
         with self._changed: return self._used()
 
     def _used(self) -> int: return sum(s.bytes for s in self._slots.values())
+
+    def size(self, key: str) -> tuple[int, str]:
+        "Bytes that a key takes, and whether that is measured or an estimate."
+        with self._changed: return (self._learnt[key], 'measured') if key in self._learnt else (self._size(key), 'estimate')
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -76,7 +99,7 @@ class Pool(Generic[T]):
 
     def _take(self, key: str, timeout_s: float, evict: bool) -> _Slot[T] | None:
         "The slot with a user more, loading it if needed; None when there is no room without evicting."
-        size = self._size(key)
+        size = self.size(key)[0]
         if size < 0: raise BadInput(f'size of {key}', expected='0 or more', found=size)
         if size > self.budget: raise TooLarge(f'{key} does not fit on {self.device}', expected=f'at most {self.budget} bytes', found=size)
         with self._changed:
@@ -88,7 +111,7 @@ class Pool(Generic[T]):
             self._turn += 1
             slot.users, slot.last = slot.users + 1, self._turn
             self.counts['loaded' if fresh else 'found'] += 1
-        if fresh: self._load(key, slot)
+        if fresh: self._load(key, slot, evict)
         return slot
 
     def _ready(self, key: str, size: int, evict: bool) -> bool:
@@ -105,18 +128,69 @@ class Pool(Generic[T]):
 
     def _drop(self, key: str) -> None:
         slot = self._slots.pop(key)
+        self._stirred += 1
         self.counts['evicted'] += 1
         try:
             if slot.held is not None: slot.held.release()
         except Exception: log.exception('%s: releasing %s failed', self.device, key)
 
-    def _load(self, key: str, slot: _Slot[T]) -> None:
+    def _load(self, key: str, slot: _Slot[T], evict: bool) -> None:
         "Open it outside the lock. When that fails its room is free again, and whoever waited for it tries for himself."
-        try: slot.held = self._open(key)
+        held: T | None = None
+        try:
+            while isinstance(got := self._opened(key, slot), OutOfMemory):
+                if not (evict and self._make_way(key)): raise got
+            held = got
+            self._within(key, slot, evict)
+        except BaseException:
+            if held is not None: held.release()
+            held = None
+            raise
         finally:
             with self._changed:
-                if slot.held is None: self._slots.pop(key)
+                slot.held = held
+                if held is None: self._slots.pop(key)
                 self._changed.notify_all()
+
+    def _opened(self, key: str, slot: _Slot[T]) -> T | OutOfMemory:
+        "Load it and learn what it took; or that the device is full, told without the traceback, which would keep half of it alive."
+        with self._changed:
+            self._stirred += 1
+            before, stirred = self._reading(), self._stirred
+        try: held = self._open(key)
+        except Exception as e:
+            known = failure(self.device, e)
+            if not isinstance(known, OutOfMemory): raise
+            known.__traceback__ = known.__cause__ = known.__context__ = None
+            return known
+        with self._changed:
+            after = self._reading()
+            if before is not None and after is not None and stirred == self._stirred and after > before: self._learn(key, slot, after - before)
+        return held
+
+    def _reading(self) -> int | None: return None if self._meter is None else self._meter.read()
+
+    def _learn(self, key: str, slot: _Slot[T], grew: int) -> None:
+        assert self._meter is not None
+        self._learnt[key] = slot.bytes = grew if self._meter.exact else max(grew, slot.bytes)
+
+    def _make_way(self, key: str) -> bool:
+        "The estimate fitted and the device was full all the same: let the longest unused go. False when nothing is idle, so that trying again ends."
+        with self._changed:
+            idle = min(((s.last, k) for k, s in self._slots.items() if s.held is not None and not s.users), default=None)
+            if idle is None: return False
+            log.warning('%s: full while loading %s, within a budget of %d bytes; %s makes way', self.device, key, self.budget, idle[1])
+            self._drop(idle[1])
+            self.counts['retried'] += 1
+            return True
+
+    def _within(self, key: str, slot: _Slot[T], evict: bool) -> None:
+        "What turned out larger than said makes others go, or goes itself."
+        if slot.bytes > self.budget: raise TooLarge(f'{key} does not fit on {self.device}', expected=f'at most {self.budget} bytes', found=slot.bytes)
+        while True:
+            with self._changed: used = self._used()
+            if used <= self.budget: return
+            if not (evict and self._make_way(key)): raise OutOfMemory(f'{self.device}: {key} took {slot.bytes} bytes, and there is no room for that', needs=slot.bytes, used=used, budget=self.budget)
 
     def evict(self, key: str) -> bool:
         "Let it go now; False when it isn't loaded or is in use."
@@ -128,10 +202,11 @@ class Pool(Generic[T]):
             return True
 
     def preload(self, keys: Iterable[str]) -> tuple[str, ...]:
-        "Load these in order into the room there is, evicting nothing; the keys that are loaded now."
+        "Load these in order into the room there is, evicting nothing; the keys that are loaded now. One for which the device turns out full is left out, and said so."
         done = []
         for key in keys:
-            slot = self._take(key, 0.0, evict=False)
+            try: slot = self._take(key, 0.0, evict=False)
+            except OutOfMemory as e: log.warning('%s: preload of %s: %s', self.device, key, e); continue
             if slot is None: continue
             with self._changed:
                 slot.users -= 1

@@ -114,8 +114,8 @@ def _same_ports(session: Any, network: Network, batch: int) -> None:
         if found != expected: raise BadInput(f'ports of batch_{batch}.onnx', expected=expected, found=found)
 
 # %% ../../nbs/02_compute/03_onnx.ipynb #31f676f4
-def onnx_providers(found: Sequence[Device], ort: Any = None, threads: int = 1) -> tuple[Onnx, ...]:
-    "A provider for each usable device that this build of ONNX Runtime has an engine for; `ort` stands in for it."
+def onnx_providers(found: Sequence[Device], ort: Any = None, threads: int = 1, memory: int | None = None) -> tuple[Onnx, ...]:
+    "A provider for each usable device that this build of ONNX Runtime has an engine for, CUDA cards capped at `memory` bytes each; `ort` stands in for it."
     built = set((ort or runtime()).get_available_providers())
     engine = {'cpu': 'cpu', 'cuda': 'cuda', 'mps': 'coreml'}
-    return tuple(Onnx(d, engine[d.kind], threads) for d in found if d.usable and ENGINES[engine[d.kind]] in built)
+    return tuple(Onnx(d, engine[d.kind], threads, memory if d.kind == 'cuda' else None) for d in found if d.usable and ENGINES[engine[d.kind]] in built)

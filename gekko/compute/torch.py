@@ -14,7 +14,7 @@ from .provider import Session, Unsupported
 from ..domain.errors import BadInput
 
 # %% auto #0
-__all__ = ['TorchSession', 'Torch', 'torch_providers']
+__all__ = ['TorchSession', 'Torch', 'capped', 'torch_providers']
 
 # %% ../../nbs/02_compute/05_torch.ipynb #76acac3d
 class TorchSession:
@@ -41,9 +41,10 @@ class TorchSession:
 # %% ../../nbs/02_compute/05_torch.ipynb #81d27c4c
 @dataclass(frozen=True, slots=True)
 class Torch:
-    "torch on one device. `threads` is for the whole process, as torch has it; None leaves it alone."
+    "torch on one device. `threads` is for the whole process, as torch has it; None leaves it alone. `memory` in bytes caps what this process takes of a CUDA card."
     device: Device
     threads: int | None = None
+    memory: int | None = None
 
     @property
     def name(self) -> str: return f'torch-{self.device.id}'
@@ -60,10 +61,18 @@ class Torch:
         "A session over these bytes. BadInput when they are no program with these ports, Unsupported when it can't go to the device."
         import torch
         if self.threads is not None: torch.set_num_threads(self.threads)
+        if self.memory is not None: capped(torch, self.device, self.memory)
         program = opened(data)
         _same_ports(program, network, batch)
         if self.device.kind != 'cpu': program = _moved(self.name, program, self.device.id)
         return TorchSession(program.module(check_guards=False), [p.name for p in network.inputs], self.device.id)
+
+# %% ../../nbs/02_compute/05_torch.ipynb #96e69cd6
+def capped(torch: Any, device: Device, memory: int) -> None:
+    "Let this process take at most so many bytes of a CUDA card through torch; past that torch says out of memory, though the card has room for others. Elsewhere there is no such cap."
+    if device.kind != 'cuda': return
+    total = device.total or int(torch.cuda.get_device_properties(device.index).total_memory)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), device.index)
 
 # %% ../../nbs/02_compute/05_torch.ipynb #bca79124
 def _moved(provider: str, program: Any, device: str) -> Any:
@@ -82,6 +91,6 @@ def _same_ports(program: Any, network: Network, batch: int) -> None:
     if list(found.items()) != list(expected.items()): raise BadInput(f'inputs of batch_{batch}.pt2', expected=expected, found=found)
 
 # %% ../../nbs/02_compute/05_torch.ipynb #abf1c9dd
-def torch_providers(found: Sequence[Device], threads: int | None = None) -> tuple[Torch, ...]:
-    "A provider for every usable device. torch itself is imported when one of them opens a network."
-    return tuple(Torch(d, threads) for d in found if d.usable)
+def torch_providers(found: Sequence[Device], threads: int | None = None, memory: int | None = None) -> tuple[Torch, ...]:
+    "A provider for every usable device, CUDA cards capped at `memory` bytes each. torch itself is imported when one of them opens a network."
+    return tuple(Torch(d, threads, memory if d.kind == 'cuda' else None) for d in found if d.usable)
