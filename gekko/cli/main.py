@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 import typer
 from . import show
-from .command import Json, answer, settings as _settings
+from .command import Json, answer, group, settings as _settings
 from ..domain.errors import BadInput, GekkoError
 
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
@@ -22,13 +22,15 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
-           'Option', 'venue_app', 'Venue', 'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun',
-           'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
-           'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers',
-           'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull',
-           'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot',
-           'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
-           'venue_cards', 'dashboard', 'doctor', 'bench', 'leave', 'main']
+           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'run', 'join_pairs', 'runs_list', 'runs_show',
+           'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten',
+           'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow',
+           'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import',
+           'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show',
+           'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve',
+           'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list', 'model_show',
+           'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'dashboard', 'doctor', 'bench',
+           'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
@@ -395,6 +397,65 @@ def venue_cards(markdown: Annotated[bool, Option('--markdown', help='The page of
     if markdown and not json_out: print(cards_page(), end='')
     else: answer(list_cards, json_out, shown_cards)
 
+# %% ../../nbs/14_cli/04_main.ipynb #eab03d95
+model_app = group('Models: train, look at, move, export.')
+app.add_typer(model_app, name='model')
+Ref = Annotated[str, typer.Argument(help='NAME (its live one, else on paper, else the newest), NAME@STAGE, NAME#VERSION, or 8 letters of a digest.')]
+
+@model_app.command('train')
+def model_train(data: Annotated[Path, typer.Option(help='CSV or Parquet: a column of times, others of numbers.')], target: Annotated[str, typer.Option(help='The column to forecast.')],
+                horizon: Annotated[int, typer.Option(min=1, help='Rows to forecast.')], model: Annotated[str, typer.Option(help='mlp, lstm, transformer, nhits, nbeatsx or patchtst; MODEL_TYPE when left out.')] = '',
+                name: Annotated[str, typer.Option(help='Its name in the registry.')] = '', input_size: Annotated[int | None, typer.Option(help='Rows it reads.')] = None,
+                max_steps: Annotated[int | None, typer.Option(help='Training steps.')] = None, alone: Annotated[bool, typer.Option('--alone', help='Learn from the target alone, and not from the other columns as series of the same kind.')] = False,
+                split: Annotated[str | None, typer.Option(help='auto, ett-hourly or ett-15min.')] = None, seed: Annotated[int | None, typer.Option()] = None, threads: Annotated[int | None, typer.Option(min=1)] = None, json_out: Json = False) -> None:
+    "Train a model on a file, hold it against the baselines, and register it."
+    from gekko.cli.models import shown_training, train_here
+    answer(lambda: train_here(_settings(), data, target, horizon, model, name, json_out, input_size=input_size, max_steps=max_steps, panel=False if alone else None, split=split, seed=seed, threads=threads), json_out, shown_training)
+
+# %% ../../nbs/14_cli/04_main.ipynb #52c669b6
+@model_app.command('list')
+def model_list(name: str = '', stage: Annotated[str, typer.Option(help='candidate, paper, live or retired.')] = '', json_out: Json = False) -> None:
+    "The models of this home."
+    from gekko.cli.models import list_models
+    answer(lambda: list_models(_settings(), name, stage), json_out, lambda rows: show.table(rows) if rows else 'no model yet: gekko model train --data FILE --target COLUMN --horizon ROWS')
+
+@model_app.command('show')
+def model_show(ref: Ref, json_out: Json = False) -> None:
+    "One model: its network, lineage, scores, days and story."
+    from gekko.cli.models import show_model, shown_model
+    answer(lambda: show_model(_settings(), ref), json_out, shown_model)
+
+@model_app.command('move')
+def model_move(ref: Ref, stage: Annotated[str, typer.Argument(help='candidate, paper, live or retired.')], why: Annotated[str, typer.Option('--why', help='The reason; it is written down with your name.')], json_out: Json = False) -> None:
+    "Move a model toward the market, a step at a time, or away from it."
+    from gekko.cli.models import move_here
+    answer(lambda: move_here(_settings(), ref, stage, why), json_out, show.facts)
+
+# %% ../../nbs/14_cli/04_main.ipynb #88b73691
+@model_app.command('add')
+def model_add(folder: Annotated[Path, typer.Argument(help='An artefact made elsewhere.')], name: Annotated[str, typer.Option(help='Its name in the registry.')], note: str = '', json_out: Json = False) -> None:
+    "Register an artefact. Reading one can't run code."
+    from gekko.cli.models import add_here
+    answer(lambda: add_here(_settings(), folder, name, note), json_out, show.facts)
+
+@model_app.command('export')
+def model_export(ref: Ref, to: Annotated[Path, typer.Option(help='A new folder.')], json_out: Json = False) -> None:
+    "Write a registered artefact into a folder, whole."
+    from gekko.cli.models import export_here
+    answer(lambda: export_here(_settings(), ref, to), json_out, show.facts)
+
+@model_app.command('bench')
+def model_bench(ref: Ref, batch: Annotated[int, typer.Option(min=1)] = 1, runs: Annotated[int, typer.Option(min=1)] = 500, json_out: Json = False) -> None:
+    "What one run of a model takes on each provider here."
+    from gekko.cli.models import bench_here
+    answer(lambda: bench_here(_settings(), ref, batch, runs), json_out, show.table)
+
+@model_app.command('verify')
+def model_verify(json_out: Json = False) -> None:
+    "Read the registry and every artefact against what was written of them; exit code 1 when something is wrong."
+    from gekko.cli.models import verify_here
+    if not answer(lambda: verify_here(_settings()), json_out, show.facts)['ok']: raise typer.Exit(1)
+
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()
 def dashboard(view: str = 'desk', port: int = 8866, host: str = '127.0.0.1', json_out: Json = False) -> None:
@@ -411,7 +472,7 @@ def doctor(json_out: Json = False) -> None:
     if any(r['state'] == 'missing' for r in said): raise typer.Exit(1)
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-path or crash')],
+def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-path, crash, risk or forecast')],
           seconds: Annotated[int | None, typer.Option(min=1, help='how long to measure, for a bench that takes its time')] = None,
           kills: Annotated[int | None, typer.Option(help='crash: how often to kill')] = None, seed: Annotated[int | None, typer.Option(help='crash: the plan of kills')] = None,
           lanes: Annotated[int | None, typer.Option(help='crash: worlds at the same time')] = None, venue: Annotated[str | None, typer.Option(help='crash: binanceus, coinbase or oanda')] = None,

@@ -7,11 +7,17 @@ from __future__ import annotations
 import json, os
 from collections.abc import Mapping
 from pathlib import Path
+from ..compute.devices import Device, devices
+from ..compute.onnx import onnx_providers
+from ..compute.provider import Provider
+from ..compute.serving import Place
+from ..compute.torch import torch_providers
+from .config import Settings
 from .spec import RunContext
 from ..domain.errors import BadInput
 
 # %% auto #0
-__all__ = ['models_used', 'note_model', 'asked_for']
+__all__ = ['models_used', 'note_model', 'asked_for', 'places']
 
 # %% ../../nbs/09_desk/28_models.ipynb #175d39b7
 _NOTE = 'models.json'
@@ -34,3 +40,11 @@ def note_model(folder: Path, ref: str, digest: str) -> None:
 def asked_for(context: RunContext | None, ref: str) -> str:
     "What to open for a name: the digest that an earlier run of the same record had for it, else the name itself."
     return ref if context is None else context.models.get(ref, ref)
+
+# %% ../../nbs/09_desk/28_models.ipynb #eb0aad8f
+def places(settings: Settings) -> tuple[Place, ...]:
+    "Where a network may run here, with the memory it may take there."
+    found = [d for d in devices() if d.usable]
+    unknown = int(settings.gpu_memory_gb * 1_000_000_000)
+    here: list[tuple[Provider, Device]] = [*((p, p.device) for p in onnx_providers(found)), *((p, p.device) for p in torch_providers(found))]
+    return tuple(Place(p, d, unknown if d.free is None else None) for p, d in here)
