@@ -129,7 +129,7 @@ class Caller:
     "A server that wants a token. Safe from threads; idle connections are kept for the next call."
     def __init__(self, to: Address, tokens: Tokens, clock: Clock, context: ssl.SSLContext | None = None, retries: int = 1) -> None:
         self.to, self.tokens, self.clock, self.retries = to, tokens, clock, retries
-        self._context, self._lock, self._idle = context, threading.Lock(), list[Connection]()
+        self.context, self._lock, self._idle = context, threading.Lock(), list[Connection]()
 
     def call(self, method: str, path: str, deadline: Nanos, body: bytes = b'', again: bool = False, flight: Flight | None = None, kind: str = 'application/json') -> Reply:
         "The server's reply, whatever its status. `again`: it may be sent twice. Late, Stopped, Broken, or Failed without a token."
@@ -157,7 +157,7 @@ class Caller:
             return reply
 
     def _line(self) -> Connection:
-        with self._lock: return self._idle.pop() if self._idle else Connection(self.to, self.clock, self._context)
+        with self._lock: return self._idle.pop() if self._idle else Connection(self.to, self.clock, self.context)
 
     def _paused(self, asked_s: float | None, deadline: Nanos, flight: Flight) -> bool:
         "Wait before a second try, when half of the time left covers it; False when not."

@@ -194,6 +194,7 @@ def deploy_model(c: Cloud, endpoint: str, body: Said) -> Said:
     machine, nodes = (spec.get('machineSpec') or {}).get('machineType', ''), int(spec.get('minReplicaCount', 0))
     if not machine or nodes < 1: raise Problem('INVALID_ARGUMENT', 'dedicated_resources needs machine_spec.machine_type and a min_replica_count of 1 or more.')
     model, id = c.found(str(asked.get('model', '')).split('@')[0]), str(asked.get('id') or c.fresh())
+    if (split := body.get('trafficSplit')) and sum(map(int, split.values())) != 100: raise Problem('INVALID_ARGUMENT', 'traffic_split must add up to 100.')
 
     def effect() -> Said:
         loaded = _started(c, model)
@@ -225,6 +226,7 @@ def undeploy_model(c: Cloud, endpoint: str, body: Said) -> Said:
     "endpoints:undeployModel: the nodes' time ends when it is done."
     found, id = c.found(endpoint), str(body.get('deployedModelId', ''))
     if all(d['id'] != id for d in found['deployedModels']): raise Problem('NOT_FOUND', f'DeployedModel {id} is not on {endpoint}.')
+    if len(found['deployedModels']) > 1 and found['trafficSplit'].get(id) and not body.get('trafficSplit'): raise Problem('FAILED_PRECONDITION', f'DeployedModel {id} has traffic; assign it to another first.')
 
     def effect() -> Said:
         found['deployedModels'] = [d for d in found['deployedModels'] if d['id'] != id]
