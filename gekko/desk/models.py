@@ -4,20 +4,31 @@
 
 # %% ../../nbs/09_desk/28_models.ipynb #f980e00a
 from __future__ import annotations
-import json, os
+import atexit, json, os
 from collections.abc import Mapping
 from pathlib import Path
+from ..compute.choose import WorkloadProfile
 from ..compute.devices import Device, devices
+from ..compute.fallback import Fallback
+from ..compute.measure import Measurements
 from ..compute.onnx import onnx_providers
 from ..compute.provider import Provider
-from ..compute.serving import Place
+from ..compute.serving import Place, serve
 from ..compute.torch import torch_providers
-from .config import Settings
-from .spec import RunContext
+from ..data.calendar import Always, Calendar
+from .config import Settings, load_settings
+from .spec import RunContext, run_context
 from ..domain.errors import BadInput
+from ..domain.time import Clock, SystemClock
+from ..forecast.artefact import Artefact
+from ..forecast.pipeline import Pipeline
+from ..forecast.policy import Policy
+from ..forecast.record import Recorder
+from ..forecast.registry import Registry
+from ..forecast.stages import Entry
 
 # %% auto #0
-__all__ = ['models_used', 'note_model', 'asked_for', 'places']
+__all__ = ['models_used', 'note_model', 'asked_for', 'places', 'recorder_of', 'served_here', 'open_model']
 
 # %% ../../nbs/09_desk/28_models.ipynb #175d39b7
 _NOTE = 'models.json'
@@ -48,3 +59,41 @@ def places(settings: Settings) -> tuple[Place, ...]:
     unknown = int(settings.gpu_memory_gb * 1_000_000_000)
     here: list[tuple[Provider, Device]] = [*((p, p.device) for p in onnx_providers(found)), *((p, p.device) for p in torch_providers(found))]
     return tuple(Place(p, d, unknown if d.free is None else None) for p, d in here)
+
+# %% ../../nbs/09_desk/28_models.ipynb #15814ea7
+_recorders: dict[Path, Recorder] = {}
+
+def recorder_of(settings: Settings) -> Recorder:
+    "The record of forecasts of this home, one to a process; what waits in it is written when the process ends."
+    path = settings.home/'models'/'forecasts.db'
+    if path not in _recorders:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _recorders[path] = made = Recorder(path, SystemClock())
+        atexit.register(made.close)
+    return _recorders[path]
+
+def _allowed(mode: str, e: Entry) -> None:
+    "BadInput for a model that this mode may not trade by."
+    if mode == 'live' and e.stage != 'live': raise BadInput(f'{e.ref} is not a live model', expected=f"gekko model move '{e.ref}' live --why REASON", found=e.stage)
+    if e.stage == 'retired' and mode == 'paper': raise BadInput(f'{e.ref} is out of use', expected='another version', found='retired')
+
+# %% ../../nbs/09_desk/28_models.ipynb #6ef673e3
+def served_here(artefact: Artefact, settings: Settings, clock: Clock, policy: Policy = Policy()) -> Fallback:
+    "The artefact on every provider that can run it here, the one that was measured fastest first. NoAnswer when there is none."
+    (settings.home/'models').mkdir(parents=True, exist_ok=True)
+    profile = WorkloadProfile(latency_us=policy.deadline_s * 500_000)      # half of the deadline: the rest is the pipeline's, and the next provider's
+    return serve(artefact.network, places(settings), profile, Measurements(settings.home/'models'/'measured.json'), clock).fallback
+
+def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
+    """The pipeline of a registered model: a name, name@stage, name#version, or letters of a digest. In a job it is held to the digest that the job's record names.
+
+    BadInput for a model that isn't there or that this mode may not use, BadArtefact for one that was altered."""
+    context = run_context(os.environ if env is None else env)
+    settings = load_settings({**(os.environ if env is None else env), **({'GEKKO_HOME': context.home} if context else {})})
+    registry, mode = Registry(settings.home/'models', SystemClock()), context.mode if context else 'backtest'
+    e = registry.get(asked_for(context, ref))
+    _allowed(mode, e)
+    artefact = registry.open(e.digest)
+    if context is not None: note_model(Path(context.folder), ref, e.digest)
+    tell = recorder_of(settings).append if mode != 'backtest' else None
+    return Pipeline(artefact, served_here(artefact, settings, SystemClock(), policy), SystemClock(), policy, e.name, tell, calendar, level)
