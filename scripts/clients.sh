@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv-clients, where the venues' public clients live for the tests of the sandboxes, and prints its Python.
+# Makes .venv-clients, where the public clients of the venues and of Google Cloud live for the tests of the sandboxes, and prints its Python.
 # Does nothing more when tests/clients/requirements.txt and the folder are those of last time.
 #   PYTHON=python3.12      another interpreter than the project's own
 set -euo pipefail
@@ -25,7 +25,7 @@ for p in .venv/bin/python python3.11 python3.12 python3.13 python3; do
     [ -n "$python" ] || ! "$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || python=$p
 done
 [ -n "$python" ] || { echo 'No Python from 3.11 to 3.13 found. Name one: PYTHON=/path/to/python3.11 scripts/clients.sh' >&2; exit 2; }
-echo "Making $home: the public clients (about 40 seconds, 200 MB)" >&2
+echo "Making $home: the public clients (about a minute, 430 MB)" >&2
 "$python" -m venv --clear "$home"
 : >"$log"
 "$home/bin/python" -m pip --disable-pip-version-check install --progress-bar off -r "$list" >>"$log" 2>&1 ||

@@ -345,12 +345,12 @@ def positions(desk: Annotated[str, typer.Argument(help='One desk by name; all wh
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
 
 # %% ../../nbs/14_cli/04_main.ipynb #28d08df5
-sandbox_app = typer.Typer(help='Venues on this machine, that speak their own protocol.', no_args_is_help=True)
+sandbox_app = typer.Typer(help='Venues, and a Vertex AI, on this machine, that speak their own protocol.', no_args_is_help=True)
 app.add_typer(sandbox_app, name='sandbox')
 Option = typer.Option
 
 @sandbox_app.command('serve')
-def sandbox_serve(venue: Annotated[str, typer.Argument(help='binanceus, coinbase or oanda.')], host: str = '127.0.0.1', port: Annotated[int, Option(help='0 takes any free one.')] = 0, seed: int = 0,
+def sandbox_serve(venue: Annotated[str, typer.Argument(help='binanceus, coinbase or oanda; or vertex, a local Vertex AI.')], host: str = '127.0.0.1', port: Annotated[int, Option(help='0 takes any free one.')] = 0, seed: int = 0,
                   market: Annotated[str, Option(help='synthetic, still (moves when told to) or replay.')] = 'synthetic', symbols: Annotated[str, Option(help='As BTC-USD,ETH-USD; all when left out.')] = '',
                   data: Annotated[Optional[Path], Option(help='Bars to replay: a CSV or Parquet file, or a store.')] = None, faults: Annotated[Optional[Path], Option(help='A plan of faults, JSON.')] = None,
                   tls: Annotated[bool, Option('--tls', help='With certificates made for this server.')] = False, cash: Annotated[str, Option(help='More for the account, as USD=50000,BTC=1.')] = '',

@@ -4,7 +4,8 @@
 
 # %% ../../nbs/14_cli/08_sandbox.ipynb #aa958e6d
 from __future__ import annotations
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from gekko.venue.sandbox.market import Recorded
 
 # %% auto #0
-__all__ = ['read_symbols', 'read_cash', 'recorded', 'read_recording', 'serve']
+__all__ = ['read_symbols', 'read_cash', 'recorded', 'read_recording', 'serve_cloud', 'serve']
 
 # %% ../../nbs/14_cli/08_sandbox.ipynb #57b06a68
 def read_symbols(text: str) -> tuple[str, ...]:
@@ -75,9 +76,21 @@ def _from_store(path: Path, symbols: Sequence[str]) -> dict[str, Recorded]:
     bar = common_bar(store, list(symbols))
     return {s: recorded(store.frame(s, bar), duration(bar)) for s in symbols}
 
+# %% ../../nbs/14_cli/08_sandbox.ipynb #6e2d938e
+def serve_cloud(host: str, port: int, faults: Path | None, not_its: Mapping[str, object], json_out: bool) -> None:
+    "Serve a local Vertex AI until SIGTERM; `faults` is a JSON list of them."
+    from gekko.forecast.vertex_server import Fault, serve_vertex
+    if odd := [k for k, v in not_its.items() if v]: raise BadInput('a sandbox of Vertex AI', expected='--host, --port, --faults, --json', found=' '.join(odd))
+    try: plan = json.loads(faults.read_text()) if faults else []
+    except (OSError, ValueError) as e: raise BadInput('--faults', expected='a file with a JSON list', found=str(e)[:80]) from None
+    try: [Fault(**f) for f in plan]
+    except TypeError as e: raise BadInput('--faults', expected='a list of faults with what, on, times, skip, s, code, retry_after', found=str(e)[:80]) from None
+    serve_vertex(host, port, json_out=json_out, faults=plan)
+
 # %% ../../nbs/14_cli/08_sandbox.ipynb #40658f6a
 def serve(venue: str, host: str, port: int, seed: int, market: str, symbols: str, data: Path | None, faults: Path | None, tls: bool, cash: str, rate: float, speed: float, session: str, quota_free: bool, json_out: bool) -> None:
-    "Serve a venue's sandbox until SIGTERM."
+    "Serve a venue's sandbox, or a Vertex AI (`vertex`), until SIGTERM."
+    if venue == 'vertex': return serve_cloud(host, port, faults, {'--symbols': symbols, '--data': data, '--tls': tls, '--cash': cash}, json_out)
     from gekko.venue.sandbox.faults import read_plan
     from gekko.venue.sandbox.serve import find_protocol, serve_sandbox
     from gekko.venue.sandbox.server import Options

@@ -126,12 +126,11 @@ class Remote:
         if (left := self._until - now) > 0: raise Resting(f'remote: it asked to be left alone, for {left / SECOND:.1f} s more', after_s=left / SECOND)
         try: reply = self._caller.call('POST', f'/v1/{self.endpoint}:predict', by, body, again=True, flight=flight)
         finally: self.meter.add(flight.calls, rows * flight.calls, flight.sent, flight.received)      # one that came too late was sent as well
-        try: accepted(reply, 'predict')
-        except Busy as e: self._rest(e.after_s or self.rest_s); raise
+        if reply.status == 200: return reply
+        try: raise Failed(f'remote: {reply.status} with {accepted(reply, "predict")}')
         except Failed as e:
-            if e.after_s: self._rest(e.after_s)
+            if (s := e.after_s or (self.rest_s if isinstance(e, Busy) else 0)): self._rest(s)
             raise
-        return reply
 
     def _rest(self, s: float) -> None:
         with self._lock: self._until = max(self._until, self.clock.monotonic() + round(s * SECOND))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import json, re, secrets, shutil, signal, socket, ssl, sys, tempfile, threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -303,11 +303,12 @@ def vertex_sandbox(**how: Any) -> Iterator[VertexServer]:
     finally: server.close()
 
 # %% ../../nbs/03_forecast/33_vertex_server.ipynb #a82d03bf
-def serve_vertex(host: str = '127.0.0.1', port: int = 0, take_s: float = 0.0, json_out: bool = False) -> None:
+def serve_vertex(host: str = '127.0.0.1', port: int = 0, take_s: float = 0.0, json_out: bool = False, faults: Sequence[Mapping[str, Any]] = ()) -> None:
     "Serve until SIGTERM or Ctrl-C; one ready line. `take_s` is how long operations take."
     stop = threading.Event()
     for s in (signal.SIGTERM, signal.SIGINT): signal.signal(s, lambda *_: stop.set())
     with vertex_sandbox(host=host, port=port, take_s=dict.fromkeys(('UploadModel', 'CreateEndpoint', 'DeployModel', 'UndeployModel', 'Delete'), take_s)) as server:
+        for f in faults: server.fault(**f)
         card = server.card()
         text = orjson.dumps({'venue': 'vertex', **card}).decode() if json_out else '\n'.join([f'vertex sandbox at {server.rest}', *(f'  {k}: {v}' for k, v in card.items() if k != 'rest'), 'Stop it with Ctrl-C.'])
         sys.stdout.write(text + '\n')
