@@ -17,15 +17,16 @@ from .network import Columns
 from .spec import ModelSpec
 
 # %% auto #0
-__all__ = ['TARGETS', 'PAST', 'AHEAD', 'FEATURES', 'Given', 'Target', 'target_of', 'Past', 'asked', 'ahead_of', 'Frame', 'gaps',
-           'frame_of', 'checked', 'series_of', 'whole', 'why_not', 'windows_at']
+__all__ = ['TARGETS', 'PAST', 'AHEAD', 'FEATURES', 'MOST', 'Given', 'Target', 'target_of', 'Past', 'asked', 'ahead_of', 'Frame',
+           'gaps', 'frame_of', 'checked', 'series_of', 'whole', 'why_not', 'windows_at']
 
 # %% ../../nbs/03_forecast/17_inputs.ipynb #aed2be85
 @dataclass(frozen=True, slots=True)
 class Target:
-    "`of` bars gives values (T, N), NaN where a price is missing or not above 0; `change` gives the return from a last value to a forecast one."
+    "`of` bars gives values (T, N), NaN where a price is missing or not above 0; `change` the return from a last value to a forecast one; `price` the price of a value."
     of: Callable[[Bars], Floats]
     change: Callable[[Floats, Floats], Floats]
+    price: Callable[[Floats], Floats]
 
 def _positive(x: Floats) -> Floats:
     # contiguous: numpy may take another path, with other last bits, through a strided array
@@ -36,7 +37,7 @@ def _log(x: Floats) -> Floats: return np.log(_positive(x))
 def _by_ratio(last: Floats, then: Floats) -> Floats: return np.maximum(then / last, 0.0) - 1.0      # a price can't fall by more than itself
 def _by_difference(last: Floats, then: Floats) -> Floats: return np.expm1(then - last)
 
-TARGETS: Mapping[str, Target] = {'close': Target(lambda b: _positive(b.close), _by_ratio), 'log_close': Target(lambda b: _log(b.close), _by_difference)}
+TARGETS: Mapping[str, Target] = {'close': Target(lambda b: _positive(b.close), _by_ratio, lambda y: y), 'log_close': Target(lambda b: _log(b.close), _by_difference, np.exp)}
 "By the name that a calibration carries."
 
 def target_of(name: str) -> Target:
@@ -146,20 +147,23 @@ def series_of(bars: Bars, spec: ModelSpec, target: str, calendar: Calendar = Alw
     return {s: {'y': f.y[skip:, j], **{n: f.past[skip:, j, k] for k, n in enumerate(spec.past)}, **time} for j, s in enumerate(bars.symbols)}
 
 # %% ../../nbs/03_forecast/17_inputs.ipynb #2ae8d16f
+MOST = 1e30
+"A value from which on nothing is forecast: its square must fit a float64, and itself a float32."
+
 def whole(frame: Frame, rows: int, window: int) -> NDArray[np.bool_]:
     "(T, N) where a forecast can be made: the target known over `rows` rows without a gap, the features over `window`."
     row = np.arange(len(frame.ends))[:, None]
     def ever(bad: NDArray[np.bool_], n: int) -> NDArray[np.bool_]: return row - np.maximum.accumulate(np.where(bad, row, -1), axis=0) >= n
     if not len(row): return np.zeros(frame.y.shape, dtype=np.bool_)
     unknown = np.asarray(~np.isfinite(frame.past).all(axis=-1)) if frame.past.shape[-1] else np.zeros(frame.y.shape, dtype=np.bool_)
-    return ever(~np.isfinite(frame.y), rows) & ever(unknown, window) & (frame.since[:, None] >= rows)
+    return ever(np.asarray(~(np.abs(frame.y) < MOST)), rows) & ever(unknown, window) & (frame.since[:, None] >= rows)
 
 def why_not(bars: Bars, frame: Frame, spec: ModelSpec, j: int, rows: int) -> str:
     "Why symbol `j` has no whole window at the last row, in words."
     if len(frame.ends) < rows: return f'too few rows: {rows} needed, {len(frame.ends)} there'
     if frame.since[-1] < rows: return f'bars are missing before {iso(int(bars.start[len(bars) - int(frame.since[-1])]))}'
     y, close = frame.y[-rows:, j], bars.close[-rows:, j]
-    odd = np.flatnonzero(~np.isfinite(y))
+    odd = np.flatnonzero(~(np.abs(y) < MOST))
     if not odd.size:
         at, k = np.argwhere(~np.isfinite(frame.past[-spec.input_size:, j]))[-1] if spec.past else (-1, 0)
         return f'no {spec.past[k]} at {iso(int(frame.ends[at - spec.input_size]))}' if spec.past else 'nothing is missing'
