@@ -68,6 +68,7 @@ class Pool(Generic[T]):
         self.device, self.budget, self._open, self._size, self._meter = device, budget, open, size, meter
         self._slots: dict[str, _Slot[T]] = {}
         self._learnt: dict[str, int] = {}
+        self._worse = 1.0       # how many times as much as estimated something took, at worst
         self._changed, self._turn, self._stirred, self.counts = threading.Condition(), 0, 0, Counter[str]()
 
     @property
@@ -78,8 +79,9 @@ class Pool(Generic[T]):
     def _used(self) -> int: return sum(s.bytes for s in self._slots.values())
 
     def size(self, key: str) -> tuple[int, str]:
-        "Bytes that a key takes, and whether that is measured or an estimate."
-        with self._changed: return (self._learnt[key], 'measured') if key in self._learnt else (self._size(key), 'estimate')
+        "Bytes that a key takes, and whether that is measured or an estimate. Where estimates were too small, the next are made larger; not so large that what fits is refused."
+        said = self._size(key)
+        with self._changed: return (self._learnt[key], 'measured') if key in self._learnt else (min(max(said, self.budget), int(said * self._worse)), 'estimate')
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -111,7 +113,7 @@ class Pool(Generic[T]):
             self._turn += 1
             slot.users, slot.last = slot.users + 1, self._turn
             self.counts['loaded' if fresh else 'found'] += 1
-        if fresh: self._load(key, slot, evict)
+        if fresh: self._load(key, slot, evict, timeout_s)
         return slot
 
     def _ready(self, key: str, size: int, evict: bool) -> bool:
@@ -134,14 +136,14 @@ class Pool(Generic[T]):
             if slot.held is not None: slot.held.release()
         except Exception: log.exception('%s: releasing %s failed', self.device, key)
 
-    def _load(self, key: str, slot: _Slot[T], evict: bool) -> None:
+    def _load(self, key: str, slot: _Slot[T], evict: bool, timeout_s: float) -> None:
         "Open it outside the lock. When that fails its room is free again, and whoever waited for it tries for himself."
         held: T | None = None
         try:
             while isinstance(got := self._opened(key, slot), OutOfMemory):
-                if not (evict and self._make_way(key)): raise got
+                if not (evict and self._make_way(key, timeout_s)): raise got
             held = got
-            self._within(key, slot, evict)
+            self._within(key, slot, evict, timeout_s)
         except BaseException:
             if held is not None: held.release()
             held = None
@@ -172,25 +174,30 @@ class Pool(Generic[T]):
 
     def _learn(self, key: str, slot: _Slot[T], grew: int) -> None:
         assert self._meter is not None
+        self._worse = max(self._worse, grew / max(1, self._size(key)))
         self._learnt[key] = slot.bytes = grew if self._meter.exact else max(grew, slot.bytes)
 
-    def _make_way(self, key: str) -> bool:
-        "The estimate fitted and the device was full all the same: let the longest unused go. False when nothing is idle, so that trying again ends."
+    def _idle(self) -> str | None:
+        "The longest unused of what is loaded and not in use."
+        return min(((s.last, k) for k, s in self._slots.items() if s.held is not None and not s.users), default=(0, None))[1]
+
+    def _make_way(self, key: str, timeout_s: float) -> bool:
+        "The estimate fitted and the device was full all the same: let the longest unused go, or the first to come free in time. False when there is none, so that trying again ends."
         with self._changed:
-            idle = min(((s.last, k) for k, s in self._slots.items() if s.held is not None and not s.users), default=None)
-            if idle is None: return False
-            log.warning('%s: full while loading %s, within a budget of %d bytes; %s makes way', self.device, key, self.budget, idle[1])
-            self._drop(idle[1])
+            self._changed.wait_for(lambda: self._idle() or not any(s.held for s in self._slots.values()), timeout_s)
+            if (idle := self._idle()) is None: return False
+            log.warning('%s: no room for %s within a budget of %d bytes, after all; %s makes way', self.device, key, self.budget, idle)
+            self._drop(idle)
             self.counts['retried'] += 1
             return True
 
-    def _within(self, key: str, slot: _Slot[T], evict: bool) -> None:
+    def _within(self, key: str, slot: _Slot[T], evict: bool, timeout_s: float) -> None:
         "What turned out larger than said makes others go, or goes itself."
         if slot.bytes > self.budget: raise TooLarge(f'{key} does not fit on {self.device}', expected=f'at most {self.budget} bytes', found=slot.bytes)
         while True:
             with self._changed: used = self._used()
             if used <= self.budget: return
-            if not (evict and self._make_way(key)): raise OutOfMemory(f'{self.device}: {key} took {slot.bytes} bytes, and there is no room for that', needs=slot.bytes, used=used, budget=self.budget)
+            if not (evict and self._make_way(key, timeout_s)): raise OutOfMemory(f'{self.device}: {key} took {slot.bytes} bytes, and there is no room for that', needs=slot.bytes, used=used, budget=self.budget)
 
     def evict(self, key: str) -> bool:
         "Let it go now; False when it isn't loaded or is in use."

@@ -4,20 +4,21 @@
 
 # %% ../../nbs/02_compute/13_serving.ipynb #fe9a266e
 from __future__ import annotations
-import logging
+import logging, threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from .breaker import Rest
 from .choose import Candidate, Choice, WorkloadProfile, choose
-from .devices import Device, budget
+from .devices import Device, budget, devices
 from .fallback import Attempt, Fallback, NoAnswer
-from .measure import Measurements, measured
+from .measure import Latency, Measurements, measured, summary
 from .memory import footprint
-from .network import Network
+from .network import Network, sample
 from .provider import Failed, Loaded, Provider, load
 from ..domain.errors import BadInput, GekkoError
-from ..domain.time import Clock
+from ..domain.time import SECOND, Clock, Nanos
 
 # %% auto #0
 __all__ = ['log', 'Place', 'loaded_on', 'Served', 'serve']
@@ -49,29 +50,75 @@ def loaded_on(network: Network, places: Sequence[Place], clock: Clock, batches: 
     return there, refused
 
 # %% ../../nbs/02_compute/13_serving.ipynb #cff250b4
-@dataclass(frozen=True, slots=True)
 class Served:
-    "A fallback in its chosen order, the reasons for the order, and where the network can't run."
-    fallback: Fallback
-    choices: tuple[Choice, ...]
-    refused: tuple[Attempt, ...]
+    "A fallback in its chosen order, the reasons for the order, and where the network can't run; `reconsider` looks at all of it again. Safe from threads."
+    def __init__(self, fallback: Fallback, choices: Sequence[Choice], refused: Sequence[Attempt], profile: WorkloadProfile, store: Measurements, clock: Clock,
+                 ran: Mapping[str, tuple[Place, Latency]]) -> None:
+        self.fallback, self.choices, self.refused, self.profile = fallback, tuple(choices), tuple(refused), profile
+        self._store, self._clock, self._lock, self.changes = store, clock, threading.Lock(), 0
+        self._ran = dict(ran)
+        self._measured = dict.fromkeys(self._ran, clock.monotonic())
 
-def _candidate(profile: WorkloadProfile, store: Measurements, p: Place, x: Loaded, clock: Clock, runs: int) -> Candidate:
-    "The provider with its measurement."
-    needs = footprint(x.network, p.provider.format, x.batches)
-    return Candidate(x.name, measured(store, x, clock, profile.batch, runs), needs, p.free, unhealthy=p.device.health.said())
+    def reconsider(self, probe: Callable[[], Sequence[Device]] = devices, stale_s: float = 3600.0, runs: int = 20, within_s: float = 1.0) -> tuple[Choice, ...]:
+        "Health read anew, and what was measured more than `stale_s` ago measured again, within `within_s` for each provider; the order follows. Blocks nobody who asks meanwhile."
+        if stale_s < 0 or runs < 1 or within_s <= 0: raise BadInput('a new look', expected='stale_s from 0, a run or more, within_s above 0', found=(stale_s, runs, within_s))
+        with self._lock:
+            found = {d.id: d for d in probe()}
+            for name in self._ran: self._refresh(name, round(stale_s * SECOND), runs, within_s)
+            choices = choose(self.profile, [self._again(n, x, _now(p.device, found)) for n, (p, x) in self._ran.items()])
+            self._ordered(choices)
+            return choices
+
+    def _refresh(self, name: str, stale: Nanos, runs: int, within_s: float) -> None:
+        "Measured again through its own thread, so that one which hangs is given up as in a call; one that rests is left alone."
+        now, (place, known) = self._clock.monotonic(), self._ran[name]
+        if now - self._measured[name] < stale or self.fallback.states[name] == 'open': return
+        took = self.fallback.probe(name, sample(self.fallback.network, self.profile.batch), now + round(within_s * SECOND), runs)
+        if not took: return
+        fresh = summary(name, known.digest, known.batch, known.made_of, list(took))
+        self._ran[name], self._measured[name] = (place, fresh), self._clock.monotonic()
+        self._store.put(fresh)
+
+    def _again(self, name: str, latency: Latency, unhealthy: str) -> Candidate:
+        "As it stands: what is loaded needs no more room."
+        return Candidate(name, latency, 0, 0, self.fallback.states[name], unhealthy)
+
+    def _ordered(self, choices: tuple[Choice, ...]) -> None:
+        before, after = self.fallback.order, tuple(c.provider for c in choices)
+        self.choices = choices
+        if before == after: return
+        self.changes += 1
+        self.fallback.prefer(after)
+        log.warning('%s: %s is preferred now, before %s (%s)', self.fallback.network.digest[:8], after[0], before[0], '; '.join(f'{c.provider} {", ".join(c.misses) or "right"}' for c in choices))
+
+    def status(self) -> dict[str, Any]:
+        "For whoever watches, ready for JSON: the order and who serves; by provider its breaker, what it misses, its calls by outcome, and p50 and p99 of its recent answers in us."
+        counts, states, misses, recent = self.fallback.counted(), self.fallback.states, {c.provider: list(c.misses) for c in self.choices}, self.fallback.recent()
+        def one(n: str) -> dict[str, Any]:
+            took = summary(n, '', 1, '', list(recent[n])) if recent[n] else None
+            return {'breaker': states[n], 'misses': misses.get(n, []), 'calls': counts[n], 'recent': len(recent[n]), 'p50_us': took and took.p50_us, 'p99_us': took and took.p99_us}
+        return {'network': self.fallback.network.digest, 'serving': self.fallback.serving, 'order': list(self.fallback.order), 'changes': self.changes,
+                'degraded': sum(v for n in counts.values() for k, v in n.items() if k != 'answered'), 'providers': {n: one(n) for n in self.fallback.order},
+                'refused': [{'provider': a.provider, 'kind': a.kind, 'why': a.why} for a in self.refused]}
+
+def _now(device: Device, found: Mapping[str, Device]) -> str:
+    "What speaks against a device by what was found. Of a kind that isn't probed, as one far away, what was known stays."
+    if device.id in found: return found[device.id].why_not or found[device.id].health.said()
+    return 'the device is gone' if any(d.kind == device.kind for d in found.values()) else device.health.said()
 
 def serve(network: Network, places: Sequence[Place], profile: WorkloadProfile, store: Measurements, clock: Clock, rest: Rest = Rest(), batches: Sequence[int] = (), runs: int = 200) -> Served:
     "The network ready to answer, the best place first. NoAnswer when no place can run it, with each one's reason; then nothing is left loaded."
     if len({p.provider.name for p in places}) != len(places): raise BadInput('places for a network', expected='providers of different names', found=[p.provider.name for p in places])
     there, refused = loaded_on(network, places, clock, batches)
-    by, candidates = {x.name: x for _, x in there}, list[Candidate]()
+    by, candidates, ran = {x.name: x for _, x in there}, list[Candidate](), dict[str, tuple[Place, Latency]]()
     for p, x in there:
-        try: candidates.append(_candidate(profile, store, p, x, clock, runs))
-        except GekkoError as e: refused.append(Attempt(x.name, 'unfit', f'measuring failed: {e.message}'))
+        try: latency = measured(store, x, clock, profile.batch, runs)
+        except GekkoError as e: refused.append(Attempt(x.name, 'unfit', f'measuring failed: {e.message}')); continue
+        ran[x.name] = p, latency
+        candidates.append(Candidate(x.name, latency, footprint(network, p.provider.format, x.batches), p.free, unhealthy=p.device.health.said()))
     choices = choose(profile, candidates)
     refused += [Attempt(c.provider, 'memory', f'{c.needs} bytes needed, {profile.memory} wanted') for c in candidates if c.provider not in {x.provider for x in choices}]
     for name in set(by) - {c.provider for c in choices}: by[name].release()
     for a in refused: log.warning('%s is not served by %s: %s', network.digest[:8], a.provider, a.why)
     if not choices: raise NoAnswer(refused)
-    return Served(Fallback([by[c.provider] for c in choices], clock, rest), choices, tuple(refused))
+    return Served(Fallback([by[c.provider] for c in choices], clock, rest), choices, refused, profile, store, clock, {c.provider: ran[c.provider] for c in choices})

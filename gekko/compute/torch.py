@@ -18,10 +18,10 @@ __all__ = ['TorchSession', 'Torch', 'capped', 'torch_providers']
 
 # %% ../../nbs/02_compute/05_torch.ipynb #76acac3d
 class TorchSession:
-    "One batch size of a program, on a device."
-    def __init__(self, module: Any, inputs: Sequence[str], device: str) -> None:
+    "One batch size of a program, on a device. `program` is what the module was made from, if anything."
+    def __init__(self, module: Any, inputs: Sequence[str], device: str, program: Any = None) -> None:
         import torch
-        self._torch, self._module, self._inputs, self._device = torch, module, tuple(inputs), device
+        self._torch, self._module, self._inputs, self._device, self._program = torch, module, tuple(inputs), device, program
 
     def run(self, inputs: Arrays) -> Sequence[Floats]:
         "All rows of the batch at once; the answers are on the processor and complete."
@@ -34,9 +34,18 @@ class TorchSession:
 
     def close(self) -> None:
         "Drop the weights; a card's memory goes back to the driver, not only to torch's own pool."
-        self._module = None
+        module, program, self._module, self._program = self._module, self._program, None, None
+        if program is not None: _emptied(module, program)
         if self._device.startswith('cuda'): self._torch.cuda.empty_cache()
         elif self._device == 'mps': self._torch.mps.empty_cache()
+
+def _emptied(module: Any, program: Any) -> None:
+    "Take the weights out of both. They hold on to each other in circles, and would keep their memory until the next collection of garbage, which stops every thread for a quarter of a second."
+    for m in getattr(module, 'modules', tuple)():
+        m._parameters.clear()
+        m._buffers.clear()
+    program.state_dict.clear()
+    program.constants.clear()
 
 # %% ../../nbs/02_compute/05_torch.ipynb #81d27c4c
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,7 @@ class Torch:
         program = opened(data)
         _same_ports(program, network, batch)
         if self.device.kind != 'cpu': program = _moved(self.name, program, self.device.id)
-        return TorchSession(program.module(check_guards=False), [p.name for p in network.inputs], self.device.id)
+        return TorchSession(program.module(check_guards=False), [p.name for p in network.inputs], self.device.id, program)
 
 # %% ../../nbs/02_compute/05_torch.ipynb #96e69cd6
 def capped(torch: Any, device: Device, memory: int) -> None:
