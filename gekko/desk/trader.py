@@ -232,6 +232,7 @@ def on_step(t: Trader, step: Step) -> int:
 
 def close_row(t: Trader, ts: Nanos, closes: Mapping[str, Decimal]) -> None:
     "Write a row of the run's result: what everything was worth when these bars closed."
+    if t.mode == 'live': ts = max(ts, t.view.meter.ts)      # a desk that came up just after a bar's end is told of that bar later
     t.view.observe(ts)
     t.times.append(ts); t.equity.append(t.view.equity if t.mode != 'live' else trim(t.view.equity))
     t.closes.append([float(closes.get(s, 'nan')) for s in t.spec.symbols])

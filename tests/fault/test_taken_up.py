@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from desk_stage import ledger_of
 
+from gekko.data.feed import Step
 from gekko.desk.account import open_account
 from gekko.desk.events import Outbox, empty
 from gekko.desk.react import NEVER, BookLine, Memory, caught_up
 from gekko.desk.spec import RunSpec
-from gekko.desk.trader import LEASE, LEDGER, Trader, beyond, carry_out, decide, halt, hear, open_run
+from gekko.desk.trader import LEASE, LEDGER, Trader, beyond, carry_out, close_row, decide, halt, hear, on_step, open_run
 from gekko.domain.instrument import Instrument
-from gekko.domain.market import Quote
+from gekko.domain.market import Bar, Quote
 from gekko.domain.order import Fill, Intent, Order, OrderState, Side
-from gekko.domain.time import SECOND, SimClock
+from gekko.domain.time import MINUTE, SECOND, SimClock
 from gekko.ledger.journal import Journal
 from gekko.ledger.replay import replay
 from gekko.venue.fillmodel import FillModel
@@ -92,6 +93,13 @@ def test_half_is_half_of_what_was_held_and_not_of_what_is_left(desk: Desk) -> No
         assert carry_out(later, 'reduce', 'the notebook fell silent') == {'BTC-USD': D('0.05')}
         settle(later)
         assert later.view.account.qty('BTC-USD') == D('0.05') and not later.tracker.open()
+
+
+def test_a_bar_that_closed_before_the_desk_came_up_is_no_fault(desk: Desk) -> None:
+    t = desk()
+    close_row(t, MINUTE + SECOND // 10, {'BTC-USD': D(50_000)})      # what a desk says of its account when it has come up
+    on_step(t, Step(MINUTE, (Bar('BTC-USD', 0, MINUTE, D(50_000), D(50_010), D(49_990), D(50_001), D(1)),), 0))
+    assert list(t.times) == [MINUTE + SECOND // 10] * 2 and t.view.meter.ts == t.times[-1] and not t.view.halted
 
 
 def test_what_was_sold_beyond_a_policy_is_not_bought_again(desk: Desk) -> None:
