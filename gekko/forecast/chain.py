@@ -16,7 +16,7 @@ from ..domain.time import Clock, Nanos
 log = logging.getLogger('gekko.forecast')
 
 # %% auto #0
-__all__ = ['log', 'FORMAT', 'BadJournal', 'Line', 'written', 'lines_of', 'locked', 'Journal']
+__all__ = ['log', 'FORMAT', 'BadJournal', 'Line', 'written', 'lines_of', 'locked', 'Chain']
 
 # %% ../../nbs/03_forecast/20_chain.ipynb #641450a5
 FORMAT = 1
@@ -140,7 +140,7 @@ def _put(fd: int, data: bytes, end: int) -> None:
         raise Retry('the journal could not be written, and is as it was', expected='a disk with room', found=e.strerror) from None
 
 # %% ../../nbs/03_forecast/20_chain.ipynb #5b0a655f
-class Journal:
+class Chain:
     "A journal at `path`, with `path`.head beside it. Any number of processes may read and write."
     def __init__(self, path: Path, clock: Clock, wait_s: float = 10.0) -> None:
         self.path, self._clock, self._wait = Path(path), clock, wait_s
@@ -166,7 +166,7 @@ class Journal:
         Retry when another process holds the journal or the disk is full; then nothing was changed."""
         return _append(self, self._head, self._clock, self._wait, decide)
 
-def _append(journal: Journal, head: Path, clock: Clock, wait_s: float, decide: Callable[[tuple[Line, ...]], Mapping[str, Any] | None]) -> Line | None:
+def _append(journal: Chain, head: Path, clock: Clock, wait_s: float, decide: Callable[[tuple[Line, ...]], Mapping[str, Any] | None]) -> Line | None:
     try: journal.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise BadInput('folder of a journal', expected='one that can be written', found=e.strerror) from None
     with locked(journal.path, wait_s) as fd:

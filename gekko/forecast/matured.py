@@ -108,8 +108,9 @@ def _units(target: str, x: Floats) -> Floats:
 
 def matured(symbol: str, rows: Sequence[Row], steps: int, c: Calibration | None, actual: Actual) -> Matured:
     """The rows of one symbol beside what came. Left out and counted: those without a fresh forecast of `steps` steps, with a hole in what came, without a unit of error, or begun from another value than came (in other units, or of another market)."""
-    every = once(rows)
-    fresh = [r for r in every if r.source == 'fresh' and len(r.mean) == steps and r.step == every[0].step]
+    stale = sum(r.source == 'last' for r in rows)      # each was asked for and not had; it bears the instant of the answer it repeats
+    every = once([r for r in rows if r.source != 'last'])
+    fresh = [r for r in every if r.source == 'fresh' and len(r.mean) == steps and r.step == rows[0].step]
     history = c.scale.rows if c is not None and c.scale is not None and not all(r.scale > 0 for r in fresh) else 0
     known, trouble = _known(fresh, symbol, steps, history, actual) if fresh else (came([], []), '')
     a = known.at(np.array([r.ts for r in fresh], dtype=np.int64)[:, None] + np.arange(1, steps + 1)[None] * (fresh[0].step if fresh else 1))
@@ -119,10 +120,10 @@ def matured(symbol: str, rows: Sequence[Row], steps: int, c: Calibration | None,
     same = ~(np.abs(start - last) > 3 * s)
     same &= np.isfinite(start) | same.all()      # where the start isn't known, the others speak for it
     ok = told & scaled & same
-    said = ((len(every) - len(fresh), 'without a fresh forecast'), (int((~told).sum()), 'without actual values' + (f' ({trouble})' if trouble else '')), (int((told & ~scaled).sum()), 'without a unit of error'), (int((told & scaled & ~same).sum()), 'begun from another value than came'))
+    said = ((stale + len(every) - len(fresh), 'without a fresh forecast'), (int((~told).sum()), 'without actual values' + (f' ({trouble})' if trouble else '')), (int((told & ~scaled).sum()), 'without a unit of error'), (int((told & scaled & ~same).sum()), 'begun from another value than came'))
     target = c.target if c is not None else ''
     kept = [r for r, x in zip(fresh, ok) if x]
     f, low, high = (np.array([getattr(r, n) for r in kept], dtype=np.float64).reshape(-1, steps) for n in ('mean', 'low', 'high'))
     per = s[ok] / last[ok] if target == 'log_close' else s[ok]
     return Matured(symbol, np.array([r.ts for r in kept], dtype=np.int64), _units(target, a[ok]), _units(target, f), _units(target, low), _units(target, high), _units(target, last[ok]), per,
-                   kept[-1].level if kept else 0.0, len(every) - len(kept), ', '.join(f'{n} {what}' for n, what in said if n))
+                   kept[-1].level if kept else 0.0, stale + len(every) - len(kept), ', '.join(f'{n} {what}' for n, what in said if n))

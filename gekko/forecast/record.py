@@ -187,7 +187,7 @@ def _stored(r: Recorder, rows: list[tuple[Any, ...]]) -> bool:
         r._db.executemany(_INSERT, rows)
         r._db.execute('commit')
     except (sqlite3.Error, OSError, BadInput, OverflowError) as e:
-        _failed(r, str(e) or type(e).__name__)
+        _failed(r, (e.strerror if isinstance(e, OSError) else str(e)) or type(e).__name__)
         return False
     r.written, r.trouble = r.written + len(rows), ''
     return True

@@ -12,7 +12,7 @@ from ..domain.errors import BadInput, Retry
 from ..domain.show import esc, table
 from ..domain.time import Clock, iso, utc
 from .artefact import Artefact, BadArtefact, load
-from .chain import BadJournal, Journal, Line
+from .chain import BadJournal, Chain, Line
 from .spec import ModelSpec
 from .stages import STAGES, Day, Entry, Event, day_noted, events, find, move, named, replayed, text
 
@@ -96,7 +96,7 @@ class Registry:
     def __init__(self, root: Path, clock: Clock) -> None:
         self.root, self._clock = Path(root), clock
         if self.root.exists() and not self.root.is_dir(): raise BadInput('a registry is a folder', expected='a folder', found=f'the file {self.root.name}')
-        self._journal = Journal(self.root / 'journal.jsonl', clock)
+        self._journal = Chain(self.root / 'journal.jsonl', clock)
         self._shelf = self.root / 'artefacts'
 
     def add(self, artefact: Artefact, name: str, *, by: str, beats: bool | None, against: str = '', note: str = '') -> Entry:
@@ -130,7 +130,7 @@ class Registry:
 
     def verify(self) -> Verified:
         "Read everything: the journal, and every artefact against its digest. Says what is wrong, raises nothing."
-        return _verify(Journal(self._journal.path, self._clock), self._shelf)      # one that has seen nothing yet
+        return _verify(Chain(self._journal.path, self._clock), self._shelf)      # one that has seen nothing yet
 
     def now(self) -> int:
         "The instant of its clock, in ns: what it dates a line with."
@@ -141,7 +141,7 @@ class Registry:
     def _repr_html_(self) -> str: return _listed(self.entries())
 
 # %% ../../nbs/03_forecast/20_registry.ipynb #c0e46a96
-def _add(registry: Registry, journal: Journal, shelf: Path, artefact: Artefact, name: str, by: str, beats: bool | None, against: str, note: str) -> Entry:
+def _add(registry: Registry, journal: Chain, shelf: Path, artefact: Artefact, name: str, by: str, beats: bool | None, against: str, note: str) -> Entry:
     text('who adds a model', by, 80)
     if against: text('the baseline', against, 80)
     if note: text('a note', note)
@@ -151,7 +151,7 @@ def _add(registry: Registry, journal: Journal, shelf: Path, artefact: Artefact, 
     journal.append(lambda lines: _new(replayed(lines), artefact, name, by, beats, against, note))
     return replayed(journal.lines())[artefact.digest]
 
-def _move(journal: Journal, shelf: Path, ref: str, stage: str, by: str, why: str) -> Entry:
+def _move(journal: Chain, shelf: Path, ref: str, stage: str, by: str, why: str) -> Entry:
     digest = ''
     def decide(lines: tuple[Line, ...]) -> dict[str, object] | None:
         nonlocal digest
@@ -163,7 +163,7 @@ def _move(journal: Journal, shelf: Path, ref: str, stage: str, by: str, why: str
     journal.append(decide)
     return replayed(journal.lines())[digest]
 
-def _note(journal: Journal, clock: Clock, ref: str, day: str, verdict: str, figures: Mapping[str, float], why: str, carried: Mapping[str, Sequence[float]]) -> Entry:
+def _note(journal: Chain, clock: Clock, ref: str, day: str, verdict: str, figures: Mapping[str, float], why: str, carried: Mapping[str, Sequence[float]]) -> Entry:
     digest = ''
     def decide(lines: tuple[Line, ...]) -> dict[str, object] | None:
         nonlocal digest
@@ -187,7 +187,7 @@ class Verified:
     def ok(self) -> bool: return not self.bad
     def __str__(self) -> str: return f'{self.lines} lines, {self.entries} models, ' + ('all whole' if self.ok else f'{len(self.bad)} bad') + ''.join(f'; {t}' for t in (*self.bad, *self.odd))
 
-def _verify(journal: Journal, shelf: Path) -> Verified:
+def _verify(journal: Chain, shelf: Path) -> Verified:
     try:
         lines = journal.lines()
         entries = replayed(lines)

@@ -18,7 +18,7 @@ import pytest
 from gekko.domain.errors import Retry
 from gekko.domain.time import SimClock, SystemClock, utc
 from gekko.forecast.artefact import Artefact, BadArtefact, Lineage, save
-from gekko.forecast.chain import BadJournal, Journal
+from gekko.forecast.chain import BadJournal, Chain
 from gekko.forecast.registry import Registry
 from gekko.forecast.spec import ModelSpec
 
@@ -190,7 +190,7 @@ def test_readers_without_a_lock_see_whole_lines_only(tmp_path: Path) -> None:
 
 def test_a_stopped_writer_is_not_waited_for_without_end(models: Registry) -> None:
     path = models.root / 'journal.jsonl'
-    journal = Journal(path, SimClock(NOON), wait_s=0.05)
+    journal = Chain(path, SimClock(NOON), wait_s=0.05)
     with path.open('rb+') as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         with pytest.raises(Retry, match='held by another process'): journal.append(lambda lines: {'what': 'x'})

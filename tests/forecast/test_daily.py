@@ -215,13 +215,25 @@ def test_answers_that_were_not_fresh_are_counted_and_not_judged(tmp_path: Path, 
     assert d.figures['onnx-cpu p99 us'] <= 906 and 'judged' not in d.figures and w.models.get('eth').days[0].figures['missing'] == 9.0
 
 
+def test_a_day_lived_on_old_answers_is_not_a_good_one(tmp_path: Path, fit: tuple[Floats, Calibration]) -> None:
+    """An answer repeated bears the instant it was first given at: each repetition was a forecast asked for and not had."""
+    x, c = fit
+    rows = lived(x, c)
+    for first in range(H, H + 24, 4):
+        for i in range(first + 1, first + 4): rows[i] = replace(rows[first], source='last', why='late')
+    d = world(tmp_path / 'w', rows, prices(ETH=x), c.written()).one(FROM + 1)
+    assert d.judged + d.missing == 24
+    d = world(tmp_path / 'v', rows, prices(ETH=x), c.written()).one(FROM)
+    assert d.verdict == 'unknown' and d.missing > d.judged and d.figures['last'] == 0.75 and 'without a fresh forecast' in d.why
+
+
 def test_the_same_forecast_twice_counts_once(tmp_path: Path, fit: tuple[Floats, Calibration]) -> None:
     x, c = fit
     rows = lived(x, c)
     twice = world(tmp_path / 'twice', [r for r in rows for _ in range(2)], prices(ETH=x), c.written()).one(FROM)
     plain = world(tmp_path / 'once', rows, prices(ETH=x), c.written()).one(FROM)
     assert twice.judged == 24 and {n: v for n, v in twice.figures.items() if n != 'forecasts'} == {n: v for n, v in plain.figures.items() if n != 'forecasts'}
-    assert once([replace(rows[0], last=1.0), replace(rows[0], source='last'), rows[0]]) == (replace(rows[0], last=1.0),)
+    assert once([replace(rows[0], source='none'), replace(rows[0], last=1.0), rows[0]]) == (replace(rows[0], last=1.0),)
 
 
 def test_another_models_forecasts_are_not_its_own(tmp_path: Path, fit: tuple[Floats, Calibration]) -> None:

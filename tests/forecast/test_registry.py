@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from gekko.domain.errors import BadInput, Reject
 from gekko.domain.time import DAY, SimClock, iso, utc
 from gekko.forecast.artefact import Artefact, BadArtefact, Lineage, save
-from gekko.forecast.chain import BadJournal, Journal, lines_of
+from gekko.forecast.chain import BadJournal, Chain, lines_of
 from gekko.forecast.drift import demotes
 from gekko.forecast.registry import STAGES, Registry
 from gekko.forecast.spec import ModelSpec
@@ -258,14 +258,14 @@ def test_a_journal_that_was_changed_is_refused_with_its_line(models: Registry, a
 
 
 def test_every_byte_counts(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / 'journal.jsonl', SimClock(NOON))
+    journal = Chain(tmp_path / 'journal.jsonl', SimClock(NOON))
     for i in range(3): journal.append(lambda lines, i=i: {'what': 'x', 'i': i, 'text': 'ü "\\'})  # type: ignore[misc]
     whole = journal.path.read_bytes()
     first, second, _ = (len(x) for x in whole.splitlines(keepends=True))
     for at in range(len(whole)):
         journal.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
         line = 1 if at < first else 2 if at < first + second else 3
-        with pytest.raises(BadJournal) as e: Journal(journal.path, SimClock(NOON)).lines()
+        with pytest.raises(BadJournal) as e: Chain(journal.path, SimClock(NOON)).lines()
         assert f'line {line} ' in str(e.value), (at, str(e.value))
 
 
@@ -277,4 +277,4 @@ def test_the_chain_of_a_whole_year_is_read_in_no_time(tmp_path: Path) -> None:
         data.append(written(n, NOON + n * DAY, {'what': 'day', 'digest': 'ab' * 32, 'day': iso(NOON)[:10], 'verdict': 'ok', 'why': '', 'figures': {f'f{i}': i / 3 for i in range(12)}, 'carried': {}, 'stage': ''}, before))
         before = json.loads(data[-1])['hash']
     (tmp_path / 'journal.jsonl').write_bytes(b''.join(data))
-    assert len(Journal(tmp_path / 'journal.jsonl', SimClock(NOON)).lines()) == 3650
+    assert len(Chain(tmp_path / 'journal.jsonl', SimClock(NOON)).lines()) == 3650
