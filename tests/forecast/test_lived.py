@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from gekko.compute.devices import Device
@@ -66,7 +67,7 @@ def test_what_a_pipeline_says_is_what_the_day_is_measured_by(tmp_path: Path, tar
     first = next(rows(tmp_path / 'record.db', symbol='ETH'))
     assert first.ts == bars.end[FIT - H - 1] and first.last == pytest.approx(bars.close[FIT - H - 1, 1], rel=1e-12) and len(first.mean) == H
 
-    def actual(symbol: str, start: Nanos, end: Nanos) -> tuple[object, object]:
+    def actual(symbol: str, start: Nanos, end: Nanos) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         keep = (bars.end > start) & (bars.end <= end)
         return bars.end[keep], bars.close[keep, bars.symbols.index(symbol)]
     clock.set(BEGIN + (FIT + LIVE) * STEP + DAY)
