@@ -4,7 +4,7 @@
 
 # %% ../../nbs/03_forecast/01_network.ipynb #9fa34278
 from __future__ import annotations
-import logging, math, os, sys, warnings
+import logging, math, os, signal, sys, threading, warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from ..domain.errors import BadInput
 from .spec import ModelSpec, Scaling
 
 # %% auto #0
-__all__ = ['Columns', 'architecture', 'windows', 'steps', 'library', 'quiet', 'loss', 'build', 'columns', 'scaling', 'Trained',
-           'fit', 'listen', 'predict']
+__all__ = ['Columns', 'architecture', 'windows', 'steps', 'library', 'quiet', 'interruptible', 'loss', 'build', 'columns',
+           'scaling', 'Trained', 'fit', 'listen', 'predict']
 
 # %% ../../nbs/03_forecast/01_network.ipynb #0bcd6f6d
 _ACTIVATIONS = {'relu': 'ReLU', 'softplus': 'Softplus', 'tanh': 'Tanh', 'selu': 'SELU', 'leakyrelu': 'LeakyReLU', 'prelu': 'PReLU', 'sigmoid': 'Sigmoid'}
@@ -82,6 +82,16 @@ def quiet(threads: int = 1) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         for g, level in zip(loud, levels, strict=True): g.setLevel(level)
+
+# %% ../../nbs/03_forecast/01_network.ipynb #8f2b1aa8
+@contextmanager
+def interruptible() -> Iterator[None]:
+    "Lightning answers Ctrl-C by ignoring it from then on and leaving Python. Here it stays a KeyboardInterrupt, and the next one is heard too."
+    here, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGINT)
+    try: yield
+    except SystemExit: raise KeyboardInterrupt from None
+    finally:
+        if here: signal.signal(signal.SIGINT, before)
 
 # %% ../../nbs/03_forecast/01_network.ipynb #a7431871
 def loss(spec: ModelSpec) -> Any:
@@ -157,7 +167,7 @@ def fit(spec: ModelSpec, series: Mapping[str, Columns], scaled: Scaling | None =
         untrained = forecaster.models[0]
         kept = dict(untrained.trainer_kwargs)
         if prepare is not None: prepare(untrained)
-        forecaster.fit(frame, val_size=validation)
+        with interruptible(): forecaster.fit(frame, val_size=validation)
         model = forecaster.models[0].cpu().eval()
         model.trainer_kwargs = kept
     return Trained(spec, scaled, model, forecaster, len(model.train_trajectories))
