@@ -227,7 +227,7 @@ def report(m: Made, sheet: Sheet, parts: Split, how: str) -> dict[str, Any]:
 
 # %% ../../nbs/03_forecast/19_training.ipynb #3ac22a3b
 def train_file(path: str | Path, target: str, horizon: int, model: str, *, folder: Path, input_size: int | None = None, panel: bool = True, split: str = 'auto', seed: int = 1, max_steps: int | None = None, epochs: int | None = None,
-               augment: Recipe | None = None, threads: int = 2, device: str = 'cpu', code_hash: str = 'unknown', tz: str = 'UTC', dates: str = '', formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, tell: Callable[[str, float], None] | None = None, clock: Clock = SystemClock()) -> dict[str, Any]:
+               augment: Recipe | None = None, threads: int = 2, device: str = 'cpu', code_hash: str = 'unknown', tz: str = 'UTC', dates: str = '', formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 30, tell: Callable[[str, float], None] | None = None, clock: Clock = SystemClock()) -> dict[str, Any]:
     """Train a type of network on a file by its recipe, and say what it is worth: the dict of `report`. The artefact goes into the new `folder`.
 
     With `panel` one network learns every column of numbers, each by itself, which is what published figures on such files mean; without, `target` alone. It is fed raw values of `target`. `max_steps` or `epochs` replace the
@@ -241,5 +241,5 @@ def train_file(path: str | Path, target: str, horizon: int, model: str, *, folde
     if not np.ptp(sheet.columns[target][:parts.train.rows.stop]) > 0: raise BadInput(f'training rows of {target}', expected='values that change', found='none')
     notes = (*sheet.notes, *(f'{n}: always the same in training, left out' for n in sheet.columns if panel and n not in known))
     made = train({n: {'y': a} for n, a in known.items()}, spec, parts, folder=Path(folder), data_version=sheet.version, code_hash=code_hash, target='close' if target == 'close' and (known[target] > 0).all() else target if target != 'close' else 'y',
-                 about=target, step=sheet.step, season=sheet.season, augment=augment, device=device, threads=threads, tell=tell, formats=formats, batches=batches, clock=clock)
+                 about=target, step=sheet.step, season=sheet.season, augment=augment, device=device, threads=threads, tell=tell, formats=formats, batches=batches, slow=slow, clock=clock)
     return report(made, replace(sheet, notes=notes), parts, how[0])
