@@ -220,7 +220,7 @@ def test_a_day_lived_on_old_answers_is_not_a_good_one(tmp_path: Path, fit: tuple
     x, c = fit
     rows = lived(x, c)
     for first in range(H, H + 24, 4):
-        for i in range(first + 1, first + 4): rows[i] = replace(rows[first], source='last', why='late')
+        for i in range(first + 1, first + 4): rows[i] = replace(rows[first], source='last', why='late', inputs=rows[i].inputs)
     d = world(tmp_path / 'w', rows, prices(ETH=x), c.written()).one(FROM)
     assert d.verdict == 'unknown' and d.missing > d.judged and d.figures['last'] == 0.75 and 'without a fresh forecast' in d.why
 
