@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gekko.compute.devices import Device
-from gekko.compute.memory import Pool, TooLarge, footprint
+from gekko.compute.memory import Meter, Pool, TooLarge, footprint
 from gekko.compute.onnx import Onnx
 from gekko.compute.provider import Loaded, OutOfMemory, load
 from gekko.domain.errors import BadInput
@@ -157,3 +157,103 @@ def test_a_release_that_fails_does_not_stop_the_next() -> None:
 @given(st.integers(-5, 0))
 def test_no_budget_is_refused(budget: int) -> None:
     with pytest.raises(BadInput): Pool('card', budget, lambda k: Card(1).put(1), lambda k: 1)
+
+
+class Crowded(Card):
+    """A device on which somebody else took `others` bytes after the budget was set: it says so when it is full."""
+    def __init__(self, room: int, others: int) -> None: super().__init__(room - others)
+
+    def put(self, size: int) -> 'Thing':
+        with self.lock:
+            if sum(self.on.values()) + size > self.room: raise RuntimeError('CUDA out of memory. Tried to allocate')
+        return super().put(size)
+
+
+def test_a_full_device_makes_room_by_the_longest_unused() -> None:
+    card = Crowded(100, 45)
+    pool = Pool('card', 100, lambda k: card.put(20), lambda k: 20)
+    for key in 'abcab':
+        with pool.use(key): pass
+    assert pool.keys == ('a', 'b') and pool.counts['retried'] == 3 == pool.counts['evicted'] and card.most <= 55
+    with pool.use('a'), pool.use('b'), pytest.raises(OutOfMemory, match='Tried to allocate'): pool.use('c').__enter__()
+    assert pool.keys == ('a', 'b') and pool.used == 40
+    assert pool.preload(['c']) == () and pool.keys == ('a', 'b')          # a guess never makes way
+
+
+def test_a_full_device_is_waited_for_within_the_time_given() -> None:
+    card = Crowded(100, 70)
+    pool, got = Pool('card', 100, lambda k: card.put(20), lambda k: 20), threading.Event()
+    first = pool.use('a')
+    first.__enter__()
+    def wait() -> None:
+        with pool.use('b', timeout_s=60): got.set()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert not got.wait(0.05)
+    first.__exit__(None, None, None)
+    assert got.wait(60)
+    thread.join()
+
+
+def test_what_can_never_be_loaded_ends() -> None:
+    """Nothing is idle and nothing in use: the refusal comes at once, whatever the time given."""
+    card = Crowded(100, 95)
+    pool = Pool('card', 100, lambda k: card.put(20), lambda k: 20)
+    with pytest.raises(OutOfMemory): pool.use('a', timeout_s=3600).__enter__()
+    assert pool.used == 0 and pool.counts['retried'] == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from('abcdef'), st.booleans()), max_size=40), st.integers(0, 80), st.integers(10, 300), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_never_over_budget_once_measured(calls: list[tuple[str, bool]], others: int, percent: int, exact: bool) -> None:
+    """Estimates wrong by any factor on a device that others use too: after each load, what is really there is within the budget, and the pool knows it."""
+    sizes = {k: 5 * (i + 1) for i, k in enumerate('abcdef')}
+    truth = {k: max(1, n * percent // 100) for k, n in sizes.items()}
+    card = Crowded(1000, 1000 - (300 - others))
+    pool = Pool('card', 100, lambda k: card.put(truth[k]), sizes.__getitem__, Meter(lambda: sum(card.on.values()), exact))
+    for key, evict in calls:
+        try:
+            if evict:
+                with pool.use(key): pass
+            else: pool.preload([key])
+        except (OutOfMemory, TooLarge): assert truth[key] > min(100, card.room)
+        assert sum(card.on.values()) <= 100 and sum(card.on.values()) <= pool.used <= 100
+        if exact: assert sum(card.on.values()) == pool.used
+    pool.close()
+    assert card.on == {} and pool.used == 0
+
+
+def test_an_estimate_that_was_too_small_makes_the_next_larger() -> None:
+    card = Card(1000)
+    pool = Pool('card', 100, lambda k: card.put(30), lambda k: 10, Meter(lambda: sum(card.on.values())))
+    assert pool.size('a') == pool.size('b') == (10, 'estimate')
+    with pool.use('a'): pass
+    assert pool.size('a') == (30, 'measured') and pool.size('b') == (30, 'estimate')
+    for key in 'bcd':
+        with pool.use(key): pass
+    assert card.most == 90 and pool.counts['retried'] == 0                 # room was made before the load, not after
+
+
+def test_what_is_larger_than_the_budget_in_truth_is_let_go() -> None:
+    card = Card(1000)
+    pool = Pool('card', 100, lambda k: card.put(150), lambda k: 10, Meter(lambda: sum(card.on.values()), exact=True))
+    for _ in range(2):
+        with pytest.raises(TooLarge, match='found 150'): pool.use('a').__enter__()
+    assert card.on == {} and pool.used == 0 and pool.counts['loaded'] == 1   # the second time it isn't tried
+
+
+def test_twenty_threads_on_a_device_that_others_fill() -> None:
+    """Its free room is less than the budget, so that most loads meet a full device; each still gets its turn."""
+    card, failed = Crowded(500, 200), list[BaseException]()
+    pool = Pool('card', 500, lambda k: card.put(60), lambda k: 60)
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        try:
+            for _ in range(40):
+                with pool.use(f'm{rng.randrange(20)}', timeout_s=60) as thing: assert id(thing) in card.on
+        except BaseException as e: failed.append(e)
+    threads = [threading.Thread(target=work, args=(s,)) for s in range(5)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert failed == [] and card.most <= 300 and pool.counts['retried'] > 20
