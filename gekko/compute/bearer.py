@@ -12,7 +12,7 @@ import orjson
 from .https import Address, Broken, Connection, Reply, Stopped
 from .provider import Failed, Late
 from ..domain.errors import BadInput, Reject
-from ..domain.time import SECOND, Clock, Nanos, utc
+from ..domain.time import SECOND, Clock, Nanos, SystemClock, utc
 
 # %% auto #0
 __all__ = ['Fetch', 'SCOPE', 'Token', 'Tokens', 'google_tokens', 'Flight', 'rest_asked', 'Caller', 'Busy', 'Refused', 'read_json',
@@ -85,12 +85,14 @@ def google_tokens(clock: Clock, file: Path | None = None) -> Tokens:
     import google.auth
     import google.auth.exceptions
     import google.auth.transport.requests
-    try: found: Any = (google.auth.load_credentials_from_file(str(file), scopes=[SCOPE]) if file else google.auth.default(scopes=[SCOPE]))[0]      # type: ignore[no-untyped-call]
+    from google.oauth2.service_account import Credentials
+    try: found: Any = Credentials.from_service_account_file(str(file), scopes=[SCOPE]) if file else google.auth.default(scopes=[SCOPE])[0]      # type: ignore[no-untyped-call]
     except (google.auth.exceptions.GoogleAuthError, ValueError, OSError) as e: raise BadInput('credentials for Google Cloud', expected='the file of a service account, or default credentials', found=str(e)[:200]) from None
 
     def fetch() -> Token:
         found.refresh(google.auth.transport.requests.Request())
-        return Token(found.token, utc(found.expiry.isoformat()) if found.expiry else clock.now() + 3600 * SECOND)
+        lasts = utc(found.expiry.isoformat()) - SystemClock().now() if found.expiry else 3600 * SECOND        # the library goes by the wall clock
+        return Token(found.token, clock.now() + lasts)
     return Tokens(fetch, clock)
 
 # %% ../../nbs/02_compute/15_bearer.ipynb #7eb1a93e

@@ -192,9 +192,8 @@ def remote(v: Vertex, digest: str, *, budget: Decimal | None = None, timeout_s: 
     return Remote(str(v.api.to), found.endpoint, v.api.tokens, v.clock, context=v.api.context, timeout_s=timeout_s, retries=retries, budget=budget, prices=prices)
 
 # %% ../../nbs/03_forecast/30_vertex.ipynb #c9190497
-def _emptied(v: Vertex, endpoint: str, timeout_s: float, tell: Tell) -> list[str]:
+def _emptied(v: Vertex, endpoint: str, timeout_s: float, tell: Tell) -> None:
     "Every deployment of an endpoint ended, and the endpoint deleted."
-    gone = []
     _quiet(v, endpoint, timeout_s, tell)
     said = _there(v, endpoint) or {}
     split = said.get('trafficSplit') or {}
@@ -202,22 +201,21 @@ def _emptied(v: Vertex, endpoint: str, timeout_s: float, tell: Tell) -> list[str
         try: waited(v, v.ask('POST', f'{endpoint}:undeployModel', {'deployedModelId': d['id'], 'trafficSplit': {}}), 'undeploy', timeout_s, tell)
         except Refused as e:
             if e.code != 404: raise
-        gone.append(f'{endpoint} {d["id"]}')
     try: waited(v, v.ask('DELETE', endpoint), 'delete endpoint', timeout_s, tell)
     except Refused as e:
         if e.code not in (404, 400): raise
-    return [*gone, endpoint]
 
 def undeploy(v: Vertex, digest: str, *, timeout_s: float = 1800.0, tell: Tell = nobody) -> tuple[str, ...]:
-    "Take an artefact off every endpoint it is on or on its way to, and delete those. What was ended; none when there was nothing. Failed when something is still there."
-    gone = list[str]()
+    "Take an artefact off every endpoint it is on or on its way to, and delete those. What was there and is gone; empty when there was nothing. Failed when something is still there."
+    if not digest: raise BadInput('what to undeploy', expected='the digest of an artefact', found='nothing')
+    gone = dict[str, None]()
     for _ in range(5):
-        found = dict.fromkeys(e.endpoint for e in endpoints(v, digest))
-        if not found: return tuple(dict.fromkeys(gone))
-        for e in found:
-            try: gone += _emptied(v, e, timeout_s, tell)
+        if not (found := endpoints(v, digest)): return tuple(gone)
+        for e in found: gone |= dict.fromkeys([f'{e.endpoint} {e.deployed}', e.endpoint] if e.deployed else [e.endpoint])
+        for name in dict.fromkeys(e.endpoint for e in found):
+            try: _emptied(v, name, timeout_s, tell)
             except Broken as broken: tell(broken.message, 0.0)      # the answer was lost: look again
-    raise Failed(f'still there: {", ".join(found)}; nodes may cost. Try again, or delete it in the console')
+    raise Failed(f'still there: {", ".join(e.endpoint for e in found)}; nodes may cost. Try again, or delete it in the console')
 
 def remove(v: Vertex, digest: str, bucket: str = '', *, timeout_s: float = 1800.0, tell: Tell = nobody) -> tuple[str, ...]:
     "Undeploy an artefact, and delete its model; with `bucket`, its files below that place too. What was ended."

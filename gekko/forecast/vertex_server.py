@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from ..domain.time import SECOND, Nanos, SystemClock
 from .vertex_cloud import CODES, NUMBER, Cloud, MovedClock, Problem, Said, create_endpoint, delete, deploy_model, matches, predict, running, truth, undeploy_model, upload_model
 
 # %% auto #0
-__all__ = ['FAULTS', 'Fault', 'struck', 'spoilt', 'Gate', 'routed', 'stored', 'VertexServer', 'vertex_sandbox', 'serve_vertex']
+__all__ = ['FAULTS', 'Fault', 'struck', 'spoilt', 'sandbox_key', 'Gate', 'routed', 'stored', 'VertexServer', 'vertex_sandbox',
+           'serve_vertex']
 
 # %% ../../nbs/03_forecast/33_vertex_server.ipynb #f8c66745
 FAULTS = ('status', 'latency', 'hang', 'drip', 'drop', 'expire', 'garbage', 'nan', 'shape', 'other')
@@ -62,6 +64,12 @@ def spoilt(what: str, data: bytes) -> bytes:
 def _with_nan(v: Any) -> Any: return [_with_nan(v[0]), *v[1:]] if isinstance(v, list) else float('nan')
 
 # %% ../../nbs/03_forecast/33_vertex_server.ipynb #4576f350
+@cache
+def sandbox_key() -> Any:
+    "The service account's key: made when it is first wanted, one for all servers of a process, since making one takes a fifth of a second."
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    return rsa.generate_private_key(65537, 2048)
+
 @dataclass(slots=True)
 class Gate:
     "The tokens that count, and the one service account that may ask for more."
@@ -99,10 +107,9 @@ class Gate:
         self.until.clear()
 
     def account(self) -> Said:
-        "A service account's file: its key is made on the spot."
+        "A service account's file."
         from cryptography.hazmat.primitives import serialization as s
-        from cryptography.hazmat.primitives.asymmetric import rsa
-        self.key = self.key or rsa.generate_private_key(65537, 2048)
+        self.key = sandbox_key()
         pem = self.key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()).decode()
         return {'type': 'service_account', 'project_id': 'gekko-sandbox', 'private_key_id': 'sandbox', 'private_key': pem, 'client_email': self.email, 'client_id': '1', 'token_uri': self.uri}
 
