@@ -21,12 +21,12 @@ from .events import canonical
 from .server import connect, masked, server_fault
 
 # %% auto #0
-__all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'snapshots', 'STARTS', 'address', 'file_of',
-           'shown', 'engine', 'alone', 'version', 'prepare', 'check_version', 'fault', 'reading', 'exists', 'writing',
-           'identity']
+__all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'snapshots', 'trials', 'STARTS', 'address',
+           'file_of', 'shown', 'engine', 'alone', 'version', 'prepare', 'check_version', 'fault', 'reading', 'exists',
+           'writing', 'identity']
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f060e09f
-VERSION = 2
+VERSION = 3
 "The schema this code writes. A database that carries a larger number is left alone."
 metadata = sa.MetaData()
 def _bytewise(kind: sa.String) -> sa.String: return kind.with_variant(sa.Text(collation='C'), 'postgresql')
@@ -34,6 +34,7 @@ def _key(name: str) -> sa.Column[str]: return sa.Column(name, _bytewise(sa.Strin
 def _text(name: str, size: int = 64) -> sa.Column[str]: return sa.Column(name, _bytewise(sa.String(size)), nullable=False)
 def _long(name: str) -> sa.Column[str]: return sa.Column(name, _bytewise(sa.Text()), nullable=False)
 def _int(name: str) -> sa.Column[int]: return sa.Column(name, sa.BigInteger, nullable=False)
+def _real(name: str) -> sa.Column[float]: return sa.Column(name, sa.Double, nullable=False)
 def _json(name: str) -> sa.Column[Any]: return sa.Column(name, sa.JSON, nullable=False)
 
 schema = sa.Table('schema', metadata, sa.Column('version', sa.Integer, primary_key=True, autoincrement=False))
@@ -49,6 +50,9 @@ runs = sa.Table('runs', metadata, _key('run_id'), _text('lineage'), _long('noteb
                 _long('journal_url'), _text('journal_head'), _json('spec'))
 snapshots = sa.Table('snapshots', metadata, _key('account'), sa.Column('seq', sa.BigInteger, primary_key=True, autoincrement=False), _text('hash'),
                      sa.Column('body', sa.LargeBinary, nullable=False), _text('digest'), _int('made'))
+trials = sa.Table('trials', metadata, _key('family'), _key('key'), _json('params'), _text('code'), _text('data_version'), _text('source', 128), _int('made'), _int('first'), _int('last'),
+                  _int('rows'), _real('periods'), _real('mean'), _real('deviation'), _real('skew'), _real('kurtosis'), _real('memory'), _int('trades'),
+                  sa.Column('kept', sa.LargeBinary, nullable=False))
 
 # %% ../../nbs/07_ledger/01_database.ipynb #42a28f4e
 def address(url: str) -> sa.URL:
