@@ -149,7 +149,7 @@ class Caller:
             if flight.ended.is_set(): raise Stopped(f'{self.to.host}: the call was ended')
             line = self._line()
             flight.enter(line)
-            try: reply = line.call(method, path, deadline, headers, body)
+            try: reply = line.call(method, path, deadline, headers, body, flight.ended)
             except Broken as e:
                 if not (again and e.reused): raise
                 self.close()       # what was kept as long is as dead

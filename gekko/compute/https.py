@@ -95,11 +95,12 @@ class Connection:
         self._context = (context or secure()) if to.tls else None
         self._lock, self._busy, self._stop = threading.Lock(), False, False
         self._sock: socket.socket | None = None
+        self._ended: threading.Event | None = None
         self._deadline, self._sent, self._received = 0, 0, 0
 
-    def call(self, method: str, path: str, deadline: Nanos, headers: Mapping[str, str] | None = None, body: bytes = b'') -> Reply:
-        "The answer, whole, before `deadline` (an instant of the clock's `monotonic`). Late, Stopped or Broken; then the socket is closed."
-        with self._lock: self._busy, self._stop = True, False
+    def call(self, method: str, path: str, deadline: Nanos, headers: Mapping[str, str] | None = None, body: bytes = b'', ended: threading.Event | None = None) -> Reply:
+        "The answer, whole, before `deadline` (an instant of the clock's `monotonic`), unless `ended` is set before. Late, Stopped or Broken; then the socket is closed."
+        with self._lock: self._busy, self._stop, self._ended = True, False, ended
         self._deadline, self._sent, self._received, reused = deadline, 0, 0, self._sock is not None
         try:
             reused = self._ready() and reused
@@ -107,7 +108,7 @@ class Connection:
             return self._answer(method)
         except BaseException as e:
             self.close()
-            if self._stop: raise Stopped(f'{self.to.host}: the call was ended') from None
+            if self._stopped: raise Stopped(f'{self.to.host}: the call was ended') from None
             if isinstance(e, TimeoutError): raise Late(f'{self.to.host}: no whole answer in time') from None
             if isinstance(e, (OSError, HTTPException)): raise Broken(f'{self.to.host}: {_said(e)}', reused) from None
             raise
@@ -118,9 +119,12 @@ class Connection:
         "Bytes sent and received by the latest call, also by one that failed."
         return self._sent, self._received
 
+    @property
+    def _stopped(self) -> bool: return self._stop or (self._ended is not None and self._ended.is_set())
+
     def _left(self) -> float:
         "Seconds left of the call."
-        if self._stop: raise TimeoutError
+        if self._stopped: raise TimeoutError
         if (left := self._deadline - self._clock.monotonic()) <= 0: raise TimeoutError
         return left / SECOND
 
@@ -133,7 +137,7 @@ class Connection:
             try: self._connect(socket.socket(family, kind, proto), to, self._left() / (len(found) - i)); return False
             except OSError:
                 self.close()
-                if i == len(found) - 1 or self._stop: raise
+                if i == len(found) - 1 or self._stopped: raise
         return False
 
     def _resolved(self) -> list[Any]:

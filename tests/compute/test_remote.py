@@ -179,6 +179,20 @@ def test_the_connection_is_kept(far: Endpoint, net: Network) -> None:
     assert far.connections == 1
 
 
+def test_an_answer_in_chunks_keeps_the_connection_and_half_of_one_is_broken(far: Endpoint, net: Network) -> None:
+    def chunks(h: Handler, good: bytes) -> None: h.wfile.write(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n' + b''.join(b'%x\r\n%s\r\n' % (len(p), p) for p in (good[:7], good[7:])) + b'0\r\n\r\n')
+
+    def half(h: Handler, good: bytes) -> None:
+        h.wfile.write(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n' + good[:7] + b'\r\n')
+        h.close_connection = True
+    one = made(far, net)
+    far.moods[:] = [chunks, chunks]
+    for _ in range(3): assert one.run(X, soon())['y'].tolist() == [[2, 4, 6]]
+    assert far.connections == 1
+    far.moods[:] = [half, half]
+    with pytest.raises(Broken): one.run(X, soon())
+
+
 def test_several_threads_at_once(far: Endpoint, net: Network) -> None:
     one = made(far, net)
     out, errors = dict[int, Any](), list[Exception]()
