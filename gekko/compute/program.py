@@ -21,7 +21,9 @@ def _members(data: bytes) -> dict[str, bytes]:
     if not data.startswith(b'PK\x03\x04'): raise BadInput('not an exported torch program', expected='a pt2 archive', found=f'{len(data)} bytes of something else')
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as z:
-            names = z.namelist()
+            names, total = z.namelist(), sum(i.file_size for i in z.infolist())
+            if total > len(data) or any(i.compress_type != zipfile.ZIP_STORED for i in z.infolist()):
+                raise BadInput('an exported torch program', expected=f'members that are stored as they are, {len(data)} bytes at most', found=f'{total} bytes to unpack')
             out = {n.partition('/')[2]: z.read(n) for n in names}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as e:
         raise BadInput('not an exported torch program', expected='a pt2 archive', found=str(e)[:100]) from None
