@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from ..domain.errors import BadInput, Halt, Reject
 from ..domain.time import Clock, Nanos, iso
-from .database import address, entries, heads, leases, reading, runs, shown, writing
+from .database import address, entries, heads, leases, reading, runs, shown, trials, writing
 from .journal import verify
 
 # %% auto #0
@@ -18,7 +18,7 @@ __all__ = ['pages', 'Copied', 'copy_ledger']
 
 # %% ../../nbs/07_ledger/11_copying.ipynb #f9ada466
 _PAGE = 5_000
-_ORDER = {entries.name: (entries.c.account, entries.c.seq), runs.name: (runs.c.run_id,), heads.name: (heads.c.account,)}
+_ORDER = {entries.name: (entries.c.account, entries.c.seq), runs.name: (runs.c.run_id,), heads.name: (heads.c.account,), trials.name: (trials.c.family, trials.c.key)}
 
 def pages(c: sa.Connection, table: sa.Table, *only: sa.ColumnElement[bool], size: int = _PAGE) -> Iterator[Sequence[sa.RowMapping]]:
     "A table's rows in the order of its key."
@@ -52,10 +52,11 @@ class Copied:
     entries: dict[str, int] = field(default_factory=dict)
     runs: int = 0
     checked: int = 0
+    trials: int = 0
 
     def __str__(self) -> str:
         new = ', '.join(f'{n:,} of {a}' for a, n in self.entries.items()) or 'none'
-        return f'{self.source} -> {self.target}: entries {new}; {self.runs} runs; {self.checked:,} entries read back and sound'
+        return f'{self.source} -> {self.target}: entries {new}; {self.runs} runs; {f"{self.trials:,} trials; " if self.trials else ""}{self.checked:,} entries read back and sound'
 
 # %% ../../nbs/07_ledger/11_copying.ipynb #9343612f
 def _sound(url: str) -> int:
@@ -83,7 +84,7 @@ def _put(c: sa.Connection, table: sa.Table, key: str, rows: Sequence[sa.RowMappi
 
 # %% ../../nbs/07_ledger/11_copying.ipynb #5333e44e
 def copy_ledger(source: str, target: str, clock: Clock) -> Copied:
-    """Copy all journals, epochs and run records of `source` into `target`, which is new or an older copy; snapshots are derived and are made again there.
+    """Copy all journals, epochs, run records and trials of `source` into `target`, which is new or an older copy; snapshots are derived and are made again there.
     Reject while a desk holds an account in either; BadInput for a source that is not sound or a target that has gone its own way; Halt when the target can't be written. Then nothing is changed."""
     if address(source) == address(target): raise BadInput('a ledger onto itself', expected='two ledgers', found=shown(source))
     _sound(source)
@@ -94,7 +95,17 @@ def copy_ledger(source: str, target: str, clock: Clock) -> Copied:
             _put(t, runs, 'run_id', page)
             kept += len(page)
         _epochs(s, t)
-    return Copied(shown(source), shown(target), new, kept, _sound(target))
+        tried = _trials(s, t)
+    return Copied(shown(source), shown(target), new, kept, _sound(target), tried)
+
+def _trials(source: sa.Connection, target: sa.Connection) -> int:
+    "The trials that the target has not; how many."
+    if not sa.inspect(source).has_table(trials.name): return 0      # a ledger from before there were any
+    has, n = {tuple(r) for r in target.execute(sa.select(trials.c.family, trials.c.key))}, 0
+    for page in pages(source, trials, size=1_000):
+        if new := [dict(r) for r in page if (r['family'], r['key']) not in has]: target.execute(trials.insert(), new)
+        n += len(new)
+    return n
 
 def _epochs(source: sa.Connection, target: sa.Connection) -> None:
     "Every account's highest epoch, in nobody's hands."
