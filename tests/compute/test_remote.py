@@ -246,7 +246,7 @@ def test_each_fault_ends_within_the_deadline(far: Endpoint, net: Network, mood: 
     far.moods += [mood] * 3
     start = time.monotonic()
     with pytest.raises(error) as e: one.run(X, soon(0.3))
-    assert time.monotonic() - start < 0.45 and e.value.kind == kind
+    assert time.monotonic() - start < 0.6 and e.value.kind == kind
     far.moods.clear()
     assert one.run(X, soon())['y'].tolist() == [[2, 4, 6]], 'the next call is fine, on a connection that holds nothing of the last'
 

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -395,25 +396,31 @@ def test_no_secret_shows(server: VertexServer, v: Vertex, made: Artefact, caplog
 
 # -- as processes
 
-def said_by(p: 'subprocess.Popen[str]') -> dict[str, Any]:
-    assert p.stdout is not None
-    return dict(json.loads(p.stdout.readline()))
+@contextmanager
+def process(*words: object, **how: Any) -> Iterator['subprocess.Popen[str]']:
+    """Ended with the test, also by a failure."""
+    p = subprocess.Popen([str(w) for w in words], text=True, **how)
+    try: yield p
+    finally:
+        p.kill()
+        p.wait()
 
 
 def test_the_command_serves_until_it_is_told_to_go(made: Artefact, tmp_path: Path) -> None:
     plan = tmp_path / 'faults.json'
     plan.write_text('[{"what": "status", "code": 429, "retry_after": "1", "on": "models"}]')
-    p = subprocess.Popen([Path(sys.executable).with_name('gekko'), 'sandbox', 'serve', 'vertex', '--json', '--faults', str(plan)], stdout=subprocess.PIPE, text=True)
-    card = said_by(p)
-    v = vertex(card['project'], card['region'], CLOCK, credentials=Path(card['credentials']), url=card['rest'], storage=card['storage'])
-    with pytest.raises(Failed, match='429'): v.ask('GET', f'{v.parent}/models')
-    up(v, made)
-    assert far(v, made).run({'y': Y})['forecast'].shape == (11, 6, 1)
-    ask = urllib.request.Request(f'{card["control"]}/truth', b'{}', {'X-Sandbox': card['secret']})
-    found = json.loads(urllib.request.urlopen(ask, timeout=10).read())
-    assert (found['nodes'], found['calls'], found['rows']) == (1, 4, 9 + 2 * 8), 'the trial runs, and 11 rows as two batches of 8'
-    p.send_signal(signal.SIGTERM)
-    assert p.wait(20) == 0 and not Path(card['credentials']).exists()
+    with process(Path(sys.executable).with_name('gekko'), 'sandbox', 'serve', 'vertex', '--json', '--faults', plan, stdout=subprocess.PIPE) as p:
+        assert p.stdout is not None
+        card = json.loads(p.stdout.readline())
+        v = vertex(card['project'], card['region'], CLOCK, credentials=Path(card['credentials']), url=card['rest'], storage=card['storage'])
+        with pytest.raises(Failed, match='429'): v.ask('GET', f'{v.parent}/models')
+        up(v, made)
+        assert far(v, made).run({'y': Y})['forecast'].shape == (11, 6, 1)
+        ask = urllib.request.Request(f'{card["control"]}/truth', b'{}', {'X-Sandbox': card['secret']})
+        found = json.loads(urllib.request.urlopen(ask, timeout=10).read())
+        assert (found['nodes'], found['calls'], found['rows']) == (1, 4, 9 + 2 * 8), 'the trial runs, and 11 rows as two batches of 8'
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(20) == 0 and not Path(card['credentials']).exists()
 
 
 def test_the_container_serves_what_the_bucket_holds(server: VertexServer, v: Vertex, made: Artefact, tmp_path: Path) -> None:
@@ -424,16 +431,15 @@ def test_the_container_serves_what_the_bucket_holds(server: VertexServer, v: Ver
         port = s.getsockname()[1]
     env = os.environ | {'AIP_STORAGE_URI': f'{BUCKET}/{made.digest}', 'AIP_HTTP_PORT': str(port), 'AIP_PREDICT_ROUTE': '/predict', 'AIP_HEALTH_ROUTE': '/health',
                         'STORAGE_EMULATOR_HOST': server.rest, 'GOOGLE_APPLICATION_CREDENTIALS': str(server.account), 'TMPDIR': str(tmp_path)}
-    p = subprocess.Popen([sys.executable, '-m', 'gekko.forecast.far'], env=env)
 
     def at(path: str, body: bytes | None = None) -> Any: return urllib.request.urlopen(f'http://127.0.0.1:{port}{path}', body, timeout=10)
-    healthy = until(lambda: at('/health').status == 200)
-    assert healthy
-    said = json.loads(at('/predict', json.dumps({'instances': [{'y': row.tolist()} for row in Y]}).encode()).read())
-    here = load(Onnx(Device('cpu')), made.network, CLOCK).run({'y': Y})['forecast']
-    assert np.array_equal(np.array([r['forecast'] for r in said['predictions']], np.float32), here)
-    p.send_signal(signal.SIGTERM)
-    assert p.wait(20) == 0
+    with process(sys.executable, '-m', 'gekko.forecast.far', env=env) as p:
+        assert until(lambda: at('/health').status == 200)
+        said = json.loads(at('/predict', json.dumps({'instances': [{'y': row.tolist()} for row in Y]}).encode()).read())
+        here = load(Onnx(Device('cpu')), made.network, CLOCK).run({'y': Y})['forecast']
+        assert np.array_equal(np.array([r['forecast'] for r in said['predictions']], np.float32), here)
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(20) == 0
 
 
 def until(ready: Callable[[], bool], s: float = 20) -> bool:
