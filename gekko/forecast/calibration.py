@@ -143,7 +143,7 @@ WINDOWS = 50
 def _sign(forecast: Floats, actual: Floats, last: Floats, scale: Floats, overlap: int) -> Confidence:
     # neighbours that share rows are not independent: bins are as much larger, and the prior as much heavier
     m, right = margin(forecast - last, scale), sign_right(forecast - last, actual - last)
-    return fit_confidence(m, right, least=min(len(m), 50 * overlap), prior=10.0 * overlap)
+    return fit_confidence(m, right, least=min(len(m), max(WINDOWS, 20 * overlap)), prior=10.0 * overlap)
 
 def calibration_of(actual: ArrayLike, forecast: ArrayLike, origin: ArrayLike, past: ArrayLike, *, target: str, step: Nanos, overlap: int = 0, levels: Sequence[float] = (0.8, 0.95), inputs: Mapping[str, ArrayLike] | None = None,
                    baseline: str = '', beats: bool = False, memory: int = 500, span: float = 72.0, day: int = 0, coverage: Mapping[str, float] | None = None) -> Calibration:

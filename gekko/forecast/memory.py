@@ -24,9 +24,11 @@ def scale_rows(c: Calibration, y: Floats) -> Floats:
 
 # %% ../../nbs/03_forecast/17_memory.ipynb #4a019b1d
 class Memory:
-    "The last `rows` rows of bars with the forecasts made at their closes. `fields` of the bars are what the network reads: when they change, what was said of them is forgotten."
-    def __init__(self, symbols: Sequence[str], rows: int, horizon: int, fields: Sequence[str] = ('close',)) -> None:
-        self.symbols, self.rows, self.horizon, self.fields = tuple(symbols), rows, horizon, tuple(fields)
+    """The last `rows` rows of bars with the forecasts made at their closes; of the newest `used` (0: all) forecasts are asked for, the others are what those were made from.
+
+    `fields` of the bars are what the network reads: when one changes, what was said is forgotten."""
+    def __init__(self, symbols: Sequence[str], rows: int, horizon: int, fields: Sequence[str] = ('close',), used: int = 0) -> None:
+        self.symbols, self.rows, self.horizon, self.fields, self.used = tuple(symbols), rows, horizon, tuple(fields), used or rows
         self._room()
         self._lo = self._hi = 0
 
@@ -63,9 +65,9 @@ class Memory:
 
     def _more(self, at: int, context: int) -> bool:
         "Whether bars whose row `at` is the newest remembered have rows that were missed when the oldest was added, or rows before it that are wanted."
-        given = self._given[self._lo:self._hi]
-        now = np.arange(at - len(self) + 2, at + 2)      # rows of these bars up to each that is remembered
-        short = len(self) < self.rows and now[0] > context      # the row before the oldest could be forecast from, and isn't there
+        n = min(self.used, len(self))
+        given, now = self._given[self._hi - n:self._hi], np.arange(at - n + 2, at + 2)      # rows up to each that is used: then, and in these bars
+        short = len(self) < self.rows and at + 1 > len(self)      # there are rows before the oldest
         return bool(short or ((given < context) & (now > given)).any())
 
     def _same(self, bars: Bars, stop: int) -> bool:

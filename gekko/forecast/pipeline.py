@@ -50,6 +50,9 @@ class Plan:
     def history(self) -> int: return self.calibration.memory + self.artefact.spec.horizon + self.ttl
     @property
     def window(self) -> int: return self.context + self.history
+    def first(self, remembered: int, given: int) -> int:
+        "The first of so many remembered rows that counts when so many rows of bars are given: whoever gives fewer gets the answer of fewer."
+        return max(0, remembered - max(given - self.context + 1, 0), remembered - self.history - 1)
 
 # %% ../../nbs/03_forecast/17_pipeline.ipynb #5ad0e4c8
 def plan_of(artefact: Artefact, policy: Policy, calendar: Calendar = Always(), level: float = 0.0, horizon: Nanos = 0) -> Plan:
@@ -123,8 +126,8 @@ def _ask(plan: Plan, fallback: Fallback, read: _Read, row: int, symbols: Ints, d
 
 # %% ../../nbs/03_forecast/17_pipeline.ipynb #181df46b
 def empty(plan: Plan, symbols: Sequence[str]) -> Memory:
-    "A memory for these symbols, as long as an interval needs."
-    return Memory(symbols, plan.history + 1, plan.artefact.spec.horizon, plan.fields)
+    "A memory for these symbols: what an interval needs, and the rows before that it follows from, since a bar may be corrected there too."
+    return Memory(symbols, plan.window, plan.artefact.spec.horizon, plan.fields, plan.history + 1)
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
@@ -137,12 +140,11 @@ def _take(plan: Plan, memory: Memory, bars: Bars) -> _Taken:
     if not len(bars): raise BadInput('bars for a forecast', expected='one row or more', found=0)
     checked(bars, plan.calibration.step)
     n, news = len(bars), memory.news(bars, plan.context)
-    behind = news > 1 or len(memory.unsaid(max(0, len(memory) - max(n - news - plan.context + 1, 0)))) > 0
+    behind = news > 1 or len(memory.unsaid(plan.first(len(memory), n - news))) > 0
     read = _read(plan, bars.last(plan.window if behind else plan.context + news))
     for row in range(len(read.bars) - news, len(read.bars)):
         memory.add(read.bars, row, read.frame.y[row], read.scale[row], read.ready[row], int(read.frame.since[row]), n - len(read.bars) + row + 1)
-    # what is older must not count: whoever gives fewer bars gets the answer of fewer bars
-    return _Taken(memory, read, max(0, len(memory) - max(n - plan.context + 1, 1)))
+    return _Taken(memory, read, plan.first(len(memory), n))
 
 # %% ../../nbs/03_forecast/17_pipeline.ipynb #eeea3f7d
 def _catch_up(p: Pipeline, t: _Taken, until: Nanos, patience_s: float) -> int:
@@ -166,17 +168,17 @@ def _refused(bars: Bars, reasons: dict[int, str]) -> BadInput:
 def _answer(p: Pipeline, t: _Taken, begun: Nanos, deadline: Nanos) -> Predicted:
     "The network's answer in time, or the policy's."
     memory, read, plan = t.memory, t.read, p.plan
-    row, there, silent, provider, attempts = len(memory) - 1, set(memory.ready(len(memory) - 1).tolist()), '', '', tuple[Attempt, ...]()
+    row, silent, provider, attempts = len(memory) - 1, '', '', tuple[Attempt, ...]()
+    symbols = memory.ready(row) if row >= t.first else np.zeros(0, np.int64)
+    there = set(symbols.tolist())
     if there:
-        symbols = memory.ready(row)
         try: points, provider, attempts = _ask(plan, p.fallback, read, len(read.bars) - 1, symbols, deadline)
         except NoAnswer as e:
             if plan.policy.otherwise == 'raise': raise
             attempts, silent = e.attempts, e.message
-        else:
-            memory.put(row, symbols, points)
-            # a fifth of the deadline is kept for what follows
-            _catch_up(p, t, deadline - (deadline - begun) // 5, plan.policy.deadline_s)
+        else: memory.put(row, symbols, points)
+    # a fifth of the deadline is kept for what follows
+    if not silent: _catch_up(p, t, deadline - (deadline - begun) // 5, plan.policy.deadline_s)
     reasons = {j: silent if j in there else why_not(read.bars, read.frame, plan.artefact.spec, j, plan.context) for j in range(len(memory.symbols)) if silent or j not in there}
     if reasons and plan.policy.otherwise == 'raise': raise _refused(read.bars, reasons)
     said = _all_said(plan, memory, row, t.first, reasons)
@@ -225,7 +227,7 @@ def _then(p: Pipeline, bars: Bars, read: _Read, memory: Memory, row: int, provid
     seen = Frame(f.ends[:row + 1], f.y[:row + 1], f.past[:row + 1], f.since[:row + 1])
     reasons = {j: why_not(bars.rows(0, row + 1), seen, plan.artefact.spec, j, plan.context) for j in range(len(bars.symbols)) if j not in there}
     if reasons and plan.policy.otherwise == 'raise': raise _refused(bars, reasons)
-    return Predicted(memory.end(last), p.horizon, _all_said(plan, memory, last, max(0, last + 1 - max(row + 2 - plan.context, 1)), reasons), provider, attempts)
+    return Predicted(memory.end(last), p.horizon, _all_said(plan, memory, last, plan.first(last + 1, row + 1), reasons), provider, attempts)
 
 # %% ../../nbs/03_forecast/17_pipeline.ipynb #3f73d5e1
 class Pipeline:
