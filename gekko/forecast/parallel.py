@@ -4,7 +4,7 @@
 
 # %% ../../nbs/03_forecast/24_parallel.ipynb #4542113c
 from __future__ import annotations
-import hashlib, io, json, os, subprocess, sys, tempfile, threading, time
+import hashlib, io, json, os, re, subprocess, sys, tempfile, threading, time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -110,7 +110,7 @@ def train_share(files: Mapping[str, bytes], rank: int, store: Any) -> dict[str, 
 # %% ../../nbs/03_forecast/24_parallel.ipynb #900e6679
 def _spread(model: Any, rank: int, workers: int, device: str) -> None:
     "Lightning's DDP over processes that are already there, each with one device. Every worker holds all rows, and takes its share of the windows."
-    import pytorch_lightning
+    import pytorch_lightning, pytorch_lightning.plugins.environments, pytorch_lightning.strategies
     lightning: Any = pytorch_lightning
     there = lightning.plugins.environments.LightningEnvironment()
     ddp = lightning.strategies.DDPStrategy(process_group_backend='nccl' if device == 'gpu' else 'gloo', cluster_environment=there)
@@ -178,6 +178,12 @@ def card(rank: int, visible: str | None) -> str:
     return str(rank) if not visible else visible.split(',')[rank].strip()
 
 # %% ../../nbs/03_forecast/24_parallel.ipynb #1bc88ef1
+def _last(text: str) -> str:
+    "The last words of a long error, without the colours of a terminal."
+    lines = [x.strip() for x in re.sub(r'\x1b\[[0-9;]*m', '', text).splitlines() if x.strip()]
+    return lines[-1][:300] if lines else 'no word'
+
+# %% ../../nbs/03_forecast/24_parallel.ipynb #5280fd71
 def _waited(workers: Sequence[subprocess.Popen[bytes]], folder: Path, timeout_s: float) -> None:
     "Until all are done. Retry as soon as one is not: which, how it ended, and its last words."
     late = time.monotonic() + timeout_s
@@ -190,8 +196,7 @@ def _waited(workers: Sequence[subprocess.Popen[bytes]], folder: Path, timeout_s:
 def _blame(code: int, rank: int, workers: int, folder: Path) -> None:
     "A worker that was killed drags the others down with errors of their own, so a signal (a negative code) is named first."
     how = f'killed by signal {-code}' if code < 0 else f'exit code {code}'
-    lines = [x for x in (folder/f'words-{rank}').read_text(errors='replace').splitlines() if x.strip()]
-    raise Retry(f'worker {rank} of {workers} ended in the middle of the training', expected='all to finish', found=f'{how}; {lines[-1][:300] if lines else "no word"}', worker=rank, code=code)
+    raise Retry(f'worker {rank} of {workers} ended in the middle of the training', expected='all to finish', found=f'{how}; {_last((folder/f"words-{rank}").read_text(errors="replace"))}', worker=rank, code=code)
 
 # %% ../../nbs/03_forecast/24_parallel.ipynb #fedce6c6
 def by_processes(files: Mapping[str, bytes]) -> list[dict[str, bytes]]:
@@ -246,7 +251,7 @@ def by_ray(files: Mapping[str, bytes]) -> list[dict[str, bytes]]:
         meeting, given = ray.get(seats[0].opened.remote(), timeout=job['timeout_s']), ray.put(dict(files))
         answers: list[dict[str, bytes]] = ray.get([s.train.remote(given, rank, meeting) for rank, s in enumerate(seats)], timeout=job['timeout_s'])
         return answers
-    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as e: raise Retry('a worker ended in the middle of the training', expected='all to finish', found=str(e).strip().splitlines()[-1][:300]) from None
+    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as e: raise Retry('a worker ended in the middle of the training', expected='all to finish', found=_last(str(e))) from None
     finally: ray.util.remove_placement_group(group)      # and every seat in it with it
 
 # %% ../../nbs/03_forecast/24_parallel.ipynb #db3f3782
