@@ -316,6 +316,14 @@ def test_models_that_are_not_live_are_measured_and_never_demoted(tmp_path: Path,
     if stage == 'candidate': assert world(tmp_path / 'silent', [], prices(ETH=x), c.written(), stage).models.entries() and not w.models.get('eth').days[0].why.startswith('no forecasts')
 
 
+def test_a_model_out_of_use_is_left_alone(tmp_path: Path, fit: tuple[Floats, Calibration]) -> None:
+    x, c = fit
+    w = world(tmp_path / 'w', lived(x, c), prices(ETH=x), c.written())
+    assert len(w.day(FROM)) == 1
+    w.models.move('eth', 'retired', 'ada', 'out of use')
+    assert w.day(FROM + 1) == () and len(w.models.get('eth#1').days) == 1
+
+
 def test_each_forecast_is_judged_once_and_only_when_it_is_whole(tmp_path: Path, fit: tuple[Floats, Calibration]) -> None:
     x, c = fit
     seen: list[tuple[Nanos, Nanos]] = []

@@ -124,18 +124,19 @@ def test_a_record_that_cannot_be_written_never_reaches_the_forecast(bad_disk: di
 
 
 def test_a_locked_record_is_waited_for_by_the_thread_alone(tmp_path: Path) -> None:
-    with recorder(tmp_path / 'r.db') as r: r.append(ROW)
-    holder = sqlite3.connect(tmp_path / 'r.db', isolation_level=None)
-    holder.execute('begin immediate')
     with recorder(tmp_path / 'r.db', grace_s=20) as r:
+        r.append(ROW)
+        until(lambda: r.written)      # it has its connection
+        holder = sqlite3.connect(tmp_path / 'r.db', isolation_level=None)
+        holder.execute('begin immediate')
         began = time.monotonic()
         for _ in range(1000): r.append(ROW)
         assert time.monotonic() - began < 1, 'the lock is held for longer than this'
         until(lambda: r.failures)
-        assert 'locked' in r.trouble and r.written == 0
+        assert 'locked' in r.trouble and r.written == 1
         holder.execute('rollback')
     holder.close()
-    assert (r.written, r.dropped, r.trouble) == (1000, 0, '') and len(list(rows(tmp_path / 'r.db'))) == 1001
+    assert (r.written, r.dropped, r.trouble) == (1001, 0, '') and len(list(rows(tmp_path / 'r.db'))) == 1001
 
 
 def test_a_read_only_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

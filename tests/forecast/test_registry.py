@@ -158,6 +158,33 @@ def test_a_day_that_was_unknown_may_be_told_later(models: Registry, artefacts: l
     assert [e.verdict for e in models.history(ref) if e.what == 'day'] == ['unknown', 'ok']
 
 
+def test_days_before_it_went_live_again_are_forgiven(models: Registry, artefacts: list[Artefact]) -> None:
+    ref = live(models, artefacts[0])
+    stages = [models.note(ref, f'2026-11-1{i}', 'drifted', {}).stage for i in range(3)]
+    assert stages == ['live', 'live', 'paper'] and models.get(ref).marks == ('drifted',)
+    models.move(ref, 'live', 'bob', 'the venue had sent cents; mended')
+    assert models.get(ref).marks == ('drifting',)
+    assert [models.note(ref, f'2026-11-1{i}', 'drifted', {}).stage for i in range(3, 6)] == ['live', 'live', 'paper']
+    models.move(ref, 'live', 'bob', 'again')
+    assert [models.note(ref, f'2026-11-1{i}', v, {}).stage for i, v in ((6, 'drifted'), (7, 'drifted'), (8, 'unknown'), (9, 'drifted'))] == ['live', 'live', 'live', 'paper'], 'an unknown day breaks no row'
+
+
+def test_what_is_said_is_on_the_disk_before_it_is_said(models: Registry, artefacts: list[Artefact], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file of the copy, then the line, then the head: in this order, each with an fsync of its own."""
+    synced: list[int] = []
+    real = os.fsync
+    def noted(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
+    monkeypatch.setattr(os, 'fsync', noted)
+    live(models, artefacts[0])
+    folder = models.open('eth').path
+    copied = [p.stat().st_ino for p in (*folder.rglob('*'), folder)]
+    journal, head = ((models.root / n).stat().st_ino for n in ('journal.jsonl', 'journal.jsonl.head'))
+    assert set(copied) <= set(synced[:synced.index(journal)]) and synced.count(journal) == 3 and synced.index(journal) < len(synced) - 1 - synced[::-1].index(head)
+    assert all(not p.stat().st_mode & 0o222 for p in folder.rglob('*') if p.is_file()), 'and nobody writes there by mistake'
+
+
 class Rules(RuleBasedStateMachine):
     """Anything, asked in any order, against a model of the rules that knows only names, stages and verdicts."""
     artefacts: list[Artefact]
@@ -252,6 +279,7 @@ def test_a_journal_that_was_changed_is_refused_with_its_line(models: Registry, a
     changed, line = {'altered': (a + b.replace(b'fit', b'fat') + c, 2), 'removed': (a + c, 2), 'moved': (a + c + b, 2), 'newer': (a + b + c.replace(b'"format":1', b'"format":2'), 3),
                      'cut': (a + b, 3), 'doubled': (a + b + b + c, 3), 'blank': (a + b + b'\n' + c, 3)}[change]
     path.write_bytes(changed)
+    with pytest.raises(BadJournal, match={'newer': 'from a newer version: expected format 1 or older', 'removed': 'a line was removed or moved', 'moved': 'a line was removed or moved', 'cut': 'is gone'}.get(change, 'line')): models.entries()
     for ask in (lambda: models.get('eth'), lambda: models.move('eth', 'paper', 'ada', 'down'), models.entries, lambda: Registry(models.root, SimClock(NOON)).history('eth')):
         with pytest.raises(BadJournal, match=f'line {line} '): ask()
     assert path.read_bytes() == changed, 'and nobody mends it by overwriting'
