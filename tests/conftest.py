@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,55 @@ def shared_data() -> Path | None:
     named = os.environ.get('GEKKO_TEST_DATA')
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / 'shared' / 'data'
     return folder if (folder / 'README.md').is_file() else None
+
+
+class NotRun(Exception):
+    """This machine can't carry out the check. It is counted and listed with its reason, and never among what passed."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A check that was not run is told apart from one that failed."""
+    report = yield
+    if call.excinfo is not None and call.excinfo.errisinstance(NotRun):
+        report.outcome, report.not_run = 'skipped', str(call.excinfo.value)
+        report.longrepr = (str(item.path), 0, f'not run: {report.not_run}')
+    return report
+
+
+def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:
+    """Its place in the counts."""
+    return ('not run', 'n', 'NOT RUN') if getattr(report, 'not_run', '') else None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The list of what was not run, and why."""
+    if not (missing := terminalreporter.stats.get('not run', [])): return
+    terminalreporter.section(f'{len(missing)} not run on this machine')
+    for report in missing: terminalreporter.write_line(f'NOT RUN {report.nodeid}: {report.not_run}')
+
+
+@pytest.fixture(scope='session')
+def card() -> Any:
+    """The first NVIDIA card that can be used; without one the test is not run, for the reason that the probe gives."""
+    from gekko.compute.devices import probe_cuda
+    found = probe_cuda()
+    if (usable := next((d for d in found if d.usable), None)) is None: raise NotRun(found[0].why_not)
+    return usable
+
+
+@pytest.fixture(scope='session')
+def onnx_card(card: Any) -> Any:
+    """A card for which this build of ONNX Runtime has an engine."""
+    from gekko.compute.onnx import ENGINES, runtime
+    if ENGINES['cuda'] not in runtime().get_available_providers(): raise NotRun(f'this build of ONNX Runtime has no {ENGINES["cuda"]}')
+    return card
+
+
+@pytest.fixture(scope='session')
+def metal() -> Any:
+    """Metal on Apple silicon."""
+    from gekko.compute.devices import probe_mps
+    found = probe_mps()[0]
+    if not found.usable: raise NotRun(found.why_not)
+    return found

@@ -79,7 +79,7 @@ class Onnx:
         "The engine with its settings, as ONNX Runtime wants them."
         if self.engine != 'cuda': return ENGINES[self.engine]
         cap = {} if self.memory is None else {'gpu_mem_limit': str(self.memory), 'arena_extend_strategy': 'kSameAsRequested'}
-        return ENGINES['cuda'], {'device_id': str(self.device.index), **cap}
+        return ENGINES['cuda'], {'device_id': str(self.device.index), 'use_tf32': '0', **cap}      # 10 bits of fraction are no float32
 
     def open(self, data: bytes, network: Network, batch: int) -> Session:
         "A session over these bytes. BadInput when they are no ONNX network with these ports."

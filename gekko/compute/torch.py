@@ -14,7 +14,7 @@ from .provider import Session, Unsupported
 from ..domain.errors import BadInput
 
 # %% auto #0
-__all__ = ['TorchSession', 'Torch', 'capped', 'torch_providers']
+__all__ = ['TorchSession', 'Torch', 'capped', 'whole_floats', 'torch_providers']
 
 # %% ../../nbs/02_compute/05_torch.ipynb #76acac3d
 class TorchSession:
@@ -73,6 +73,7 @@ class Torch:
         if self.memory is not None: capped(torch, self.device, self.memory)
         program = opened(data)
         _same_ports(program, network, batch)
+        if self.device.kind == 'cuda': whole_floats(torch)
         if self.device.kind != 'cpu': program = _moved(self.name, program, self.device.id)
         return TorchSession(program.module(check_guards=False), [p.name for p in network.inputs], self.device.id, program)
 
@@ -82,6 +83,10 @@ def capped(torch: Any, device: Device, memory: int) -> None:
     if device.kind != 'cuda': return
     total = device.total or int(torch.cuda.get_device_properties(device.index).total_memory)
     torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), device.index)
+
+def whole_floats(torch: Any) -> None:
+    "All 23 bits of a float32 in products and convolutions, for the whole process: newer cards take 10 unless told otherwise, which is a thousand times coarser than the parity promised."
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False      # the newer way of saying so makes torch's own export raise
 
 # %% ../../nbs/02_compute/05_torch.ipynb #bca79124
 def _moved(provider: str, program: Any, device: str) -> Any:

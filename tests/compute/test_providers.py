@@ -13,9 +13,9 @@ import pytest
 
 from gekko.compute.devices import Device
 from gekko.compute.network import Network, Port, network, sample
-from gekko.compute.onnx import Onnx
+from gekko.compute.onnx import Onnx, onnx_providers
 from gekko.compute.provider import Failed, Late, Nonsense, OutOfMemory, Session, Unsupported, load
-from gekko.compute.torch import Torch
+from gekko.compute.torch import Torch, capped, torch_providers, whole_floats
 from gekko.domain.errors import BadInput
 from gekko.domain.time import SystemClock
 
@@ -161,7 +161,7 @@ import sys
 from pathlib import Path
 from gekko.compute.devices import Device
 from gekko.compute.network import Port, network, sample
-from gekko.compute.onnx import Onnx
+from gekko.compute.onnx import Onnx, onnx_providers
 from gekko.compute.provider import load
 from gekko.domain.time import SystemClock
 assert not {{"torch", "onnxruntime"}} & set(sys.modules), "imported before it was asked for"
@@ -174,3 +174,51 @@ print(sorted({{"torch", "onnxruntime", "neuralforecast"}} & set(sys.modules)))
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, check=False)
     assert done.stdout.strip() == "['onnxruntime']", done.stderr
     assert [str(p.relative_to(home)) for p in home.rglob('*')] == []
+
+
+def test_a_card_is_told_to_use_whole_floats_and_its_cap() -> None:
+    """The settings that a card gets, as torch and ONNX Runtime take them: 10 bits of fraction would be a thousand times coarser than the parity promised."""
+    card = Device('cuda', 1, total=80 << 30)
+    assert Onnx(card, 'cuda', memory=1 << 30)._engine() == ('CUDAExecutionProvider', {'device_id': '1', 'use_tf32': '0', 'gpu_mem_limit': str(1 << 30), 'arena_extend_strategy': 'kSameAsRequested'})
+    assert Onnx(card, 'cuda')._engine()[1] == {'device_id': '1', 'use_tf32': '0'} and Onnx(CPU)._engine() == 'CPUExecutionProvider'
+
+    class Told:
+        class backends:
+            class cuda:
+                class matmul: allow_tf32 = True
+            class cudnn: allow_tf32 = True
+        class cuda:
+            said: list[tuple[float, int]] = []
+            set_per_process_memory_fraction = staticmethod(lambda share, index: Told.cuda.said.append((share, index)))
+            get_device_properties = staticmethod(lambda i: type('P', (), {'total_memory': 40 << 30}))
+    whole_floats(Told)
+    assert not Told.backends.cuda.matmul.allow_tf32 and not Told.backends.cudnn.allow_tf32
+    for device in (card, Device('cuda', 0), Device('cuda', 2, total=1 << 30), CPU): capped(Told, device, 10 << 30)
+    assert Told.cuda.said == [(0.125, 1), (0.25, 0), (1.0, 2)]
+
+
+def test_only_cards_are_capped() -> None:
+    class Everything:
+        def get_available_providers(self) -> list[str]: return ['CUDAExecutionProvider', 'CoreMLExecutionProvider', 'CPUExecutionProvider']
+    found = [Device('cuda', 0), Device('cuda', 1, why_not='lost'), Device('mps'), CPU]
+    assert [(p.name, p.memory) for p in torch_providers(found, memory=7)] == [('torch-cuda:0', 7), ('torch-mps', None), ('torch-cpu', None)]
+    assert [(p.name, p.memory) for p in onnx_providers(found, Everything(), memory=7)] == [('onnx-cuda:0', 7), ('onnx-coreml', None), ('onnx-cpu', None)]
+
+
+def test_a_closed_torch_network_gives_its_memory_back_at_once(forecaster: tuple[Network, Any]) -> None:
+    """Without waiting for a collection of garbage; the networks beside it keep theirs."""
+    import gc
+    import weakref
+    net, eager = forecaster
+    gc.collect()
+    gc.disable()
+    try:
+        first, second = (load(Torch(CPU), net, CLOCK, (1,)) for _ in range(2))
+        weights = [weakref.ref(w) for w in first._sessions[1]._program.state_dict.values()]      # type: ignore[attr-defined]
+        assert len(weights) >= 8 and all(w() is not None for w in weights)
+        first.release()
+        assert [w() for w in weights] == [None] * len(weights)
+    finally: gc.enable()
+    given = sample(net, 1)
+    assert np.allclose(second.run(given)['forecast'], eager(given), rtol=1e-5, atol=1e-6)
+    second.release()
