@@ -147,13 +147,13 @@ def _take(plan: Plan, memory: Memory, bars: Bars) -> _Taken:
     return _Taken(memory, read, plan.first(len(memory), n))
 
 # %% ../../nbs/03_forecast/17_pipeline.ipynb #eeea3f7d
-def _catch_up(p: Pipeline, t: _Taken, until: Nanos, patience_s: float) -> int:
-    "Ask about rows nothing was said of until then. How many were answered."
+def _catch_up(p: Pipeline, t: _Taken, until: Nanos = 2**63, deadline: Nanos = 0) -> int:
+    "Ask about rows nothing was said of, beginning none after `until`, each answered by `deadline` (0: with patience). How many were."
     done, back = 0, len(t.memory) - len(t.read.bars)
     for row in t.memory.unsaid(max(t.first, back)).tolist():
         if (now := p.clock.monotonic()) >= until: break
         symbols = t.memory.ready(row)
-        try: points, _, _ = _ask(p.plan, p.fallback, t.read, row - back, symbols, min(until, now + round(patience_s * SECOND)))
+        try: points, _, _ = _ask(p.plan, p.fallback, t.read, row - back, symbols, deadline or now + round(PATIENCE_S * SECOND))
         except NoAnswer: break
         t.memory.put(row, symbols, points)
         done += 1
@@ -177,8 +177,8 @@ def _answer(p: Pipeline, t: _Taken, begun: Nanos, deadline: Nanos) -> Predicted:
             if plan.policy.otherwise == 'raise': raise
             attempts, silent = e.attempts, e.message
         else: memory.put(row, symbols, points)
-    # a fifth of the deadline is kept for what follows
-    if not silent: _catch_up(p, t, deadline - (deadline - begun) // 5, plan.policy.deadline_s)
+    # begun in the first half alone: a provider that is given a moment only, and is given up, would be missed in the next call
+    if not silent: _catch_up(p, t, begun + (deadline - begun) // 2, deadline)
     reasons = {j: silent if j in there else why_not(read.bars, read.frame, plan.artefact.spec, j, plan.context) for j in range(len(memory.symbols)) if silent or j not in there}
     if reasons and plan.policy.otherwise == 'raise': raise _refused(read.bars, reasons)
     said = _all_said(plan, memory, row, t.first, reasons)
@@ -252,8 +252,7 @@ class Pipeline:
     def warm(self, bars: Bars) -> int:
         "Before a job begins: what the network would have said of the rows before now, so that the first interval is its own. How many rows it was asked about."
         with self._lock:
-            taken = self._taken(bars)
-            return _catch_up(self, taken, self.clock.monotonic() + round(PATIENCE_S * len(taken.memory) * SECOND), PATIENCE_S)
+            return _catch_up(self, self._taken(bars))
 
     def on(self, bars: Bars) -> Predicted:
         "Forecasts after the last row, of every symbol of the bars, in one call of the network within the deadline. BadInput for bars of another length or out of order; else what the policy says."

@@ -282,6 +282,8 @@ def test_what_the_artefact_lacks_is_refused(small: Artefact, fallback: Fallback,
     with pytest.raises(BadInput, match='a runner for this artefact'): Pipeline(other, fallback, CLOCK)
     odd = calibrated(small, tmp_path / 'odd', read_calibration(small).written() | {'target': 'OT'})
     with pytest.raises(BadInput, match="close or log_close, found 'OT'"): Pipeline(odd, fallback, CLOCK)
+    moody = save(tmp_path / 'moody', ModelSpec(type='mlp', input_size=L, horizon=H, past=('mood',)), {'batch_1.onnx': linear(1, {'y': np.zeros((L, H)), 'past': np.zeros((L, 1, H))})}, Lineage('a', 'b', ()), calibration=small.calibration)
+    with pytest.raises(BadInput, match='past features of bars: expected log_return, .*, found mood'): Pipeline(moody, load(Onnx(Device('cpu')), moody.network, CLOCK), CLOCK)
     timeless = calibrated(small, tmp_path / 'timeless', read_calibration(small).written() | {'step': 0})
     with pytest.raises(BadInput, match='the length of a bar'): Pipeline(timeless, fallback, CLOCK)
 
