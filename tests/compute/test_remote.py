@@ -337,6 +337,35 @@ def test_a_request_that_nobody_reads_ends_in_time() -> None:
         assert time.monotonic() - start < 1
 
 
+def test_a_request_that_is_read_in_sips_ends_in_time() -> None:
+    """Each send succeeds soon, and all of them together take seconds."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        s.listen(1)
+
+        def sip() -> None:
+            c, _ = s.accept()
+            try:
+                while c.recv(200_000): time.sleep(0.01)
+            except OSError: pass
+        threading.Thread(target=sip, daemon=True).start()
+        line, start = Connection(address(f'http://127.0.0.1:{s.getsockname()[1]}'), CLOCK), time.monotonic()
+        with pytest.raises(Late): line.call('POST', '/', soon(0.3), body=b'x' * 50_000_000)
+        assert time.monotonic() - start < 0.8
+
+
+def test_a_kept_connection_that_the_server_closed_is_seen_before_something_is_sent_on_it(far: Endpoint) -> None:
+    """So that a call which may not be sent twice, as a deployment, need not be."""
+    caller = Caller(address(far.url), Tokens(Fetched(), CLOCK), CLOCK)
+    for _ in range(3):
+        assert caller.call('POST', f'/v1/{NAME}:predict', soon(), b'{"instances": []}', again=False).status == 200
+        for s in list(far.open):
+            try: s.shutdown(socket.SHUT_RDWR)
+            except OSError: pass
+        time.sleep(0.05)
+    assert far.connections == 3
+
+
 def test_an_answer_without_end_is_refused() -> None:
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
