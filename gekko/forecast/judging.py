@@ -51,13 +51,14 @@ def _losses(error: Floats, series: int) -> Floats:
 # %% ../../nbs/03_forecast/19_judging.ipynb #1603d3f4
 @dataclass(frozen=True, slots=True)
 class Judged:
-    "Scores of the network and of each baseline, on the target alone and on all series; `contest` is about the target, None where the windows are too few to tell skill from luck."
+    "Scores of the network and of each baseline, on the target alone and on all series, and a contest of each; None where the windows are too few to tell skill from luck."
     target: str
     own: Score                       # of the target; of all series where there is none
     all: Score
     last_dropped: float              # mse of all without the last incomplete batch of 128 origins
     baselines: Mapping[str, tuple[Score, Score]]
-    contest: Contest | None
+    contest: Contest | None          # about the target
+    contest_all: Contest | None      # about the mean loss of all series
     step: int                        # rows between the windows of `all`
     windows: int
 
@@ -68,17 +69,18 @@ class Judged:
         "The baseline with the smallest error for the network's own on the same windows."
         return min(self.baselines, key=lambda n: self.baselines[n][0].mse / max(self.baselines[n][0].model, 1e-300))
     @property
-    def verdict(self) -> str:
-        about = f' on {self.target}' if self.target else ''
-        if self.contest is None: return f'undecided{about}: {self.windows} test windows are too few to tell skill from luck'
-        lost = [n for n, s in self.contest.skills if not s.beats]
-        n, s = self.contest.skills[0]
-        worse = 'less' if s.value >= 0 else 'more'
-        return (f'beats every baseline{about}' if not lost else f'does not beat {", ".join(lost)}{about}') + f': {abs(s.value):.1%} {worse} squared error than {n} ({s.low:+.1%} to {s.high:+.1%} at {s.level:.0%})'
+    def verdict(self) -> str: return _sentence(self.contest, f' on {self.target}' if self.target else '', self.windows)
+    @property
+    def verdict_all(self) -> str: return _sentence(self.contest_all, ' on all series', self.windows)
 
     def _repr_html_(self) -> str:
         rows = ''.join(f'<tr><td>{n}</td><td>{a.mse:.4f}</td><td>{a.mae:.4f}</td><td>{a.windows:,}</td><td>{b.mse:.4f}</td></tr>' for n, (a, b) in (('network', (self.own, self.all)), *self.baselines.items()))
-        return f'<p>{self.verdict}</p><table><tr><th></th><th>mse {self.target}</th><th>mae</th><th>windows</th><th>mse all</th></tr>{rows}</table>'
+        return f'<p>{self.verdict}; {self.verdict_all}</p><table><tr><th></th><th>mse {self.target}</th><th>mae</th><th>windows</th><th>mse all</th></tr>{rows}</table>'
+
+def _sentence(c: Contest | None, about: str, windows: int) -> str:
+    if c is None: return f'undecided{about}: {windows} test windows are too few to tell skill from luck'
+    lost, (n, s) = [n for n, s in c.skills if not s.beats], c.skills[0]
+    return (f'does not beat {", ".join(lost)}{about}' if lost else f'beats every baseline{about}') + f': {abs(s.value):.1%} {"less" if s.value >= 0 else "more"} squared error than {n} (skill {s.low:+.1%} to {s.high:+.1%} at {s.level:.0%})'
 
 # %% ../../nbs/03_forecast/19_judging.ipynb #8e0504ac
 @contextmanager
@@ -100,26 +102,27 @@ def _rival(b: Baseline, p: Panel, part: Part, step: int, names: tuple[str, ...])
     return out
 
 # %% ../../nbs/03_forecast/19_judging.ipynb #f311a442
-def _matched(own: Mapping[int, Floats], rival: Mapping[str, tuple[int, Floats]], series: int, horizon: int) -> Contest | None:
-    "Skills over every rival, each on its own windows; None where they are fewer than five blocks, or a rival is never wrong."
+def _matched(own: Mapping[str, Floats], rival: Mapping[str, tuple[str, Floats]], of: Mapping[str, tuple[int, int]], horizon: int) -> Contest | None:
+    "Skills over every rival, each on its own windows, `of` which are the rows apart and the series; None where they are fewer than five blocks, or a rival is never wrong."
     skills: list[tuple[str, Skill]] = []
-    for n, (step, error) in rival.items():
-        mine, block = _losses(own[step], series), -(-horizon // step)
+    for n, (k, error) in rival.items():
+        step, series = of[k]
+        mine, block = _losses(own[k], series), -(-horizon // step)
         if len(mine) < 5 * block or not (error * error).any(): return None
         skills += contest(mine, {n: _losses(error, series)}, block).skills
     return Contest(tuple(sorted(skills, key=lambda s: (s[1].value, s[0]))))
 
-def judge(net: Any, spec: ModelSpec, p: Panel, test: Part, *, target: str = '', season: int = 1, most: int = 60_000, slow: int = 30, threads: int = 1, tell: Callable[[str, float], None] | None = None) -> Judged:
+def judge(net: Any, spec: ModelSpec, p: Panel, test: Part, *, target: str = '', season: int = 1, most: int = 60_000, slow: int = 120, threads: int = 1, tell: Callable[[str, float], None] | None = None) -> Judged:
     """A network from `bare` on the test windows of a panel, beside the baselines of this `season`.
 
-    `most` windows of all series together, the target's not counted; `slow` windows for theta and ETS, on up to eight series. Unknown target: BadInput."""
+    `most` windows of all series together, the target's not counted; for theta and ETS `slow` windows of the target, a quarter horizon apart at least, and a quarter as many of each of up to eight series. Unknown target: BadInput."""
     if target and target not in p.series: raise BadInput('target', expected=', '.join(p.series), found=repr(target))
     every, about = tuple(p.series), (target,) if target else tuple(p.series)
     coarse = sparse(test, max(most // len(every), 2))
     fine = 1 if target else coarse
-    seldom = sparse(test, slow, spec.horizon)
+    seldom, rare = sparse(test, slow if target else slow // 4, -(-spec.horizon // 4) if target else spec.horizon), sparse(test, max(slow // 4, 5), spec.horizon)
     few = every[:8]
-    steps = {'fine': (fine, about), 'all': (coarse, every), 'seldom': (seldom, about), 'few': (seldom, few)}
+    steps = {'fine': (fine, about), 'all': (coarse, every), 'seldom': (seldom, about if target else few), 'few': (rare, few)}
     known: dict[tuple[int, tuple[str, ...]], Floats] = {}
     with threads_of(threads):
         for i, at in enumerate(steps.values()):
@@ -127,7 +130,7 @@ def judge(net: Any, spec: ModelSpec, p: Panel, test: Part, *, target: str = '', 
             if at not in known: known[at] = _errors(net, spec, p, test, *at)
     done = {k: known[at] for k, at in steps.items()}
     table: dict[str, tuple[Score, Score]] = {}
-    against: dict[str, tuple[int, Floats]] = {}
+    against: dict[str, dict[str, tuple[str, Floats]]] = {'one': {}, 'all': {}}
     for i, b in enumerate(found := field(season, spec.horizon)):
         if b.least > test.first: continue
         if tell is not None: tell('judge', 0.5 + i / (2 * len(found)))
@@ -135,9 +138,10 @@ def judge(net: Any, spec: ModelSpec, p: Panel, test: Part, *, target: str = '', 
         mine = _rival(b, p, test, *steps[one])
         both = mine if steps[one] == steps[two] else _rival(b, p, test, *steps[two])
         table[b.name] = _score(mine, done[one]), _score(both, done[two])
-        against[b.name] = steps[one][0], mine
+        against['one'][b.name], against['all'][b.name] = (one, mine), (two, both)
     n, whole = len(origins(test, coarse)), done['all'].reshape(len(every), -1, spec.horizon)
     kept = whole[:, :n // 128 * 128] if coarse == 1 and n >= 128 else whole
     if tell is not None: tell('judge', 1.0)
+    laid = {k: (step, len(names)) for k, (step, names) in steps.items()}
     return Judged(target, _score(done['fine']), _score(done['all']), float(np.mean(kept * kept)), table,
-                  _matched({fine: done['fine'], seldom: done['seldom']}, against, len(about), spec.horizon), coarse, len(origins(test, fine)))
+                  _matched(done, against['one'], laid, spec.horizon), _matched(done, against['all'], laid, spec.horizon), coarse, len(origins(test, fine)))

@@ -11,7 +11,7 @@ from ..domain.errors import BadInput
 from .spec import ModelSpec
 
 # %% auto #0
-__all__ = ['PUBLISHED', 'SHORTEST', 'Published', 'window', 'recipe', 'level_free']
+__all__ = ['PUBLISHED', 'LONG', 'SHORTEST', 'Published', 'fields_of', 'window', 'recipe', 'level_free']
 
 # %% ../../nbs/03_forecast/18_recipes.ipynb #20d8ec95
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,17 @@ PUBLISHED: Mapping[str, Published] = {
 }
 "A recipe for every type of network."
 
+# %% ../../nbs/03_forecast/18_recipes.ipynb #cae421fb
+LONG = 20_000
+"Training rows from which a series bears a wider network."
+
+_WIDER: Mapping[str, Mapping[str, Any]] = {'patchtst': dict(hidden=(32, 32, 32), max_steps=600, options=(('dropout', 0.2), ('fc_dropout', 0.2)))}
+
+def fields_of(model: str, rows: int) -> dict[str, Any]:
+    "The published fields of a type for that many training rows."
+    told, wider = dict(PUBLISHED[model].fields), dict(_WIDER.get(model, {})) if rows >= LONG else {}
+    return told | wider | {'options': dict(told.get('options', ())) | dict(wider.get('options', ()))}
+
 # %% ../../nbs/03_forecast/18_recipes.ipynb #7ddf6bb4
 SHORTEST = 8
 
@@ -79,8 +90,9 @@ def recipe(model: str, horizon: int, rows: int, *, input_size: int | None = None
     p = PUBLISHED[model]
     if input_size is not None and rows < input_size + horizon: raise BadInput('training rows', expected=f'{input_size + horizon} or more for a window of {input_size} and a horizon of {horizon}', found=rows)
     size = input_size if input_size is not None else window(p.window(horizon), horizon, rows)
-    given = {k: v for k, v in p.fields.items() if k != 'options'}
-    made = ModelSpec(type=model, input_size=size, horizon=horizon, seed=seed, options=tuple(_fitted(model, dict(p.fields.get('options', ())), size, horizon).items()), **given)
+    given = fields_of(model, rows)
+    options = _fitted(model, given.pop('options'), size, horizon)
+    made = ModelSpec(type=model, input_size=size, horizon=horizon, seed=seed, options=tuple(options.items()), **given)
     if max_steps is not None: made = replace(made, max_steps=max_steps, check_every_steps=max(1, min(made.check_every_steps, max_steps // 4)))
     return made if epochs is None else replace(made, epochs=epochs)
 

@@ -20,6 +20,7 @@ from .judging import Judged, Score, judge, sparse, threads_of
 from .network import Columns, Trained, fit, library, listen, steps
 from .panel import Panel, asked, panel as panel_of, pieces, ready
 from .recipes import recipe
+from .scores import Contest
 from .sheet import Sheet, read_sheet
 from .spec import ModelSpec, Scaling, written
 from .splits import ETT, Part, Split, named, split as shares
@@ -164,12 +165,12 @@ def _figures(j: Judged, c: Calibration | None, l: Learnt) -> dict[str, float]:
     "What the lineage keeps: errors in units of the training rows' deviation, skill against the hardest baseline, coverage on test windows."
     rival = j.baselines[j.best][0]
     skill = j.contest.skills[0][1].value if j.contest else 1 - rival.model / max(rival.mse, 1e-300)
-    out = {'mse': j.own.mse, 'mae': j.own.mae, 'mse_all': j.all.mse, 'mae_all': j.all.mae, 'skill': skill, 'beats': float(j.beats), 'windows': float(j.windows), 'best_step': float(l.at)}
+    out = {'mse': j.own.mse, 'mae': j.own.mae, 'mse_all': j.all.mse, 'mae_all': j.all.mae, 'skill': skill, 'beats': float(j.beats), 'beats_all': float(j.contest_all is not None and j.contest_all.beats), 'windows': float(j.windows), 'best_step': float(l.at)}
     if math.isfinite(l.loss): out['validation'] = l.loss
     return out | {f'coverage{float(k) * 100:.4g}': v for k, v in (c.coverage if c else {}).items()}
 
 def train(series: Mapping[str, Columns], spec: ModelSpec, parts: Split, *, folder: Path, data_version: str, code_hash: str, target: str = 'y', about: str = '', step: Nanos = 0, season: int = 1, augment: Recipe | None = None,
-          device: str = 'cpu', threads: int = 1, tell: Callable[[str, float], None] | None = None, formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 30, most: int = 60_000, clock: Clock = SystemClock()) -> Made:
+          device: str = 'cpu', threads: int = 1, tell: Callable[[str, float], None] | None = None, formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 120, most: int = 60_000, clock: Clock = SystemClock()) -> Made:
     """Train a network on series (T,) of one length by name, judge it on the test windows, calibrate it on the validation windows, and write it as an artefact in the new `folder`.
 
     `target` is what `y` is, `about` the series that is judged and whose scale is kept ('' for all), `step` ns between rows, `season` rows of a season. `slow` and `most` bound the windows it is judged on, as in
@@ -215,19 +216,25 @@ def _part(sheet: Sheet, part: Part) -> dict[str, Any]:
 def _pair(one: Score, every: Score, name: str) -> dict[str, dict[str, float]]:
     return {name: {'mse': one.mse, 'mae': one.mae, 'windows': one.windows, 'model_mse': one.model}, 'all': {'mse': every.mse, 'mae': every.mae, 'windows': every.windows, 'model_mse': every.model}}
 
+def _skill(c: Contest | None) -> dict[str, Any] | None:
+    "Skill over the hardest baseline, with its interval."
+    if c is None: return None
+    name, s = c.skills[0]
+    return {'against': name, 'value': s.value, 'low': s.low, 'high': s.high, 'level': s.level}
+
 def report(m: Made, sheet: Sheet, parts: Split, how: str) -> dict[str, Any]:
     "What a training on a sheet gave, as `gekko model train --json` prints it. Errors are in units of each column's deviation over its training rows, as published figures are; `own_mae` in the column's."
-    j, s, spec = m.judged, m.judged.contest.skills[0] if m.judged.contest else None, m.trained.spec
+    j, spec = m.judged, m.trained.spec
     target, deviation = sheet.target, m.panel.scales[sheet.target][1]
     return {'model': spec.type, 'target': target, 'horizon': spec.horizon, 'spec': written(spec), 'seed': spec.seed, 'data': {'name': sheet.name, 'version': sheet.version, 'rows': len(sheet), 'columns': list(m.panel.series), 'step_s': sheet.step / 1e9, 'season': sheet.season, 'notes': list(sheet.notes)},
             'split': {'name': how, 'purged': parts.purged, 'training_windows': m.learnt.windows} | {n: _part(sheet, p) for n, p in parts.parts}, 'steps': m.trained.steps, 'best_step': m.learnt.at, 'validation': m.learnt.loss if math.isfinite(m.learnt.loss) else None, 'took_s': round(m.took_s, 3),
             'scores': {target: {'mse': j.own.mse, 'mae': j.own.mae, 'own_mae': j.own.mae * deviation, 'windows': j.own.windows}, 'all': {'mse': j.all.mse, 'mae': j.all.mae, 'windows': j.all.windows, 'rows_apart': j.step, 'mse_last_batch_dropped': j.last_dropped}},
-            'baselines': {n: _pair(a, b, target) for n, (a, b) in j.baselines.items()}, 'skill': None if s is None else {'against': s[0], 'value': s[1].value, 'low': s[1].low, 'high': s[1].high, 'level': s[1].level},
-            'beats': j.beats, 'verdict': j.verdict, 'coverage': {f'{float(k) * 100:.4g}': v for k, v in (m.calibration.coverage if m.calibration else {}).items()}, 'artefact': {'digest': m.artefact.digest, 'folder': str(m.artefact.path)}}
+            'baselines': {n: _pair(a, b, target) for n, (a, b) in j.baselines.items()}, 'skill': _skill(j.contest), 'beats': j.beats, 'verdict': j.verdict,
+            'skill_all': _skill(j.contest_all), 'beats_all': j.contest_all is not None and j.contest_all.beats, 'verdict_all': j.verdict_all, 'coverage': {f'{float(k) * 100:.4g}': v for k, v in (m.calibration.coverage if m.calibration else {}).items()}, 'artefact': {'digest': m.artefact.digest, 'folder': str(m.artefact.path)}}
 
 # %% ../../nbs/03_forecast/19_training.ipynb #3ac22a3b
 def train_file(path: str | Path, target: str, horizon: int, model: str, *, folder: Path, input_size: int | None = None, panel: bool = True, split: str = 'auto', seed: int = 1, max_steps: int | None = None, epochs: int | None = None,
-               augment: Recipe | None = None, threads: int = 2, device: str = 'cpu', code_hash: str = 'unknown', tz: str = 'UTC', dates: str = '', formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 30, tell: Callable[[str, float], None] | None = None, clock: Clock = SystemClock()) -> dict[str, Any]:
+               augment: Recipe | None = None, threads: int = 2, device: str = 'cpu', code_hash: str = 'unknown', tz: str = 'UTC', dates: str = '', formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 120, tell: Callable[[str, float], None] | None = None, clock: Clock = SystemClock()) -> dict[str, Any]:
     """Train a type of network on a file by its recipe, and say what it is worth: the dict of `report`. The artefact goes into the new `folder`.
 
     With `panel` one network learns every column of numbers, each by itself, which is what published figures on such files mean; without, `target` alone. It is fed raw values of `target`. `max_steps` or `epochs` replace the
