@@ -140,6 +140,11 @@ def _put(fd: int, data: bytes, end: int) -> None:
         raise Retry('the journal could not be written, and is as it was', expected='a disk with room', found=e.strerror) from None
 
 # %% ../../nbs/03_forecast/20_chain.ipynb #5b0a655f
+def _state_of(fd: int) -> tuple[int, ...]:
+    "What changes when a file does: which one it is, its size, and when it was written."
+    s = os.fstat(fd)
+    return s.st_ino, s.st_size, s.st_mtime_ns
+
 class Chain:
     "A journal at `path`, with `path`.head beside it. Any number of processes may read and write."
     def __init__(self, path: Path, clock: Clock, wait_s: float = 10.0) -> None:
@@ -154,8 +159,7 @@ class Chain:
         except (FileNotFoundError, NotADirectoryError): _reaches((), head); return ()
         except OSError as e: raise Retry('the journal could not be read', expected=f'{self.path.name}, readable', found=e.strerror) from None
         try:
-            s = os.fstat(fd)
-            if (now := (s.st_ino, s.st_size, s.st_mtime_ns)) != self._seen[0]: self._seen = (now, lines_of(_contents(fd)))
+            if (now := _state_of(fd)) != self._seen[0]: self._seen = (now, lines_of(_contents(fd)))
         finally: os.close(fd)
         _reaches(self._seen[1], head)
         return self._seen[1]
@@ -166,6 +170,7 @@ class Chain:
         Retry when another process holds the journal or the disk is full; then nothing was changed."""
         return _append(self, self._head, self._clock, self._wait, decide)
 
+# %% ../../nbs/03_forecast/20_chain.ipynb #d08c498f
 def _append(journal: Chain, head: Path, clock: Clock, wait_s: float, decide: Callable[[tuple[Line, ...]], Mapping[str, Any] | None]) -> Line | None:
     try: journal.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise BadInput('folder of a journal', expected='one that can be written', found=e.strerror) from None
@@ -181,4 +186,5 @@ def _append(journal: Chain, head: Path, clock: Clock, wait_s: float, decide: Cal
         _put(fd, line, end)
         new = _line(line[:-1], len(lines) + 1, lines[-1].hash if lines else '')
         _set_head(head, new)
+        journal._seen = (_state_of(fd), (*lines, new))
         return new

@@ -98,6 +98,7 @@ class Registry:
         if self.root.exists() and not self.root.is_dir(): raise BadInput('a registry is a folder', expected='a folder', found=f'the file {self.root.name}')
         self._journal = Chain(self.root / 'journal.jsonl', clock)
         self._shelf = self.root / 'artefacts'
+        self._known: tuple[tuple[Line, ...], dict[str, Entry]] = ((), {})
 
     def add(self, artefact: Artefact, name: str, *, by: str, beats: bool | None, against: str = '', note: str = '') -> Entry:
         "Copy an artefact in, as a candidate. `beats`: whether it beat every baseline on unseen windows, None when nobody looked; `against`: the hardest of them. The same artefact again is the same entry, in whatever stage it is by now."
@@ -136,7 +137,9 @@ class Registry:
         "The instant of its clock, in ns: what it dates a line with."
         return self._clock.now()
 
-    def _state(self) -> dict[str, Entry]: return replayed(self._journal.lines())
+    def _state(self) -> dict[str, Entry]:
+        if (lines := self._journal.lines()) is not self._known[0]: self._known = (lines, replayed(lines))
+        return self._known[1]
     def __repr__(self) -> str: return f'Registry({self.root.name!r}, {len(self._state())} models)'
     def _repr_html_(self) -> str: return _listed(self.entries())
 

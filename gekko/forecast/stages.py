@@ -163,19 +163,25 @@ def _moved(entries: dict[str, Entry], x: Line) -> None:
 
 def _day(entries: dict[str, Entry], x: Line) -> None:
     b, e = x.body, entries[x.body['digest']]
-    new = Day(b['day'], b['verdict'], b['why'], b['figures'], {n: tuple(v) for n, v in b['carried'].items()}, x.n)
-    e = replace(e, days=tuple(sorted((*(d for d in e.days if d.day != new.day), new), key=lambda d: d.day)))
-    entries[e.digest] = replace(e, stage=b['stage'], since=x.at, by='drift', why=new.why or 'drifted', line=x.n) if b['stage'] else e
+    if b['stage']: entries[e.digest] = replace(e, stage=b['stage'], since=x.at, by='drift', why=b['why'] or 'drifted', line=x.n)
 
 _READ: Mapping[str, Callable[[dict[str, Entry], Line], None]] = MappingProxyType({'added': _added, 'moved': _moved, 'day': _day})
 
+# %% ../../nbs/03_forecast/20_stages.ipynb #d034439c
+def _told(x: Line) -> Day:
+    b = x.body
+    return Day(b['day'], b['verdict'], b['why'], b['figures'], {n: tuple(v) for n, v in b['carried'].items()}, x.n)
+
 def replayed(lines: Sequence[Line]) -> dict[str, Entry]:
-    "Every model by its digest, in the order they were added. BadJournal names the line that makes no sense."
+    "Every model by its digest, in the order they were added; of a day that was told twice, the later word. BadJournal names the line that makes no sense."
     out: dict[str, Entry] = {}
+    days: dict[str, dict[str, Day]] = {}
     for x in lines:
-        try: _READ[x.body['what']](out, x)
+        try:
+            _READ[x.body['what']](out, x)
+            if x.body['what'] == 'day': days.setdefault(x.body['digest'], {})[x.body['day']] = _told(x)
         except (KeyError, TypeError, AttributeError, ValueError): raise BadJournal(f'line {x.n} of the journal makes no sense', expected='a model added, moved or measured', found=str(dict(x.body))[:80]) from None
-    return out
+    return out | {digest: replace(out[digest], days=tuple(d[k] for k in sorted(d))) for digest, d in days.items()}
 
 # %% ../../nbs/03_forecast/20_stages.ipynb #72d6ad27
 @dataclass(frozen=True, slots=True)
