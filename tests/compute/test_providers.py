@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gekko.compute.devices import Device
+from gekko.compute.measure import measure
 from gekko.compute.network import Network, Port, network, sample
 from gekko.compute.onnx import Onnx, onnx_providers
 from gekko.compute.provider import Failed, Late, Nonsense, OutOfMemory, Session, Unsupported, load
@@ -222,3 +223,18 @@ def test_a_closed_torch_network_gives_its_memory_back_at_once(forecaster: tuple[
     given = sample(net, 1)
     assert np.allclose(second.run(given)['forecast'], eager(given), rtol=1e-5, atol=1e-6)
     second.release()
+
+
+@pytest.mark.parametrize('provider', PROVIDERS, ids=lambda p: f'{p.name}-{p.threads}')
+def test_one_way_through_all_of_them(forecaster: tuple[Network, Any], provider: Any) -> None:
+    """Loaded, warmed, run, measured, let go: the same calls whatever the library and the device."""
+    net, _ = forecaster
+    loaded = load(provider, net, CLOCK)
+    assert (loaded.name, loaded.batches, loaded.bytes) == (provider.name, (1, 8), net.bytes(provider.format))
+    loaded.warm(1)
+    assert loaded.run(sample(net, 2))['forecast'].shape == (2, 24)
+    found = measure(loaded, CLOCK, batch=2, runs=5, warm=0)
+    assert (found.provider, found.digest, found.batch, found.runs, found.made_of) == (provider.name, net.digest, 2, 5, provider.made_of) and found.p50_us > 0
+    loaded.stop()
+    loaded.release()
+    with pytest.raises(Failed, match='released'): measure(loaded, CLOCK)
