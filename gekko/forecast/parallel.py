@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 from ..domain.errors import BadInput, Retry
-from .network import Columns, Trained, columns, fit, library, quiet
+from .network import Columns, Trained, build, columns, fit, library, quiet, steps, windows
 from .spec import ModelSpec, Scaling, from_json, written
 
 # %% auto #0
-__all__ = ['WAYS', 'shares', 'weight', 'Shared', 'pack', 'unpack', 'train_share', 'assembled', 'main', 'card', 'by_processes',
-           'Seat', 'by_ray', 'way', 'fit_parallel']
+__all__ = ['WAYS', 'WORTH_S', 'shares', 'weight', 'Shared', 'pack', 'unpack', 'train_share', 'assembled', 'main', 'card',
+           'by_processes', 'Seat', 'by_ray', 'expected_s', 'way', 'fit_parallel']
 
 # %% ../../nbs/03_forecast/24_parallel.ipynb #74acb9df
 def shares(batch_size: int, workers: int) -> tuple[int, ...]:
@@ -256,13 +256,21 @@ def by_ray(files: Mapping[str, bytes]) -> list[dict[str, bytes]]:
 
 # %% ../../nbs/03_forecast/24_parallel.ipynb #db3f3782
 WAYS = ('auto', 'single', 'ddp', 'ray')
+WORTH_S = 120.0
+"Seconds of training by one process from which `auto` shares it between processes of a CPU: below, starting them costs more than they save."
 
-def way(how: str, workers: int, device: str, cards: int) -> str:
-    "How a training is carried out: single, ddp or ray. `auto`: over the cards where several were asked for and are there, else single. BadInput when it can't be."
+def expected_s(weights: int, batch_size: int, steps: int) -> float:
+    "Seconds that a training takes on one thread at the least: six operations for each weight and window, at 40 billion a second, as measured for nhits. Networks that use a weight more than once take longer."
+    return 6.0 * weights * batch_size * steps / 40e9
+
+def way(how: str, workers: int, device: str, places: int, seconds: float = 0.0) -> str:
+    """How a training is carried out: single, ddp or ray. `places`: cards, or cores over threads. BadInput when it can't be.
+
+    `auto`: shared where each worker has a place, on cards always, on a CPU when `seconds` of one process are worth it; else single."""
     if how not in WAYS: raise BadInput('way to train', expected=', '.join(WAYS), found=repr(how))
     if type(workers) is not int or workers < 1: raise BadInput('workers of a training', expected='a whole number from 1', found=repr(workers))
-    if how == 'auto': return 'ddp' if device == 'gpu' and 1 < workers <= cards else 'single'
-    if how == 'ddp' and device == 'gpu' and workers > cards: raise BadInput('workers of a training', expected=f'one for each of {cards} cards at most', found=workers)
+    if how == 'auto': return 'ddp' if 1 < workers <= places and (device == 'gpu' or (device == 'cpu' and seconds >= WORTH_S)) else 'single'
+    if how == 'ddp' and device == 'gpu' and workers > places: raise BadInput('workers of a training', expected=f'one for each of {places} cards at most', found=workers)
     if how == 'ddp' and device not in ('cpu', 'gpu'): raise BadInput('device to share', expected='cpu or gpu', found=device)
     return 'single' if how == 'ddp' and workers == 1 else how
 
@@ -272,12 +280,19 @@ def fit_parallel(spec: ModelSpec, series: Mapping[str, Columns], scaled: Scaling
 
     The batch of the spec is divided, so the network is the same as that of one process but for the order of sums; with batch norm (patchtst) each worker takes the means of its own
     share, and with dropout its own masks. BadInput as `fit`. Retry when a worker ends, or `timeout_s` is over; no worker is left behind, on Ctrl-C neither."""
-    chosen = way(how, workers, device, _cards() if device == 'gpu' else 0)
+    asked = how == 'auto' and device == 'cpu' and workers > 1
+    chosen = way(how, workers, device, _places(device, threads), _seconds(spec, series, validation) if asked else 0.0)
     if chosen == 'single': return fit(spec, series, scaled, validation, device, threads)
     files = pack(spec, series, scaled or Scaling(), validation, workers, device, threads, timeout_s)
     return assembled(files, (by_ray if chosen == 'ray' else by_processes)(files))
 
-def _cards() -> int:
-    "CUDA cards that torch sees."
+def _places(device: str, threads: int) -> int:
+    "CUDA cards that torch sees, or cores of this machine over threads."
+    if device == 'cpu': return (os.cpu_count() or 1) // max(1, threads)
     import torch
     return torch.cuda.device_count()
+
+def _seconds(spec: ModelSpec, series: Mapping[str, Columns], validation: int) -> float:
+    "What one process would take, from the network's weights."
+    with quiet(): weights = sum(p.numel() for p in build(spec, 1).parameters())
+    return expected_s(weights, spec.batch_size, steps(spec, sum(windows(spec, len(s['y']) - validation) for s in series.values() if 'y' in s)))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gekko.domain.errors import BadInput, Retry
 from gekko.forecast.network import Columns, fit, scaling
-from gekko.forecast.parallel import WAYS, card, fit_parallel, pack, shares, unpack, way, weight
+from gekko.forecast.parallel import WAYS, WORTH_S, _seconds, card, expected_s, fit_parallel, pack, shares, unpack, way, weight
 from gekko.forecast.spec import ModelSpec, Scaling, digest
 
 RNG = np.random.default_rng(11)
@@ -65,9 +65,16 @@ def test_what_can_not_be_trained_is_refused_before_a_process_starts() -> None:
 def test_cards_are_shared_out_one_to_a_worker() -> None:
     """Two cards can't be had here: the choice and what each worker is let to see are all that is shown."""
     assert [way('auto', n, 'gpu', 2) for n in (1, 2, 3)] == ['single', 'ddp', 'single']
-    assert [way(h, 2, 'cpu', 0) for h in WAYS] == ['single', 'single', 'ddp', 'ray']
+    assert [way(h, 2, 'cpu', 4) for h in WAYS] == ['single', 'single', 'ddp', 'ray']
     assert [card(r, None) for r in range(2)] == ['0', '1'] and [card(r, '2, 5') for r in range(2)] == ['2', '5']
     with pytest.raises(BadInput, match='2 cards at most'): way('ddp', 3, 'gpu', 2)
+
+
+def test_auto_shares_what_takes_minutes() -> None:
+    large = ModelSpec(type='nhits', input_size=96, horizon=24, hidden=(1024, 1024), batch_size=1024, max_steps=5000)
+    assert expected_s(10, 10, 10) < 1 < WORTH_S <= expected_s(2_000_000, 1024, 5000)
+    assert [way('auto', 2, 'cpu', 4, _seconds(s, SERIES, 40)) for s in (SPEC, large)] == ['single', 'ddp']
+    assert way('auto', 2, 'mps', 1, 1e9) == 'single'
 
 
 def test_two_uneven_workers_train_the_network_of_one() -> None:

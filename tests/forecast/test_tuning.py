@@ -19,7 +19,7 @@ from gekko.domain.time import SECOND, Nanos
 from gekko.forecast.network import Columns, Trained
 from gekko.forecast.spec import ModelSpec
 from gekko.forecast.splits import split
-from gekko.forecast.tuning import LIVES, Among, Choice, Log, Real, Whole, _counted, _present, _proposed, _settle, _study, _taken, before_test, check_space, chosen, ends, tune
+from gekko.forecast.tuning import LIVES, Among, Choice, Log, Real, Tuned, Whole, _counted, _present, _proposed, _settle, _study, _taken, before_test, check_space, chosen, ends, tune
 
 RNG = np.random.default_rng(5)
 SERIES: dict[str, Columns] = {'A': {'y': np.sin(np.arange(400) / 3) + RNG.standard_normal(400) / 20, 'hour': np.arange(400) % 24.0}}
@@ -45,12 +45,16 @@ def started(storage: Path) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path: return tmp_path_factory.mktemp('whole') / 's.db'
+
+
+@pytest.fixture(scope='module')
+def whole(kept: Path) -> Tuned:
     """The search without an interruption."""
-    return tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=tmp_path_factory.mktemp('whole') / 's.db', validation=80)
+    return tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=kept, validation=80)
 
 
-def test_killed_in_a_trial_and_started_again_it_ends_the_same(whole: Any, tmp_path: Path) -> None:
+def test_killed_in_a_trial_and_started_again_it_ends_the_same(whole: Tuned, tmp_path: Path) -> None:
     storage = tmp_path / 's.db'
     running = started(storage)
     assert running.stdout is not None
@@ -66,7 +70,7 @@ def test_killed_in_a_trial_and_started_again_it_ends_the_same(whole: Any, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ['s.db', 's.db.turn'], 'what the dead process held is swept away'
 
 
-def test_interrupted_it_says_so_and_loses_one_trial(whole: Any, tmp_path: Path) -> None:
+def test_interrupted_it_says_so_and_loses_one_trial(whole: Tuned, tmp_path: Path) -> None:
     storage = tmp_path / 's.db'
     running = started(storage)
     assert running.stdout is not None
@@ -79,10 +83,9 @@ def test_interrupted_it_says_so_and_loses_one_trial(whole: Any, tmp_path: Path) 
     assert tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=storage, validation=80) == whole
 
 
-def test_more_trials_go_on_where_fewer_ended_and_none_is_made_twice(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=tmp_path / 's.db', validation=80, tell=lambda *_: None)
+def test_what_is_done_is_not_made_twice(whole: Tuned, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('gekko.forecast.tuning.judge', lambda *_: pytest.fail('nothing is left to train'))
-    assert tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=tmp_path / 's.db', validation=80) == whole
+    assert tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=kept, validation=80) == whole
 
 
 def test_progress_rises_to_one_and_a_pipe_sees_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +134,7 @@ class Running:
         return self.t
 
 
-def test_when_time_is_over_the_rest_waits_for_the_next_start(whole: Any, tmp_path: Path) -> None:
+def test_when_time_is_over_the_rest_waits_for_the_next_start(whole: Tuned, tmp_path: Path) -> None:
     with pytest.raises(Reject, match='none made in time'): tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=tmp_path / 's.db', validation=80, timeout_s=4.0, clock=Running())
     assert states(tmp_path / 's.db') == ['FAIL'], 'the one at work was stopped'
     some = tune(SERIES, SPEC, SPACE, trials=TRIALS, storage=tmp_path / 's.db', validation=80, timeout_s=14.0, clock=Running())
@@ -139,7 +142,7 @@ def test_when_time_is_over_the_rest_waits_for_the_next_start(whole: Any, tmp_pat
 
 
 @pytest.mark.parametrize('changed', ['spec', 'space', 'rows', 'validation', 'seed', 'pruner', 'name'])
-def test_another_question_is_refused_with_what_differs(changed: str, tmp_path: Path, whole: Any) -> None:
+def test_another_question_is_refused_with_what_differs(changed: str, tmp_path: Path, whole: Tuned) -> None:
     asked: dict[str, Any] = {'series': SERIES, 'spec': SPEC, 'space': {'dropout': Real(0.0, 0.1)}, 'validation': 80, 'seed': 1, 'pruner': 'median'}
     with pytest.raises(Reject): tune(asked.pop('series'), **asked, trials=1, storage=tmp_path / 's.db', timeout_s=0.0)
     other: dict[str, Any] = {'series': SERIES} | asked | {'spec': {'spec': replace(SPEC, batch_size=64)}, 'space': {'space': {'dropout': Real(0.0, 0.2)}}, 'rows': {'series': {'A': {**SERIES['A'], 'y': SERIES['A']['y'] * 1.0000001}}},
