@@ -15,7 +15,7 @@ from ..domain.errors import BadInput
 from .splits import finite
 
 # %% auto #0
-__all__ = ['SLACK', 'MARK', 'psi', 'ks', 'independent', 'ks_p', 'excursions', 'coverage_p', 'Usual', 'usual', 'Reference',
+__all__ = ['DAYS', 'SLACK', 'MARK', 'psi', 'ks', 'independent', 'ks_p', 'excursions', 'coverage_p', 'Usual', 'usual', 'Reference',
            'reference', 'Measure', 'Drift', 'daily', 'demotes']
 
 # %% ../../nbs/03_forecast/15_drift.ipynb #64dec8dd
@@ -83,11 +83,15 @@ class Usual:
     psi: float
     ks: float
 
+DAYS = 500      # the largest of more of them hardly grows, and each costs a sort of all rows
+
 def usual(name: str, values: ArrayLike, day: int) -> Usual:
-    "The reference of an input from (T,) training rows, `day` rows a day; five whole days or more."
+    "The reference of an input from (T,) training rows, `day` rows a day; five whole days or more, of which 500, evenly spread, are held against the rest."
     x = finite(values, f'training rows of {name}')
     if day < 2 or len(x) < 5 * day: raise BadInput(f'training rows of {name}', expected=f'5 days of {max(day, 2)} or more', found=len(x))
-    rests = [(x[a:a + day], np.concatenate([x[:a], x[a + day:]])) for a in range(len(x) % day, len(x), day)]
+    begins = np.arange(len(x) % day, len(x), day)
+    begins = begins[np.unique(np.linspace(0, len(begins) - 1, min(len(begins), DAYS)).round().astype(int))]
+    rests = [(x[a:a + day], np.concatenate([x[:a], x[a + day:]])) for a in begins.tolist()]
     return Usual(name, tuple(map(float, np.quantile(x, np.linspace(0, 1, 201)))), max(psi(r, d) for d, r in rests), max(ks(r, d) for d, r in rests))
 
 # %% ../../nbs/03_forecast/15_drift.ipynb #0951266f
