@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/23_leakage.ipynb #f8b85f02
 from __future__ import annotations
-import linecache, re, time
+import inspect, linecache, re, time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -15,7 +15,8 @@ from ..data.bars import FIELDS, Bars
 from ..desk.session import Strategy, weights_of
 from ..domain.errors import BadInput
 from ..domain.time import Nanos, iso
-from .poison import Change, altered
+from .poison import Change, altered, factor
+from .sources import settled
 from .trail import Path, Trail, follow
 
 Floats = NDArray[np.float64]
@@ -23,13 +24,13 @@ Floats = NDArray[np.float64]
 # %% auto #0
 __all__ = ['Floats', 'LEAKS', 'NOTES', 'ROUNDING', 'LOOKBACK', 'POISONS', 'Notices', 'Places', 'Finding', 'LeakReport', 'as_text',
            'as_data', 'as_html', 'moments', 'unlike_rows', 'Difference', 'difference', 'material', 'sources', 'horizon',
-           'Trial', 'begin', 'Caught', 'search', 'shortfall', 'enough', 'files_of', 'watched', 'nowhere', 'placed',
-           'prove', 'try_future', 'earliest', 'try_window', 'remarks']
+           'Trial', 'seeded', 'begin', 'Caught', 'search', 'shortfall', 'remembers', 'enough', 'files_of', 'watched',
+           'nowhere', 'placed', 'prove', 'examine', 'try_future', 'earliest', 'try_window', 'remarks']
 
 # %% ../../nbs/10_research/23_leakage.ipynb #26d661c1
 LEAKS: dict[str, str] = {'future': 'decisions depend on prices that came later', 'length': 'decisions depend on how long the history is, or on the time of the next bar', 'lookback': 'decisions depend on more than the declared window',
                             'published': 'decisions use values before they were published', 'universe': 'what is traded was chosen with later prices'}
-NOTES: dict[str, str] = {'random': 'two runs on the same data decide differently: chance without a seed', 'state': 'asked twice, the strategy answers differently: it keeps something between calls', 'clock': 'the notebook reads the wall clock',
+NOTES: dict[str, str] = {'random': 'two runs on the same data decide differently: chance without a seed', 'state': 'asked twice, the strategy answers differently: it keeps something between calls, and nothing can be proved of it', 'clock': 'the notebook reads the wall clock',
                             'rounding': 'decisions differ in their last digits', 'error': 'some tests could not be run'}
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,10 @@ class LeakReport:
     @property
     def clean(self) -> bool: return not self.leaks
     @property
+    def proven(self) -> bool:
+        "Clean, and tried: a strategy that never answers twice the same is not."
+        return self.clean and bool(self.tests)
+    @property
     def leaks(self) -> tuple[Finding, ...]: return tuple(f for f in self.findings if f.leak)
     @property
     def notes(self) -> tuple[Finding, ...]: return tuple(f for f in self.findings if not f.leak)
@@ -96,7 +101,7 @@ class LeakReport:
     def __repr__(self) -> str: return f'LeakReport({self.name}: {_verdict(self)})'
     def _repr_html_(self) -> str: return as_html(self)
 
-def _verdict(r: LeakReport) -> str: return 'no leak found' if r.clean else f'{len(r.leaks)} leak{"s" if len(r.leaks) > 1 else ""} found'
+def _verdict(r: LeakReport) -> str: return ('no leak found' if r.proven else 'nothing could be tried') if r.clean else f'{len(r.leaks)} leak{"s" if len(r.leaks) > 1 else ""} found'
 
 def _made(r: LeakReport) -> str: return ', '.join(f'{n} {k}' for k, n in r.tests.items() if n) or 'none'
 
@@ -209,7 +214,7 @@ def horizon(notices: Notices, ends: Sequence[Nanos]) -> int | None:
 # %% ../../nbs/10_research/23_leakage.ipynb #0ec7736a
 @dataclass(slots=True)
 class Trial:
-    "A strategy being tried on bars: its whole answer, what was found, and how often each test was made."
+    "A strategy being tried on bars: its whole answer, how often each test was made, what it refused. `chance`: it draws lots, whose order depends on how many rows there are, so that a length alone proves nothing. `cost`: seconds of the whole answer."
     strategy: Strategy
     bars: Bars
     window: int
@@ -219,6 +224,8 @@ class Trial:
     tests: dict[str, int] = field(default_factory=dict)
     raised: dict[str, str] = field(default_factory=dict)
     rounding: float = 0.0
+    chance: bool = False
+    cost: float = 0.0
 
     def decide(self, bars: Bars) -> Floats | None:
         "The strategy's weights; None when it refuses these bars, which is kept."
@@ -238,11 +245,23 @@ class Trial:
         return None
 
 # %% ../../nbs/10_research/23_leakage.ipynb #beaeb453
-def begin(strategy: Strategy, bars: Bars, window: int, first: int = 0) -> tuple[Trial, bool]:
-    "The whole answer, and whether it is given twice."
-    whole = weights_of(strategy, bars).copy()
+def seeded(strategy: Strategy, seed: int) -> Strategy:
+    "The strategy, with chance that has no seed given this one at every call."
+    def again(bars: Bars) -> Floats:
+        with settled(seed): return weights_of(strategy, bars)
+    again.__wrapped__ = strategy  # type: ignore[attr-defined]
+    return again
+
+def begin(strategy: Strategy, bars: Bars, window: int, first: int = 0) -> tuple[Trial, list[Finding]]:
+    "The whole answer, and what it says when it is asked again: with chance settled the same way, and another way."
+    fixed, now = seeded(strategy, 0), time.monotonic()
+    whole = weights_of(fixed, bars).copy()
+    cost = time.monotonic() - now
     scale = float(np.nanmax(np.abs(whole), initial=0.0)) if np.isfinite(whole).any() else 0.0
-    return Trial(strategy, bars, window, first, whole, scale), difference(whole, weights_of(strategy, bars)) is None
+    trial = Trial(fixed, bars, window, first, whole, scale, cost=cost)
+    if difference(whole, weights_of(fixed, bars)) is not None: return trial, [Finding('state')]
+    trial.chance = difference(whole, weights_of(seeded(strategy, 1), bars)) is not None
+    return trial, [Finding('random')] if trial.chance else []
 
 @dataclass(frozen=True, slots=True)
 class Caught:
@@ -254,9 +273,8 @@ class Caught:
 def search(trial: Trial, rows: Sequence[int], until: float, enough: int = 3) -> list[Caught]:
     "Change the future after each row in turn, until `time.monotonic()` passes `until` or `enough` rows have noticed."
     caught: list[Caught] = []
-    began = time.monotonic()
-    for n, t in enumerate(rows):
-        reach = 260 if n and (time.monotonic() - began) / n > 1.0 else 0
+    for t in rows:
+        reach = 260 if trial.cost > 1.0 else 0      # of a slow strategy, a year of the future
         at = int(trial.bars.end[t])
         for kind in ('prefix', *POISONS):
             if (d := trial.differs(Change(kind, at), t, 0 if kind == 'prefix' else reach)) is not None: caught.append(Caught(Change(kind, at), t, d))
@@ -276,6 +294,14 @@ def shortfall(trial: Trial, t: int, window: int) -> Difference | None:
     trial.rounding = max(trial.rounding, d.size)
     return None
 
+def remembers(trial: Trial, t: int) -> bool:
+    "Whether row t changes when the prices before its window do: a length that merely orders lots is told from a memory."
+    past, old = trial.bars.rows(0, t + 1), max(t + 1 - trial.window, 0)
+    x = {f: np.array(getattr(past, f)) for f in FIELDS}
+    for f in FIELDS: x[f][:old] *= factor('noise', 'old', past.end[:old])[:, None]
+    a, b = trial.decide(past), trial.decide(Bars(past.symbols, past.start, past.end, x['open'], x['high'], x['low'], x['close'], x['volume']))
+    return a is not None and b is not None and material(difference(a[-1:], b[-1:]), trial.scale, LOOKBACK)
+
 def enough(trial: Trial, t: int) -> int:
     "The least window, to about one in fifty, that decides row t as the whole past does; all of it at most."
     lo, hi = trial.window, trial.window
@@ -288,6 +314,7 @@ def enough(trial: Trial, t: int) -> int:
 # %% ../../nbs/10_research/23_leakage.ipynb #17d63bd6
 def files_of(strategy: object) -> Callable[[str], bool]:
     "Whether a file is where the strategy was written: its own, or any cell of the notebook that it is in."
+    strategy = inspect.unwrap(strategy) if callable(strategy) else strategy
     code = getattr(strategy, '__code__', None) or getattr(getattr(strategy, 'func', None), '__code__', None) or getattr(vars(type(strategy)).get('__call__'), '__code__', None)
     own = getattr(code, 'co_filename', '')
     cell = re.match(r'.*ipykernel_\d+|<cell |<ipython-input-', own)
@@ -296,6 +323,7 @@ def files_of(strategy: object) -> Callable[[str], bool]:
 def watched(strategy: Strategy, bars: Bars, whole: Bars) -> Trail:
     "The trail of one call on `bars`, whose rows begin where those of `whole` do."
     trail = Trail(files_of(strategy), {len(bars): bars.end}, bars.symbols)
+    trail.market = whole
     with trail:
         try: weights_of(strategy, bars)
         except Exception: pass      # what it did until then is what is wanted
@@ -317,8 +345,11 @@ def placed(f: Finding, path: Path | None, places: Places) -> Finding:
     cause = ''
     if path.cause is not None:
         there, which = places(first.sight.file)
-        cause = f'{path.cause.name}, read ' + (f'in cell {which} ' if which is not None and which != number else '') + f'in line {first.sight.line}: {_code(first.sight.file, first.sight.line)}'
-    return replace(f, column=first.name, cell=cell, number=number, line=at.line, code=_code(at.file, at.line), cause=cause, path=path.names)
+        cause = f'{_variable(path.cause.name)}, read in ' + (f'cell {which} ' if which is not None and which != number else '') + f'line {first.sight.line}: {_code(first.sight.file, first.sight.line)}'
+    column = first.name if path.cause is None or '()' not in first.name else _variable(path.cause.name)      # what is only returned has the name of what made it wrong
+    return replace(f, column=f.column if f.kind == 'universe' else column, cell=cell, number=number, line=at.line, code=_code(at.file, at.line), cause=cause, path=path.names)
+
+def _variable(name: str) -> str: return name.split('.')[0]
 
 def _code(file: str, line: int) -> str: return linecache.getline(file, line).strip()[:160]
 
@@ -329,25 +360,28 @@ def prove(weights: Strategy, bars: Bars, window: int | None = None, *, first: in
     `first`: the first row that decides; rows before it are warm-up. `places` tells the cell of a file. What `weights` reads beside its argument is not changed. Raises what `weights` raises on the bars as they are.
     """
     began = time.monotonic()
-    trial, same = begin(weights, bars, len(bars) if window is None else window, first)
+    trial, found = begin(weights, bars, len(bars) if window is None else window, first)
     picked = moments(trial.whole, bars.close, first, rows)
     if not picked: raise BadInput('a strategy that decides nothing', expected='a finite weight in some row but the last', found=f'none in {len(bars)} rows')
-    found = [] if same else [Finding('state')]
-    if same: found += try_future(trial, picked, began + 0.6 * budget_s, places) + try_window(trial, [*picked, len(bars) - 1], began + budget_s, places)
-    found += remarks(trial)
+    found += examine(trial, picked, budget_s, places) if not any(f.kind == 'state' for f in found) else []
     return LeakReport(name or str(getattr(weights, '__name__', 'strategy')), tuple(sorted(found, key=lambda f: not f.leak)), trial.tests, bars.symbols, int((np.isfinite(trial.whole[first:]).any(axis=1)).sum()), time.monotonic() - began)
+
+def examine(trial: Trial, picked: Sequence[int], budget_s: float, places: Places = nowhere) -> list[Finding]:
+    "All that can be found by calling the strategy on other bars, within about so many seconds."
+    now = time.monotonic()
+    return try_future(trial, picked, now + 0.6 * budget_s, places) + try_window(trial, [*picked, len(trial.bars) - 1], now + budget_s, places) + remarks(trial)
 
 # %% ../../nbs/10_research/23_leakage.ipynb #f9d6f81f
 def try_future(trial: Trial, picked: Sequence[int], until: float, places: Places) -> list[Finding]:
     "The leak of the future with the earliest decision, located; empty when nothing noticed."
     caught, made = search(trial, picked, until), dict(trial.tests)
-    if not caught: return []
+    if trial.chance and all(c.change.kind == 'prefix' for c in caught) or not caught: return []
     bars, ends = trial.bars, [int(x) for x in trial.bars.end]
     poisoned = [c for c in caught if c.change.kind in ('noise', 'up', 'down')]
     best = (poisoned or caught)[0]
     def notices(change: Change) -> bool: return trial.differs(change, best.t) is not None
     shown = next((c for c in caught if c.change.kind == 'prefix'), best)      # what is cut off can't be compared by mistake
-    path = follow(watched(trial.strategy, bars, bars), watched(trial.strategy, altered(bars, shown.change), bars), ends[trial.first], ends[shown.t])
+    path = follow(watched(trial.strategy, bars, bars), watched(trial.strategy, altered(bars, shown.change), bars), ends[shown.t], first=ends[trial.first + shown.difference.row])
     early = earliest(trial, min(caught, key=lambda c: (c.difference.row, c.t)))
     kind = 'future' if any(c.change.kind != 'prefix' for c in caught) else 'length'
     f = Finding(kind, f'weights[{bars.symbols[early.difference.symbol]}]', sources(notices, best.change, bars.symbols) if poisoned else (), time=ends[trial.first + early.difference.row], test=f'{best.change}',
@@ -369,14 +403,14 @@ def try_window(trial: Trial, picked: Sequence[int], until: float, places: Places
     "The first decision that its window does not suffice for, located."
     found: list[tuple[int, Difference]] = []
     for t in picked:
-        if (d := shortfall(trial, t, trial.window)) is not None: found.append((t, d))
+        if (d := shortfall(trial, t, trial.window)) is not None and (not trial.chance or remembers(trial, t)): found.append((t, d))
         if time.monotonic() > until: break
     if not found: return []
     bars, (t, d), made = trial.bars, min(found, key=lambda x: x[0]), dict(trial.tests)
     last = max(k for k, _ in found)
     need = enough(trial, last)
     trial.tests = made
-    path = follow(watched(trial.strategy, bars.rows(0, t + 1), bars), watched(trial.strategy, bars.rows(t + 1 - trial.window, t + 1), bars), int(bars.end[t]), int(bars.end[t]))
+    path = follow(watched(trial.strategy, bars.rows(0, t + 1), bars), watched(trial.strategy, bars.rows(t + 1 - trial.window, t + 1), bars), int(bars.end[t]), since=int(bars.end[t]))
     words = f'the window is {trial.window} bars, and the decision at {iso(int(bars.end[last]))} needs ' + (f'{need}' if need <= last else 'all of the history')
     return [placed(Finding('lookback', f'weights[{bars.symbols[d.symbol]}]', time=int(bars.end[t]), test=f'the last {trial.window} bars against all before {iso(int(bars.end[t]))}', size=max(x.size for _, x in found), detail=words), path, places)]
 

@@ -19,17 +19,18 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'MOST', 'TURNS', 'ROUNDING', 'Value', 'value_of', 'Sight', 'Trail', 'unlike', 'Parting', 'parted',
-           'Path', 'follow']
+__all__ = ['Floats', 'Ints', 'MOST', 'TURNS', 'ROUNDING', 'Value', 'value_of', 'Sight', 'Trail', 'unlike', 'Parting', 'starts',
+           'parted', 'Path', 'follow']
 
 # %% ../../nbs/10_research/22_trail.ipynb #66fc10cb
 @dataclass(frozen=True, slots=True)
 class Value:
-    "Numbers (L, C) with a name for each column; `times` (L,) ns where rows are moments, else None."
+    "Numbers (L, C) with a name for each column; `times` (L,) ns where rows are moments, else None; `labelled`: the value brought them itself, and they may be starts or ends of bars."
     numbers: Floats
     columns: tuple[str, ...] = ()
     times: Ints | None = None
     words: str = ''
+    labelled: bool = False
 
 MOST = 3_000_000     # numbers of one value that are kept
 
@@ -62,7 +63,9 @@ def _of_frame(x: Any, axes: Mapping[int, Ints]) -> Value | None:
     numbers = np.column_stack([_floats(f.iloc[:, c]) for c in held]) if len(f) else np.zeros((0, len(held)))
     times = _index_times(f.index)
     if times is None: times = next((t for c in f.columns if str(f[c].dtype).startswith('datetime64') and (t := _index_times(pd.Index(f[c]))) is not None), None) if f.columns.is_unique else None
-    return Value(numbers, tuple(str(f.columns[c]) for c in held), _axis(len(f), axes) if times is None and isinstance(f.index, pd.RangeIndex) else times)
+    names = tuple(str(f.columns[c]) for c in held)
+    if times is None and isinstance(f.index, pd.RangeIndex): return Value(numbers, names, _axis(len(f), axes))
+    return Value(numbers, names, times, labelled=times is not None)
 
 def _floats(c: Any) -> Floats:
     import pandas as pd
@@ -78,6 +81,16 @@ def _index_times(index: Any) -> Ints | None:
 # %% ../../nbs/10_research/22_trail.ipynb #1eefd83e
 _SILENT = ('gekko.desk', 'gekko.domain', 'gekko.ledger', 'matplotlib', 'plotly', 'gekko.research.leak', 'gekko.research.sources', 'IPython')
 
+def _of_mapping(x: Mapping[Any, Any]) -> Value | None:
+    "Numbers by moment, as a strategy looks them up."
+    import pandas as pd
+    keys = list(x)
+    if len(keys) < 8 or not all(isinstance(v, (int, float, np.number)) for v in x.values()): return None
+    if isinstance(keys[0], (int, np.integer)) and abs(int(keys[0])) > 10**16: times = np.array(keys, dtype=np.int64)
+    elif isinstance(keys[0], pd.Timestamp) and (found := _index_times(pd.DatetimeIndex(keys))) is not None: times = found
+    else: return None
+    return Value(np.array([[float(v)] for v in x.values()]), ('',), times, labelled=True)
+
 def value_of(x: Any, axes: Mapping[int, Ints], symbols: Sequence[str] = (), depth: int = 2) -> dict[str, Value]:
     "A value as numbers, by what has to be written after its name: '' for itself, ['k'] for a part. Empty where it holds none that can be compared."
     kind = type(x)
@@ -86,6 +99,7 @@ def value_of(x: Any, axes: Mapping[int, Ints], symbols: Sequence[str] = (), dept
     if isinstance(x, str): return {'': Value(np.zeros((0, 0)), words=x[:2000])}
     if isinstance(x, np.ndarray): return {'': v} if (v := _of_array(x, axes, symbols)) is not None else {}
     if kind.__module__.startswith('pandas') and kind.__name__ in ('DataFrame', 'Series'): return {'': v} if (v := _of_frame(x, axes)) is not None else {}
+    if isinstance(x, Mapping) and (table := _of_mapping(x)) is not None: return {'': table}
     if depth <= 0: return {}
     parts: Iterator[tuple[str, Any]]
     if isinstance(x, Mapping): parts = ((f'[{k!r}]', v) for k, v in list(x.items())[:64])
@@ -112,9 +126,10 @@ TURNS = 12      # looks at a name on one line: loops over rows would fill the me
 
 # %% ../../nbs/10_research/22_trail.ipynb #e7a373f4
 class Trail:
-    "Watches the code of some files while it is entered; `sights` in the order of execution. `axes` are the times of rows by their number."
+    "Watches the code of some files while it is entered; `sights` in the order of execution. `axes` are the times of rows by their number; `market` are the bars that were decided on."
     def __init__(self, own: Callable[[str], bool], axes: dict[int, Ints] | None = None, symbols: Sequence[str] = ()) -> None:
         self.own, self.axes, self.symbols = own, axes if axes is not None else {}, symbols
+        self.market: Bars | None = None
         self.sights: list[Sight] = []
         self._lines: dict[str, Lines] = {}
         self._turns: dict[tuple[str, int, str, str], int] = {}
@@ -165,7 +180,7 @@ class Trail:
         if turn % 10_000 >= TURNS: return
         for rest, v in value_of(x, self.axes, self.symbols).items(): self.sights.append(Sight(file, line, inside, name + rest, turn, _copied(v)))
 
-def _copied(v: Value) -> Value: return Value(np.array(v.numbers), v.columns, v.times, v.words)
+def _copied(v: Value) -> Value: return Value(np.array(v.numbers), v.columns, v.times, v.words, v.labelled)
 
 # %% ../../nbs/10_research/22_trail.ipynb #9942b529
 ROUNDING = 1e-9
@@ -193,12 +208,21 @@ class Parting:
         return n if not c or c in n else f'{n}[{c}]' if c.startswith(':') else f'{n}[{c!r}]'
 
 # %% ../../nbs/10_research/22_trail.ipynb #91408052
-def parted(a: Sight, b: Sight, since: Nanos, until: Nanos) -> Parting | None:
-    "Where two sights of a name differ at times in [since, until]; of what has no times, whether they differ."
+def starts(times: Ints, market: Bars | None) -> bool:
+    "Whether a value's own times are starts of bars: the bar at the moment of a decision has not been seen then. By the last one, else by which of the two most of them are."
+    if market is None or not len(market) or not len(times): return True
+    if times[-1] in (market.end[-1], market.start[-1]): return bool(times[-1] == market.start[-1])
+    inside = times[(times >= market.start[0]) & (times <= market.end[-1])]
+    return bool(np.isin(inside, market.end).sum() <= np.isin(inside, market.start).sum())
+
+def parted(a: Sight, b: Sight, until: Nanos, since: Nanos = 0, market: Bars | None = None, missing: bool = False) -> Parting | None:
+    "Where two sights of a name differ at times in [since, until]; of what has no times, whether they differ. `missing`: a row that the second lacks is a difference."
     v, w = a.value, b.value
     if v.times is None or w.times is None: return Parting(a, '', None) if _differs(v, w) else None
+    top = until - 1 if v.labelled and starts(v.times, market) else until
     shared, i, j = np.intersect1d(v.times, w.times, return_indices=True)
-    keep = (shared >= since) & (shared <= until)
+    keep = (shared >= since) & (shared <= top)
+    if missing and v.labelled and len(lost := np.setdiff1d(v.times[(v.times >= since) & (v.times <= top)], shared)): return Parting(a, '', int(lost[0]), len(lost))
     x, y = v.numbers[i[keep]], w.numbers[j[keep]]
     names = [c for c in v.columns if c in w.columns] if v.columns != w.columns else list(v.columns)
     if v.columns != w.columns: x, y = x[:, [v.columns.index(c) for c in names]], y[:, [w.columns.index(c) for c in names]]
@@ -224,16 +248,19 @@ class Path:
     cause: Parting | None = None
     names: tuple[str, ...] = field(default=())
 
-def follow(a: Trail, b: Trail, since: Nanos, until: Nanos) -> Path | None:
-    "The first name whose rows in [since, until] differ between two trails, and what it came from; None when no name differs."
+def follow(a: Trail, b: Trail, until: Nanos, *, since: Nanos = -(2**62), first: Nanos = 2**62, missing: bool = False) -> Path | None:
+    """The first name whose rows in [since, until] differ between two trails, and what it came from; None when no name differs.
+
+    `first` is the first decision that differs: a name that differs only later, as a label that looks ahead for whoever trains on it, does not explain it, and comes into question when none does.
+    """
     other = {s.key: s for s in b.sights}
-    found = [p for s in a.sights if s.key in other and (p := parted(s, other[s.key], since, until)) is not None]
+    found = [p for s in a.sights if s.key in other and (p := parted(s, other[s.key], until, since, a.market, missing)) is not None]
     timed = [p for p in found if p.time is not None]
     if not timed: return Path(found[0], None, (found[0].name,)) if found else None
-    first = min(timed, key=lambda p: p.sight.turn >= 10_000)
-    before = found[:found.index(first)]
+    telling = [p for p in timed if p.time is not None and p.time <= first] or timed
+    start = min(telling, key=lambda p: p.sight.turn >= 10_000)
     names = tuple(dict.fromkeys(p.name for p in timed if p.sight.turn < 10_000))
-    return Path(first, _cause(a, first, before), names)
+    return Path(start, _cause(a, start, found[:found.index(start)]), names)
 
 def _cause(a: Trail, p: Parting, before: Sequence[Parting]) -> Parting | None:
     "Of what differed before, without times, the first that a parting's line reads; and what that one's line reads, to the beginning."
@@ -252,4 +279,6 @@ def _length(p: Parting, a: Trail) -> bool:
     x = p.sight.value.numbers
     return x.size == 1 and float(x[0, 0]) in a.axes
 
-def _base(name: str) -> str: return name.split('[')[0].split('.')[0]
+def _base(name: str) -> str:
+    "The variable that a name begins with."
+    return name.split('[')[0].split('.')[0]
