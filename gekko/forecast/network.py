@@ -91,7 +91,7 @@ def interruptible() -> Iterator[None]:
     try: yield
     except SystemExit: raise KeyboardInterrupt from None
     finally:
-        if here: signal.signal(signal.SIGINT, before)
+        if here and before is not None: signal.signal(signal.SIGINT, before)      # None: not set by Python, so not ours to set
 
 # %% ../../nbs/03_forecast/01_network.ipynb #a7431871
 def loss(spec: ModelSpec) -> Any:
