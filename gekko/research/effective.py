@@ -46,7 +46,7 @@ def lucky_peaks(returns: Floats, reps: int = 4_000, seed: int = 0) -> NDArray[np
     u, rng = _unit(matrix(returns)).astype(np.float32), np.random.default_rng(seed)
     e = rng.standard_normal((reps, len(u)), dtype=np.float32)
     out = np.full(reps, -np.inf, dtype=np.float32)
-    for j in range(0, u.shape[1], 1024): out = np.maximum(out, (e @ u[:, j:j + 1024]).max(1))
+    for j in range(0, u.shape[1], 512): out = np.maximum(out, (e @ u[:, j:j + 512]).max(1))
     return out
 
 def effective_trials(returns: Floats, chance: float = 0.05, reps: int = 4_000, seed: int = 0) -> float:

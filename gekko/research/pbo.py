@@ -29,17 +29,28 @@ def halves(blocks: int) -> NDArray[np.float32]:
     return out
 
 # %% ../../nbs/10_research/13_pbo.ipynb #4f7cb331
-def half_sharpes(returns: Floats, blocks: int = 16) -> NDArray[np.float32]:
-    """Sharpe ratios per row (population deviation) of each trial over each half of `halves(blocks)`: (H, N) float32, from returns (T, N). T is cut at its beginning to a multiple of `blocks`.
-    A trial that rests through a whole half has 0 there."""
+def _sums(returns: Floats, blocks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    "Sums and sums of squares of each trial over each block, of returns scaled to a deviation of one: (S, N) each, divided by the rows of a half."
     x = matrix(returns, least=2 * blocks)
     each = len(x) // blocks
     y = x[len(x) - each * blocks:]
-    y = (y / y.std(0).clip(1e-300)).reshape(blocks, each, -1)
-    m, n = halves(blocks), each * blocks // 2
-    mean, square = m @ y.sum(1).astype(np.float32) / n, m @ (y * y).sum(1).astype(np.float32) / n
-    var = square - mean * mean
-    with np.errstate(divide='ignore', invalid='ignore'): return np.where(var > 1e-6 * square, mean / np.sqrt(var), 0).astype(np.float32)
+    y = (y / x.std(0)).reshape(blocks, each, -1)
+    n = each * blocks // 2
+    return (y.sum(1) / n).astype(np.float32), ((y * y).sum(1) / n).astype(np.float32)
+
+def _ratios(some: NDArray[np.float32], sums: NDArray[np.float32], squares: NDArray[np.float32]) -> NDArray[np.float32]:
+    "Sharpe ratios of the trials over the halves `some` (h, S): (h, N). Zero where a trial rested."
+    mean, square = some @ sums, some @ squares
+    var = np.multiply(mean, mean)
+    np.subtract(square, var, out=var)
+    moved = var > 1e-6 * square
+    if moved.all(): return np.asarray(np.divide(mean, np.sqrt(var, out=var), out=mean))
+    return np.asarray(np.where(moved, mean / np.sqrt(np.where(moved, var, 1)), 0), dtype=np.float32)
+
+def half_sharpes(returns: Floats, blocks: int = 16) -> NDArray[np.float32]:
+    """Sharpe ratios per row (population deviation) of each trial over each half of `halves(blocks)`: (H, N) float32, from returns (T, N). T is cut at its beginning to a multiple of `blocks`.
+    A trial that rests through a whole half has 0 there."""
+    return _ratios(halves(blocks), *_sums(returns, blocks))
 
 # %% ../../nbs/10_research/13_pbo.ipynb #6d8556a7
 @dataclass(frozen=True, slots=True, repr=False)
@@ -65,16 +76,23 @@ class Overfit:
 def pbo(returns: Floats, blocks: int = 16) -> Overfit:
     """Combinatorially symmetric cross-validation of "take the trial with the best Sharpe ratio": returns (T, N) fractions per row, N two or more, T at least 2*blocks.
     Bailey, Borwein, López de Prado & Zhu 2017. BadInput names what does not fit."""
-    s = half_sharpes(returns, blocks)
-    n = s.shape[1]
+    m, (sums, squares) = halves(blocks), _sums(returns, blocks)
+    n = sums.shape[1]
     if n < 2: raise BadInput('trials', expected='two or more, to pick from', found=n)
-    pick, row, other = s.argmax(1), np.arange(len(s)), s[::-1]
-    within, beyond = s[row, pick].astype(np.float64), other[row, pick].astype(np.float64)
-    # ties count half, so that equal trials are in the middle and not on top
-    rank = ((other < beyond[:, None].astype(np.float32)).sum(1) + ((other == beyond[:, None].astype(np.float32)).sum(1) + 1) / 2) / (n + 1)
+    within, beyond, rank, every = np.empty(len(m)), np.empty(len(m)), np.empty(len(m)), []
+    for i in range(0, len(m) // 2, 256):     # a few at a time stay in the cache; each with its mirror image, which is a halving too
+        one = np.arange(i, min(i + 256, len(m) // 2))
+        a, b = _ratios(m[one], sums, squares), _ratios(m[-1 - one], sums, squares)
+        for at, here, there in ((one, a, b), (len(m) - 1 - one, b, a)):
+            pick, row = here.argmax(1), np.arange(len(here))
+            found = there[row, pick][:, None]
+            # ties count half, so that equal trials are in the middle and not on top
+            rank[at] = (np.count_nonzero(there < found, axis=1) + (np.count_nonzero(there == found, axis=1) + 1) / 2) / (n + 1)
+            within[at], beyond[at] = here[row, pick], found[:, 0]
+            every.append(there[::64].ravel())
     logits = np.log(rank / (1 - rank))
     slope, r2 = _line(within, beyond)
-    return Overfit(float((logits <= 0).mean()), float((beyond < 0).mean()), slope, r2, _dominance(beyond, other), blocks, n, logits, within, beyond)
+    return Overfit(float((logits <= 0).mean()), float((beyond < 0).mean()), slope, r2, _dominance(beyond, np.concatenate(every)), blocks, n, logits, within, beyond)
 
 def _line(x: Floats, y: Floats) -> tuple[float, float]:
     dx, dy = x - x.mean(), y - y.mean()
@@ -84,8 +102,7 @@ def _line(x: Floats, y: Floats) -> tuple[float, float]:
 def _dominance(picked: Floats, everything: NDArray[np.float32]) -> float:
     "Share of the quantiles at which a random pick is better than the picked (first order, on a grid of 99)."
     at = np.linspace(0.01, 0.99, 99)
-    some = everything.ravel()[:: max(1, everything.size // 200_000)]
-    return float((np.quantile(picked, at) < np.quantile(some, at) - 1e-9).mean())
+    return float((np.quantile(picked, at) < np.quantile(everything[:: max(1, len(everything) // 20_000)], at) - 1e-9).mean())
 
 # %% ../../nbs/10_research/13_pbo.ipynb #27ee6657
 def _picture(o: Overfit, w: int = 520, h: int = 230) -> str:

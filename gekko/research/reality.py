@@ -5,6 +5,7 @@
 # %% ../../nbs/10_research/12_reality.ipynb #2f435aba
 from __future__ import annotations
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +53,12 @@ class Reality:
     seed: int
 
 # %% ../../nbs/10_research/12_reality.ipynb #92afe91e
-def _peaks(w: Single, z: Single, centre: Floats, keep: NDArray[np.bool_] | None = None) -> Floats:
-    "The largest of the drawn means over the centred columns, in each draw: (reps,)."
-    a, c = (z, centre) if keep is None else (z[:, keep], centre[keep])
-    out = np.full(len(w), -np.inf)
-    for j in range(0, a.shape[1], 1024): out = np.maximum(out, (w @ a[:, j:j + 1024] / len(z) - c[j:j + 1024]).max(1))
+def _peaks(w: Single, z: Single, centres: Sequence[Floats]) -> Floats:
+    "The largest of the drawn means over the columns, in each draw, once for each way of centring them: (centres, reps)."
+    out, low = np.full((len(centres), len(w)), -np.inf), [c.astype(np.float32) for c in centres]
+    for j in range(0, z.shape[1], 512):
+        means = w @ z[:, j:j + 512] / len(z)
+        for i, c in enumerate(low): out[i] = np.maximum(out[i], (means - c[j:j + 512]).max(1))
     return out
 
 def reality_check(
@@ -86,10 +88,11 @@ def _tested(x: Floats, chosen: int | None, reps: int, block: float, level: float
     pick, single = best if chosen is None else chosen, z.astype(np.float32)
     # in Hansen's test a strategy counts only if its mean is not too far below zero to matter
     consistent = np.where(mean >= -math.sqrt(2 * math.log(math.log(t)) / t), mean, 0.0)
-    p = [_peaks(w, single, c) for c in (np.maximum(mean, 0), consistent, mean)]
-    white = _peaks(w, (x / x.std()).astype(np.float32), x.mean(0) / x.std())
+    p = _peaks(w, single, (np.maximum(mean, 0), consistent, mean))
+    scaled = x / x.std()
+    white = _peaks(w, scaled.astype(np.float32), (scaled.mean(0),))[0]
     def share(a: Floats, b: float) -> float: return float((a > b).mean())
-    return Reality(share(white, float((x / x.std()).mean(0).max())), share(p[0], mean[best]), share(p[1], mean[best]), share(p[2], mean[best]), share(p[1], mean[pick]),
+    return Reality(share(white, float(scaled.mean(0).max())), share(p[0], mean[best]), share(p[1], mean[best]), share(p[2], mean[best]), share(p[1], mean[pick]),
                    best, pick, float(mean[best] * math.sqrt(t)), _stepwise(w, single, mean, consistent, p[1], level), block, reps, seed)
 
 def _stepwise(w: Single, z: Single, mean: Floats, centre: Floats, peaks: Floats, level: float) -> tuple[int, ...]:
@@ -97,7 +100,7 @@ def _stepwise(w: Single, z: Single, mean: Floats, centre: Floats, peaks: Floats,
     out: NDArray[np.bool_] = mean > np.quantile(peaks, 1 - level)
     grown = bool(out.any())
     while grown and not out.all():
-        more = mean > np.quantile(_peaks(w, z, centre, ~out), 1 - level)
+        more = mean > np.quantile(_peaks(w, z[:, ~out], (centre[~out],))[0], 1 - level)
         grown = bool((more & ~out).any())
         out |= more
     return tuple(int(i) for i in np.flatnonzero(out))
