@@ -66,15 +66,15 @@ def _file(path: Path, name: re.Match[str]) -> File:
     data = path.read_bytes()
     return File(name[2], int(name[1]), len(data), hashlib.sha256(data).hexdigest())
 
-def network(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> Network:
-    "The network in a folder. The ports come from whoever exported it, and are proved by a trial run when it is loaded."
+def network(path: Path, inputs: Sequence[Port], outputs: Sequence[Port], hashed: Mapping[str, tuple[int, str]] | None = None) -> Network:
+    "The network in a folder. The ports come from whoever exported it, and are proved by a trial run when it is loaded. `hashed` holds the size and sha256 of each file by name, where the caller has just looked."
     path = Path(path)
     if not path.is_dir(): raise BadInput('a network is a folder', expected='a folder with batch_N.onnx or batch_N.pt2', found=str(path.name))
     named = [(p, m) for p in sorted(path.iterdir()) if (m := _NAME.fullmatch(p.name)) and p.is_file()]
     if not named: raise BadInput('a folder without a network', expected='batch_N.onnx or batch_N.pt2', found=', '.join(sorted(p.name for p in path.iterdir())[:5]) or 'an empty folder')
     names = [p.name for p in (*inputs, *outputs)]
     if not inputs or not outputs or len(set(names)) != len(names): raise BadInput('ports of a network', expected='inputs and outputs, each name once', found=names)
-    files = tuple(_file(p, m) for p, m in named)
+    files = tuple(_file(p, m) if hashed is None else File(m[2], int(m[1]), *hashed[p.name]) for p, m in named)
     said = json.dumps([[[f.name, f.bytes, f.sha256] for f in files], [[p.name, p.shape] for p in inputs], [[p.name, p.shape] for p in outputs]])
     return Network(path, hashlib.sha256(said.encode()).hexdigest(), files, tuple(inputs), tuple(outputs))
 

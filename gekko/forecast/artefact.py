@@ -177,7 +177,8 @@ def load(folder: Path, digest: str = '') -> Artefact:
     spec, scaling, lineage = _read(from_json, said['spec']), _read(_scaling, said['scaling']), _read(_lineage, said['lineage'])
     calibration = _parsed(folder, 'calibration.json') if 'calibration.json' in listed else None
     if calibration is not None and not isinstance(calibration, dict): raise BadArtefact('calibration.json', expected='an object', found=type(calibration).__name__)
-    return Artefact(folder, name, spec, scaling, lineage, calibration, _read(lambda p: network(p, *ports(spec)), folder / 'networks'))
+    hashed = {n[9:]: (int(x['bytes']), str(x['sha256'])) for n, x in listed.items() if n.startswith('networks/')}      # just compared, byte for byte
+    return Artefact(folder, name, spec, scaling, lineage, calibration, _read(lambda p: network(p, *ports(spec), hashed), folder / 'networks'))
 
 def _read(how: Any, found: Any) -> Any:
     "What `how` makes of it; its refusal as one of an artefact."

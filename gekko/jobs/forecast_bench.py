@@ -127,13 +127,13 @@ def _last(it: Subject, rows: int) -> NDArray[np.float64]:
 
 # %% ../../nbs/11_jobs/12_forecast_bench.ipynb #cf423ec9
 def by_threads(works: Mapping[str, Work], seconds: float, cores: int) -> dict[str, dict[str, float]]:
-    "Figures of all, turn by turn. What runs in torch, by its name or `predict`, is measured on one thread and on every core; the better is kept and `threads` says which."
+    "Figures of all, turn by turn, once with torch on one thread and once on every core; the better of the two is kept. For what runs in torch, by its name or `predict`, `threads` says which."
     from gekko.forecast.network import quiet
-    torches, out = {n: w for n, w in works.items() if n.startswith(('torch', 'predict'))}, dict[str, dict[str, float]]()
+    out: dict[str, dict[str, float]] = {}
     for threads in dict.fromkeys((1, cores)):
-        with quiet(threads): ns = alternate(works if threads == 1 else torches, seconds, warm=3) if works and (threads == 1 or torches) else {}
+        with quiet(threads): ns = alternate(works, seconds, warm=3)
         for name, x in ns.items():
-            f = figure(x) | ({'threads': threads} if name in torches else {})
+            f = figure(x) | ({'threads': threads} if name.startswith(('torch', 'predict')) else {})
             if name not in out or f['p50_us'] < out[name]['p50_us']: out[name] = f
     return out
 
