@@ -174,6 +174,16 @@ def test_live_is_the_backtest_to_the_last_bit(small: Artefact, fallback: Fallbac
     assert p.over(BARS, [FAR, 300, -10]) == (walked[FAR], walked[300], walked[690])
 
 
+def test_fewer_rows_get_the_answer_of_fewer(small: Artefact, fallback: Fallback) -> None:
+    """A job that knows all of the day and is then shown its last hour: what it remembers must not count, and is there again when it is shown all."""
+    job = pipe(small, fallback)
+    full = job.on(BARS)
+    for n in (50, 288, 289, 300, job.window - 1):
+        assert job.on(BARS.last(n)) == pipe(small, fallback).over(BARS.last(n), [-1])[0]
+        assert job.on(BARS.last(n)).source == ('fresh' if n >= 289 else 'none')
+    assert job.on(BARS.last(job.window)) == job.on(BARS) == full
+
+
 @settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.data())
 def test_whatever_is_missing_live_is_the_backtest(small: Artefact, fallback: Fallback, data: st.DataObject) -> None:
