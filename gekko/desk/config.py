@@ -6,6 +6,7 @@
 from __future__ import annotations
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -37,6 +38,9 @@ class Settings(BaseModel):
     gcp_project: str = ''
     vertex_region: str = 'us-central1'
     enable_cloud_fallback: bool = True
+    vertex_url: str = Field('', alias='GEKKO_VERTEX_URL', pattern='^(https?://.+)?$')              # another address of Vertex AI, as that of a local server
+    vertex_storage: str = Field('', alias='GEKKO_VERTEX_STORAGE', pattern='^(https?://.+)?$')      # and of its storage
+    vertex_budget_usd: Decimal | None = Field(None, alias='GEKKO_VERTEX_BUDGET_USD', gt=0)          # predictions stop when a process has cost this much
     credential_rotation_interval: int = Field(3600, ge=60)
     encryption_key_id: str = ''
     log_level: Literal['debug', 'info', 'warning', 'error'] = 'info'

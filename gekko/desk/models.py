@@ -4,9 +4,10 @@
 
 # %% ../../nbs/09_desk/28_models.ipynb #f980e00a
 from __future__ import annotations
-import atexit, json, os
+import atexit, json, logging, os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from ..compute.choose import WorkloadProfile
 from ..compute.devices import Device, devices
 from ..compute.fallback import Fallback
@@ -18,7 +19,7 @@ from ..compute.torch import torch_providers
 from ..data.calendar import Always, Calendar
 from .config import Settings, load_settings
 from .spec import RunContext, run_context
-from ..domain.errors import BadInput
+from ..domain.errors import BadInput, GekkoError
 from ..domain.time import Clock, SystemClock
 from ..forecast.artefact import Artefact
 from ..forecast.pipeline import Pipeline
@@ -27,8 +28,11 @@ from ..forecast.record import Recorder
 from ..forecast.registry import Registry
 from ..forecast.stages import Entry
 
+if TYPE_CHECKING: from gekko.forecast.vertex import Vertex
+
 # %% auto #0
-__all__ = ['models_used', 'note_model', 'asked_for', 'places', 'recorder_of', 'served_here', 'open_model']
+__all__ = ['log', 'models_used', 'note_model', 'asked_for', 'places', 'recorder_of', 'cloud', 'far_places', 'served_here',
+           'open_model']
 
 # %% ../../nbs/09_desk/28_models.ipynb #175d39b7
 _NOTE = 'models.json'
@@ -61,6 +65,7 @@ def places(settings: Settings) -> tuple[Place, ...]:
     return tuple(Place(p, d, unknown if d.free is None else None) for p, d in here)
 
 # %% ../../nbs/09_desk/28_models.ipynb #15814ea7
+log = logging.getLogger('gekko.desk')
 _recorders: dict[Path, Recorder] = {}
 
 def recorder_of(settings: Settings) -> Recorder:
@@ -78,11 +83,26 @@ def _allowed(mode: str, e: Entry) -> None:
     if e.stage == 'retired' and mode == 'paper': raise BadInput(f'{e.ref} is out of use', expected='another version', found='retired')
 
 # %% ../../nbs/09_desk/28_models.ipynb #6ef673e3
+def cloud(settings: Settings, clock: Clock) -> Vertex:
+    "The project's Vertex AI. BadInput unless GCP_PROJECT is set, or without credentials."
+    from gekko.forecast.vertex import vertex
+    return vertex(settings.gcp_project, settings.vertex_region, clock, url=settings.vertex_url, storage=settings.vertex_storage)
+
+def far_places(settings: Settings, digest: str, clock: Clock) -> tuple[Place, ...]:
+    "The endpoint that serves this artefact, behind what is here; none when the cloud is off, not allowed as a fallback, does not answer, or does not serve it."
+    if not settings.gcp_project or not settings.enable_cloud_fallback: return ()
+    from gekko.compute.remote import places as with_remote
+    from gekko.forecast.vertex import remote
+    try: return with_remote((), remote(cloud(settings, clock), digest, budget=settings.vertex_budget_usd), True)
+    except GekkoError as e: log.warning('no cloud for %s: %s', digest[:8], e)
+    return ()
+
 def served_here(artefact: Artefact, settings: Settings, clock: Clock, policy: Policy = Policy()) -> Fallback:
-    "The artefact on every provider that can run it here, the one that was measured fastest first. NoAnswer when there is none."
+    "The artefact on every provider that can run it, here and, where GCP_PROJECT is set, at Vertex AI; the one that was measured fastest first. NoAnswer when there is none."
     (settings.home/'models').mkdir(parents=True, exist_ok=True)
     profile = WorkloadProfile(latency_us=policy.deadline_s * 500_000)      # half of the deadline: the rest is the pipeline's, and the next provider's
-    return serve(artefact.network, places(settings), profile, Measurements(settings.home/'models'/'measured.json'), clock).fallback
+    everywhere = (*places(settings), *far_places(settings, artefact.digest, clock))
+    return serve(artefact.network, everywhere, profile, Measurements(settings.home/'models'/'measured.json'), clock).fallback
 
 def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
     """The pipeline of a registered model: a name, name@stage, name#version, or letters of a digest. In a job it is held to the digest that the job's record names.

@@ -231,7 +231,10 @@ def metrics_of(r: Result) -> dict[str, Any]:
             'total_return': p.total_return, 'cagr': p.cagr, 'volatility': p.volatility, 'sharpe': p.sharpe, 'max_drawdown': p.max_drawdown}
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #5f2253ed
-_REFUSALS = {'BadInput': BadInput, 'Halt': Halt, 'Reject': GekkoError, 'Retry': Retry}
+def _raised(name: str, among: type[GekkoError] = GekkoError) -> type[GekkoError] | None:
+    "The error of ours that a kernel named, as the one of its kinds that decides about the exit code; None when it is none of ours."
+    if among.__name__ == name: return next(k for k in (BadInput, Halt, Retry, GekkoError) if issubclass(among, k))
+    return next((found for sub in among.__subclasses__() if (found := _raised(name, sub))), None)
 
 def why(e: BaseException) -> tuple[str, str, type[GekkoError]]:
     "State, reason in one line, and the error's class, of whatever ended an execution early."
@@ -240,7 +243,7 @@ def why(e: BaseException) -> tuple[str, str, type[GekkoError]]:
     if isinstance(e, Stopped): return 'killed', f'stopped by {e}', GekkoError
     if isinstance(e, KeyboardInterrupt): return 'killed', 'interrupted', GekkoError
     if name == 'DeadKernelError': return 'killed', 'the kernel died', GekkoError
-    if name in _REFUSALS: return 'failed', said, _REFUSALS[name]
+    if (ours := _raised(name)) is not None: return 'failed', said, ours
     return 'failed', f'{name}: {said}{cell}', GekkoError
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #a6fc9bdb
