@@ -22,15 +22,15 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
-           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'run', 'join_pairs', 'runs_list', 'runs_show',
-           'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten',
-           'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow',
-           'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import',
-           'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show',
-           'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve',
-           'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list', 'model_show',
-           'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'dashboard', 'doctor', 'bench',
-           'leave', 'main']
+           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'run', 'join_pairs', 'runs_list',
+           'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume',
+           'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests',
+           'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story',
+           'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify',
+           'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions',
+           'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list',
+           'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'check_leakage',
+           'dashboard', 'doctor', 'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
@@ -455,6 +455,23 @@ def model_verify(json_out: Json = False) -> None:
     "Read the registry and every artefact against what was written of them; exit code 1 when something is wrong."
     from gekko.cli.models import verify_here
     if not answer(lambda: verify_here(_settings()), json_out, show.facts)['ok']: raise typer.Exit(1)
+
+# %% ../../nbs/14_cli/04_main.ipynb #67fcdd82
+check_app = typer.Typer(help='Proofs of a strategy.', no_args_is_help=True)
+app.add_typer(check_app, name='check')
+
+@check_app.command('leakage')
+def check_leakage(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')],
+                  p: Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter and its value; may be repeated.')] = None,
+                  seconds: Annotated[float, typer.Option(help='How long to search, about.')] = 40.0, json_out: Json = False) -> None:
+    "Does the notebook know its future? Exit code 1 when a leak was found: its column, cell and first time are named."
+    from gekko.cli.check import check_leakage as tried
+    from gekko.cli.runs import pairs
+    words = [w.split('\0') for w in p or []]
+    try: report = tried(_settings(), notebook, pairs([(w[0], w[1]) for w in words]), seconds, json_out)
+    except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
+    print(show.as_json(report.data()) if json_out else str(report))
+    if not report.clean: raise typer.Exit(1)
 
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()

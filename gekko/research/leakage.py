@@ -380,7 +380,7 @@ def try_future(trial: Trial, picked: Sequence[int], until: float, places: Places
     poisoned = [c for c in caught if c.change.kind in ('noise', 'up', 'down')]
     best = (poisoned or caught)[0]
     def notices(change: Change) -> bool: return trial.differs(change, best.t) is not None
-    shown = next((c for c in caught if c.change.kind == 'prefix'), best)      # what is cut off can't be compared by mistake
+    shown = max((c for c in caught if c.change.kind == 'prefix'), key=lambda c: c.t, default=best)      # what is cut off can't be compared by mistake; late, so that much past is compared
     path = follow(watched(trial.strategy, bars, bars), watched(trial.strategy, altered(bars, shown.change), bars), ends[shown.t], first=ends[trial.first + shown.difference.row])
     early = earliest(trial, min(caught, key=lambda c: (c.difference.row, c.t)))
     kind = 'future' if any(c.change.kind != 'prefix' for c in caught) else 'length'

@@ -22,7 +22,8 @@ from .trail import Path as Way, Trail, follow
 
 # %% auto #0
 __all__ = ['KINDS', 'Seen', 'Noticed', 'compared', 'Fork', 'start', 'many', 'Plan', 'times_of', 'first_look', 'search', 'explain',
-           'accuse', 'located', 'unpublished', 'clocks', 'check', 'import_ahead', 'plan_of', 'serve', 'prove_notebook']
+           'accuse', 'later', 'located', 'unpublished', 'clocks', 'check', 'import_ahead', 'plan_of', 'serve',
+           'prove_notebook']
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #98cabadb
 @dataclass(frozen=True, slots=True)
@@ -213,15 +214,16 @@ def explain(plan: Plan, change: Change, first: Nanos) -> Way | None:
             plan.notes = Notes(Outcome(), plan.sources, plan.script.alone)
             rehearse(plan.script, plan.notes, trail=trails[-1])
             trails[-1].market = plan.sources.market
-        return follow(trails[0], trails[1], change.at, first=first, missing=change.kind == 'asof')
+        way = None if change.kind == 'asof' else follow(trails[0], trails[1], change.at, first=first)
+        return way or follow(trails[0], trails[1], change.at, first=first, missing=True)
     return many([('way', both)], 1, max(60.0, 30 * plan.base.seconds)).get('way')
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #edf3c9ba
 def accuse(plan: Plan, seen: Sequence[Seen]) -> Finding:
     "The leak that changes of the future showed, with its place, its sources and how far ahead it sees."
     change, first = next((x for x in seen if x[0].kind in ('noise', 'up', 'down')), seen[0])
-    shown, early = next((x for x in seen if x[0].kind == 'prefix'), (change, first))
     poisoned, answer = any(c.kind != 'prefix' for c, _ in seen), plan.base.answers[first.run]
+    shown, early = later(plan, answer) or next((x for x in seen if x[0].kind == 'prefix'), (change, first))
     time_of = min(x.time for _, x in seen)
     kind = 'universe' if first.universe else 'future' if poisoned else 'length'
     f = Finding(kind, 'symbols' if first.universe else f'weights[{first.symbol}]', time=time_of, test=str(change), size=max(x.size for _, x in seen))
@@ -234,6 +236,13 @@ def accuse(plan: Plan, seen: Sequence[Seen]) -> Finding:
     ahead = horizon(notices, ends) if time.monotonic() < until else None
     plan.tests = made
     return replace(f, source=sources if time.monotonic() < until or sources else (), ahead=ahead if time.monotonic() < until else None)
+
+def later(plan: Plan, answer: Answer) -> Seen | None:
+    "A cut in the middle of the decisions, where it is noticed: with much past before it, what was fitted on everything differs in all of it, and a label only at its end."
+    if answer.events: return None
+    change = Change('prefix', int(answer.ends[len(answer.ends) // 2]))
+    seen = plan.notices([change], [change.at])[0]
+    return None if seen is None else (change, seen)
 
 def located(plan: Plan, f: Finding, answer: Answer) -> Finding:
     "At least the strategy's own cell."
@@ -342,19 +351,19 @@ def serve() -> None:
     with os.fdopen(out, 'wb') as f: pickle.dump(said, f)
     os._exit(0)
 
-def prove_notebook(path: str | Path, params: Mapping[str, Any] | None = None, *, budget_s: float = 40.0, workers: int = 0, nb: Mapping[str, Any] | None = None) -> LeakReport:
+def prove_notebook(path: str | Path, params: Mapping[str, Any] | None = None, *, budget_s: float = 40.0, workers: int = 0, nb: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> LeakReport:
     """Check a notebook for leaks by running it on changed histories; its cells behind the last trade are not run. `params`: values of its parameters, already of their types.
 
-    `budget_s`: seconds for the search, about; `workers`: processes at once (0: half of the processors, four at most). The notebook's own folder is the working directory, the environment is this one's.
+    `budget_s`: seconds for the search, about; `workers`: processes at once (0: half of the processors, four at most). The notebook's own folder is the working directory, the environment is this one's and `env`; `nb` is the notebook where it is not read from `path`.
     BadInput when it fails as it is or decides nothing.
     """
     file = Path(path).resolve()
     book = nb if nb is not None else json.loads(file.read_bytes())
     job = {'nb': book, 'params': dict(params or {}), 'folder': str(file.parent), 'name': file.name, 'budget_s': budget_s, 'workers': workers or max(2, min(4, (os.cpu_count() or 2) // 2))}
-    env = {**os.environ, 'MPLBACKEND': 'Agg', 'PYTHONHASHSEED': '0', **dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'NUMEXPR_NUM_THREADS'), '1')}
-    env.pop('GEKKO_RUN', None)
+    around = {**os.environ, **(env or {}), 'MPLBACKEND': 'Agg', 'PYTHONHASHSEED': '0', **dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'NUMEXPR_NUM_THREADS'), '1')}
+    around.pop('GEKKO_RUN', None)
     with tempfile.TemporaryFile() as words:
-        done = subprocess.run([sys.executable, '-c', 'from gekko.research.leakage_notebook import serve; serve()'], input=json.dumps(job).encode(), stdout=subprocess.PIPE, stderr=words, env=env)
+        done = subprocess.run([sys.executable, '-c', 'from gekko.research.leakage_notebook import serve; serve()'], input=json.dumps(job).encode(), stdout=subprocess.PIPE, stderr=words, env=around)
         words.seek(0)
         tail = words.read().decode(errors='replace').strip().split('\n')[-1]
     if done.returncode or not done.stdout: raise GekkoError('the check came to no end', expected='a report', found=tail or f'exit code {done.returncode}')

@@ -114,7 +114,7 @@ def altered_frame(frame: pd.DataFrame, label: str, known: Ints, change: Change) 
     for c in out.columns:
         name = str(c).lower()
         if change.fields and name not in change.fields: continue
-        if out[c].dtype.kind not in 'iuf' or instants(out[c]) is not None and name in (*_TIMES, *_ENDS): continue
+        if out[c].dtype.kind not in 'iuf' or name in (*_TIMES, *_ENDS) and instants(out[c]) is not None: continue
         price, x = name in FIELDS, out[c].to_numpy(dtype=np.float64, copy=True)
         moved = _column(change.kind, label if price else f'{label} {c}', name, ts, x[late])
         if not price and change.kind in ('noise', 'up', 'down'): moved = moved + (np.nanstd(x) or 1.0) * (uniform(f'{label} {c}', ts, 1) - 0.5) * 2
