@@ -133,8 +133,11 @@ class Ets:
 # %% ../../nbs/03_forecast/12_baselines.ipynb #bed3e622
 def forecasts(b: Baseline, x: ArrayLike, part: Part, step: int = 1) -> Floats:
     "Forecasts (W, horizon) of the part's windows, every `step` rows: each from all rows of (T,) `x` before its origin. Rows after the part are not looked at."
+    import scipy.linalg      # loaded before its threads are counted
+    from threadpoolctl import threadpool_limits
     a = finite(np.asarray(x)[:part.last], 'a series', rows=part.last)
-    return np.stack([b.forecast(a[:o], part.horizon) for o in origins(part, step)])
+    # a fit is thousands of tiny products: shared among threads that wait for each other they took 16 times as long on a busy machine
+    with threadpool_limits(1, 'blas'): return np.stack([b.forecast(a[:o], part.horizon) for o in origins(part, step)])
 
 def rivals(season: int, rows: int = 0) -> tuple[Baseline, ...]:
     "The baselines that a network of this season is held against; theta and ETS look at the last `rows` rows (0: all of them)."
