@@ -56,15 +56,17 @@ def matrix(x: Floats, name: str = 'trials', least: int = 3) -> Floats:
 
 # %% ../../nbs/10_research/10_sharpe.ipynb #0aec0073
 def memory(r: Floats, lags: int | None = None) -> float:
-    """Variance of the mean over what it would be without autocorrelation: 1 + 2*sum((1 - k/(lags+1)) * rho_k), k = 1..lags; 1 for returns without memory, never below 0.05.
-    `lags` is floor(4*(T/100)**(2/9)) when None. Newey & West 1987, 1994."""
+    """Variance of the mean over what it would be without autocorrelation; 1 for returns without memory, never below 0.05. With p the autocorrelation of the first order, at most 0.97:
+    var(e)/var(d)/(1-p)**2 * (1 + 2*sum((1 - k/(lags+1)) * rho_k(e))), e what the autoregression leaves of the deviations d (Andrews & Monahan 1992); `lags` is floor(4*(T/100)**(2/9)) when None (Newey & West 1994)."""
     x = vector(r)
-    n = min(int(4 * (len(x) / 100) ** (2 / 9)) if lags is None else lags, len(x) - 2)
-    if n < 0: raise BadInput('lags', expected='zero or more', found=lags)
+    n = min(int(4 * (len(x) / 100) ** (2 / 9)) if lags is None else lags, len(x) - 3)
+    if n < 0: raise BadInput('lags', expected='zero or more, fewer than rows - 2', found=lags if lags is not None else n)
     d = x - x.mean()
-    total, of = 1.0, float(d @ d)
-    for k in range(1, n + 1): total += 2 * (1 - k / (n + 1)) * float(d[k:] @ d[:-k]) / of
-    return max(total, 0.05)
+    p = float(np.clip(d[1:] @ d[:-1] / (d @ d), -0.97, 0.97))
+    e = d[1:] - p * d[:-1]
+    of = float(e @ e)
+    total = 1 + 2 * sum((1 - k / (n + 1)) * float(e[k:] @ e[:-k]) / of for k in range(1, n + 1)) if of > 0 else 1.0
+    return max(total * of / float(d @ d) / (1 - p) ** 2, 0.05)
 
 # %% ../../nbs/10_research/10_sharpe.ipynb #3958ed49
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ __all__ = ['Thresholds', 'thresholds', 'Item', 'Evidence', 'evidence', 'evidence
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """What the gate asks. `rows`, `trades` at least; `track` confidence that the true Sharpe ratio is above zero (Bailey & López de Prado 2012); `luck` chance of the best of as many trials at most;
-    `deflated` Sharpe ratio at least (2014); `spa` p-value at most (Hansen 2005); `pbo` at most (Bailey et al. 2017), or the share of halvings that lost at most `loss`. `blocks` of the halvings, `reps` of the bootstrap."""
+    `deflated` Sharpe ratio at least (2014); `spa` p-value at most (Hansen 2005); `pbo` at most (Bailey et al. 2017), or the share of halvings that lost at most `loss`. `blocks` of the halvings, `reps` of the bootstrap, and four times as many draws to count the trials."""
     rows: int = 250
     trades: int = 30
     track: float = 0.95
@@ -146,7 +146,7 @@ def evidence(
     return _judged(record(r), periods, x, at, apart, made + math.ceil(apart) if total is None else total, trades, t, seed, name)
 
 def _judged(k: Record, periods: float, x: Floats, chosen: int, apart: float, total: int, trades: int | None, t: Thresholds, seed: int, name: str) -> Evidence:
-    years, n = k.rows / periods, effective_trials(x, seed=seed) + apart
+    years, n = k.rows / periods, effective_trials(x, reps=4 * t.reps, seed=seed) + apart
     first = [Item('rows', k.rows, t.rows, k.rows >= t.rows, 'returns', True)]
     if trades is not None: first.append(Item('trades', trades, t.trades, trades >= t.trades, 'trades', True))
     return Evidence(name, k.sharpe * math.sqrt(periods), years, k.rows, total, n, (*first, *_own(k, years, n, t), *_together(x, chosen, t, seed)))
