@@ -102,7 +102,8 @@ def served_here(artefact: Artefact, settings: Settings, clock: Clock, policy: Po
     (settings.home/'models').mkdir(parents=True, exist_ok=True)
     profile = WorkloadProfile(latency_us=policy.deadline_s * 500_000)      # half of the deadline: the rest is the pipeline's, and the next provider's
     everywhere = (*places(settings), *far_places(settings, artefact.digest, clock))
-    return serve(artefact.network, everywhere, profile, Measurements(settings.home/'models'/'measured.json'), clock).fallback
+    able = [p for p in everywhere if artefact.network.batches(p.provider.format)]      # an artefact need not carry every format
+    return serve(artefact.network, able, profile, Measurements(settings.home/'models'/'measured.json'), clock).fallback
 
 def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
     """The pipeline of a registered model: a name, name@stage, name#version, or letters of a digest. In a job it is held to the digest that the job's record names.
