@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from ..compute.network import Network, Port, network, read
 from ..domain.errors import BadInput
+from ..domain.time import Nanos
 from .spec import ModelSpec, Scaling, from_json, written
 
 # %% auto #0
@@ -24,8 +25,10 @@ class Lineage:
     code_hash: str                             # commit, or hash of the notebook
     made_with: tuple[tuple[str, str], ...]     # libraries and their versions
     scores: tuple[tuple[str, float], ...] = ()
+    until: Nanos = 0                           # end of the newest row that was looked at, for the scores too; 0: not rows of time
 
     def __post_init__(self) -> None:
+        if type(self.until) is not int or self.until < 0: raise BadInput('lineage', expected='the end of the newest row, ns since 1970', found=repr(self.until))
         text = [self.data_version, self.code_hash, *(x for pair in self.made_with for x in pair), *(n for n, _ in self.scores)]
         if not all(isinstance(t, str) and 0 < len(t) <= 200 for t in text): raise BadInput('lineage', expected='texts of 1 to 200 characters', found=text)
         if bad := [n for n, v in self.scores if not isinstance(v, float) or not abs(v) < 1e300]: raise BadInput('scores', expected='finite numbers', found=', '.join(bad))
@@ -190,7 +193,7 @@ def _scaling(found: Any) -> Scaling: return Scaling(tuple((n, float(m), float(s)
 
 def _lineage(found: Any) -> Lineage:
     if found.keys() != {f.name for f in fields(Lineage)}: raise BadInput('lineage', expected='its fields', found=', '.join(found))
-    return Lineage(found['data_version'], found['code_hash'], tuple(found['made_with'].items()), tuple(found['scores'].items()))
+    return Lineage(found['data_version'], found['code_hash'], tuple(found['made_with'].items()), tuple(found['scores'].items()), found['until'])
 
 # %% ../../nbs/03_forecast/02_artefact.ipynb #539aa058
 def calibrated(artefact: Artefact, folder: Path, calibration: Mapping[str, Any]) -> Artefact:

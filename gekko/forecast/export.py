@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from ..compute.program import screened
 from ..domain.errors import BadInput
+from ..domain.time import Nanos
 from .artefact import Artefact, Lineage, ports, save
 from .network import Trained, library, quiet
 
@@ -107,8 +108,8 @@ def made_with() -> tuple[tuple[str, str], ...]:
     return (('neuralforecast', str(library().__version__)), ('onnxscript', str(onnxscript.__version__)), ('torch', str(torch.__version__)))
 
 def export(trained: Trained, folder: Path, data_version: str, code_hash: str, scores: Mapping[str, float] | None = None, batches: Sequence[int] = BATCHES,
-           formats: Sequence[str] = ('onnx',), calibration: Mapping[str, Any] | None = None) -> Artefact:
-    "Write a trained network as an artefact in a new folder; `formats` among onnx and pt2. BadInput when the name is taken, or a batch size or format is none."
+           formats: Sequence[str] = ('onnx',), calibration: Mapping[str, Any] | None = None, until: Nanos = 0) -> Artefact:
+    "Write a trained network as an artefact in a new folder; `formats` among onnx and pt2; `until` is the end of the newest row it was made from. BadInput when the name is taken, or a batch size or format is none."
     if not batches or any(type(b) is not int or not 1 <= b < 10_000_000 for b in batches): raise BadInput('batch sizes', expected='whole numbers of 1 or more', found=list(batches))
     if not formats or set(formats) - {'onnx', 'pt2'}: raise BadInput('formats', expected='onnx, pt2 or both', found=list(formats))
     files: dict[str, bytes] = {}
@@ -116,4 +117,4 @@ def export(trained: Trained, folder: Path, data_version: str, code_hash: str, sc
         made = program(trained, b)
         if 'onnx' in formats: files[f'batch_{b}.onnx'] = as_onnx(trained, made)
         if 'pt2' in formats: files[f'batch_{b}.pt2'] = as_pt2(made)
-    return save(folder, trained.spec, files, Lineage(data_version, code_hash, made_with(), tuple(sorted((scores or {}).items()))), trained.scaling, calibration)
+    return save(folder, trained.spec, files, Lineage(data_version, code_hash, made_with(), tuple(sorted((scores or {}).items())), until), trained.scaling, calibration)
