@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 from ..domain.errors import BadInput
@@ -19,11 +19,16 @@ from ..ledger.events import canonical
 from .effective import effective_trials, interpolated, spread_correlation
 from .sharpe import Record, record
 from .stats import Floats, Ints, periods_per_year
+from .stats import returns as returns_of
+if TYPE_CHECKING:
+    from gekko.desk.result import Result
+    from gekko.ledger.runs import RunRecord
 
 KEPT = 512      # returns kept of a trial, at most
 
 # %% auto #0
-__all__ = ['KEPT', 'compact', 'Trial', 'family_of', 'trial', 'trials_url', 'Trials', 'unnoted', 'Panel', 'panel', 'worth']
+__all__ = ['KEPT', 'compact', 'Trial', 'family_of', 'trial', 'of_run', 'trials_url', 'Trials', 'unnoted', 'Panel', 'panel',
+           'worth']
 
 # %% ../../nbs/10_research/16_trials.ipynb #cea81345
 def compact(r: Floats, most: int = KEPT) -> Floats:
@@ -96,6 +101,15 @@ def trial(family: str, params: Mapping[str, Any], times: Ints, returns: Floats, 
     return Trial(name, key, plain, len(r), int(at[0]), int(at[-1]), float(periods_per_year(at) if periods is None else periods), float(r.mean()), float(r.std(ddof=1)) if np.ptp(r) > 0 else 0.0,
                  k.skew, k.kurtosis, k.memory, -1 if trades is None else trades, code, data_version, source, made, compact(r, keep).astype('<f4').tobytes() if keep else b'')
 
+# %% ../../nbs/10_research/16_trials.ipynb #7266fa75
+def of_run(record: RunRecord, result: Result) -> Trial | None:
+    "The trial of a finished backtest; None for another mode, or for fewer than three returns. Rows after the equity reached zero earn nothing."
+    if record.mode != 'backtest' or len(result.times) < 4: return None
+    r = np.nan_to_num(returns_of([float(e) for e in result.equity]), nan=0.0)
+    params = {**record.params, **({'seed': record.seed} if record.seed else {})}
+    return trial(record.notebook or result.strategy, params, result.times[1:], r, code=record.notebook_hash, data_version=result.data_version or record.data_version,
+                 source=record.run_id, made=record.ended or record.created, trades=len(result.fills))
+
 # %% ../../nbs/10_research/16_trials.ipynb #9c5358d1
 def trials_url(ledger: str) -> str:
     "Where the trials of a ledger are: in the same database, or for a SQLite ledger in `trials.db` beside it."
@@ -142,7 +156,7 @@ class Trials:
             return {f: n for f, n in c.execute(sa.select(trials.c.family, sa.func.count()).group_by(trials.c.family).order_by(trials.c.family))}
 
 # %% ../../nbs/10_research/16_trials.ipynb #bdfa728f
-def unnoted(runs: Iterable[Any], noted: Sequence[Trial], family: str) -> int:
+def unnoted(runs: Iterable[RunRecord], noted: Sequence[Trial], family: str) -> int:
     "How many finished backtests of the family, of a ledger's run records, are the source of no trial: one for each set of inputs."
     sources, name = {t.source for t in noted}, family_of(family)
     left = {canonical([r.params, r.notebook_hash, r.data_version]) for r in runs if r.mode == 'backtest' and r.state == 'done' and r.metrics and family_of(r.notebook) == name and r.run_id not in sources}

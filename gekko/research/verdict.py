@@ -66,7 +66,7 @@ class Item:
 def _number(x: float) -> str:
     if math.isnan(x): return '–'
     if math.isinf(x): return '∞'
-    return f'{x:,.0f}' if abs(x) >= 100 else f'{x:.1e}' if 0 < abs(x) < 5e-4 else f'{x:.3g}'
+    return f'{x:,.0f}' if abs(x) >= 100 else f'{x:.1e}' if 0 < abs(x) < 1e-4 else f'{x:.2g}' if abs(x) < 0.01 else f'{x:.3g}'
 
 # %% ../../nbs/10_research/17_verdict.ipynb #2966f665
 @dataclass(frozen=True, slots=True, repr=False)
@@ -117,8 +117,8 @@ def _own(r: Record, years: float, n: float, t: Thresholds) -> list[Item]:
 
 def _together(x: Floats, chosen: int, t: Thresholds, seed: int) -> list[Item]:
     "What the pick looks like among the other trials."
-    p = reality_check(x, chosen=chosen, reps=t.reps, seed=seed).own
-    out = [Item('SPA', p, t.spa, p <= t.spa, 'chance of the pick\'s mean when no trial has any, days drawn again')]
+    p = max(reality_check(x, chosen=chosen, reps=t.reps, seed=seed).own, 1 / (t.reps + 1))      # so many draws can't say less
+    out = [Item('SPA', p, t.spa, p <= t.spa, 'chance of as high a mean when no trial earns anything, by drawing the days again')]
     if x.shape[1] < 2: return out
     if len(x) < 2 * t.blocks: return [*out, Item('PBO', math.nan, t.pbo, False, f'{len(x)} rows are too few for {t.blocks} blocks')]
     o = pbo(x, t.blocks)
@@ -147,8 +147,8 @@ def evidence(
 
 def _judged(k: Record, periods: float, x: Floats, chosen: int, apart: float, total: int, trades: int | None, t: Thresholds, seed: int, name: str) -> Evidence:
     years, n = k.rows / periods, effective_trials(x, reps=4 * t.reps, seed=seed) + apart
-    first = [Item('rows', k.rows, t.rows, k.rows >= t.rows, 'returns', True)]
-    if trades is not None: first.append(Item('trades', trades, t.trades, trades >= t.trades, 'trades', True))
+    first = [Item('rows', k.rows, t.rows, k.rows >= t.rows, 'returns in the record', True)]
+    if trades is not None: first.append(Item('trades', trades, t.trades, trades >= t.trades, 'trades made', True))
     return Evidence(name, k.sharpe * math.sqrt(periods), years, k.rows, total, n, (*first, *_own(k, years, n, t), *_together(x, chosen, t, seed)))
 
 def _field(r: Floats, trials: Floats | None, chosen: int | None) -> tuple[Floats, int, int]:

@@ -5,22 +5,24 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 
+from gekko.desk.result import Result
 from gekko.domain.errors import BadInput, Halt
 from gekko.domain.time import DAY, SimClock, utc
 from gekko.ledger.copying import copy_ledger
 from gekko.ledger.database import engine, prepare, trials as table
 from gekko.ledger.runs import RunRecord
 from gekko.research.effective import average_correlation, effective_trials, interpolated, lucky_peaks, spread_correlation
-from gekko.research.trials import Trial, Trials, compact, family_of, panel, trial, trials_url, unnoted, worth
+from gekko.research.trials import Trial, Trials, compact, family_of, of_run, panel, trial, trials_url, unnoted, worth
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'ledger'))
-from server_stage import shared  # noqa: E402
+from server_stage import shared
 
 TIMES = utc('2019-01-01') + DAY * np.arange(1, 1001)
 
@@ -52,7 +54,6 @@ def test_the_same_inputs_are_one_trial_whoever_made_them() -> None:
 
 def test_ten_thousand_go_in_at_once(url: str) -> None:
     one = made(1)[0]
-    from dataclasses import replace
     many = [replace(one, key=f'{i:064}') for i in range(10_000)]
     began = time.perf_counter()
     assert Trials(url).add(many) == 10_000
@@ -197,6 +198,18 @@ def test_without_returns_the_scatter_of_the_ratios_says_how_related() -> None:
 def test_what_cannot_be_a_trial_is_refused(call: object) -> None:
     with pytest.raises(BadInput) as e: call()  # type: ignore[operator]
     assert e.value.expected is not None and e.value.found is not None
+
+
+def test_the_trial_of_a_run() -> None:
+    record = RunRecord('r-1', 'l', 'x/trend.ipynb', 'backtest', 'backtest', state='done', params={'fast': 3}, notebook_hash='ab', data_version='old', ended=9)
+    curve = tuple(map(Decimal, ('100', '110', '99', '0', '50')))
+    result = Result('r-1', 'l', 'trend', 'backtest', 'backtest', ('A',), '1d', 'USD', Decimal(100), TIMES[:5], curve, np.ones((5, 1)), (), (), (), '', 'ended', 'new')
+    t = of_run(record, result)
+    assert t is not None and (t.family, t.params, t.code, t.data_version, t.source, t.made, t.rows, t.trades) == ('trend', {'fast': 3}, 'ab', 'new', 'r-1', 9, 4, 0)
+    assert t.returns == pytest.approx([.1, -.1, -1, 0], abs=1e-6), 'after the equity was lost nothing is earned'
+    other = of_run(replace(record, seed=4), result)
+    assert other is not None and other.key != t.key and other.params == {'fast': 3, 'seed': 4}
+    assert of_run(replace(record, mode='paper'), result) is None and of_run(record, replace(result, times=TIMES[:3], equity=curve[:3])) is None
 
 
 def test_the_table_has_a_column_for_each_field() -> None:
