@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 KEPT = 512      # returns kept of a trial, at most
 
 # %% auto #0
-__all__ = ['KEPT', 'compact', 'Trial', 'family_of', 'trial', 'of_run', 'trials_url', 'Trials', 'unnoted', 'Panel', 'panel',
-           'worth']
+__all__ = ['KEPT', 'compact', 'Trial', 'family_of', 'noted', 'trial', 'of_run', 'trials_url', 'Trials', 'unnoted', 'Panel',
+           'panel', 'worth']
 
 # %% ../../nbs/10_research/16_trials.ipynb #cea81345
 def compact(r: Floats, most: int = KEPT) -> Floats:
@@ -87,6 +87,21 @@ def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
     try: return dict(msgspec.json.decode(canonical(dict(params))))
     except (TypeError, ValueError) as e: raise BadInput('parameters that cannot be written', expected='JSON values', found=str(e)) from None
 
+def noted(family: str, params: Mapping[str, Any], rows: int, first: Nanos, last: Nanos, periods: float, mean: float, deviation: float, *, skew: float = 0.0, kurtosis: float = 3.0, memory: float = 1.0,
+          sums: Floats | None = None, code: str = '', data_version: str = '', source: str = '', made: Nanos = 0, trades: int | None = None) -> Trial:
+    """A trial from its numbers, for a compiled sweep that sums returns as it goes; `sums` (k,) over equal stretches are kept as they are. A `deviation` of zero is a trial that never traded.
+    BadInput for numbers that are not finite, fewer than 3 rows, or a span that does not go forward."""
+    for n, x in dict(periods=periods, mean=mean, deviation=deviation, skew=skew, kurtosis=kurtosis, memory=memory).items():
+        if not math.isfinite(x): raise BadInput(n, expected='a finite number', found=x)
+    if rows < 3 or last <= first: raise BadInput('rows', expected='3 or more, over a span', found=f'{rows} from {first} to {last}')
+    if deviation < 0 or periods <= 0: raise BadInput('deviation and periods', expected='zero or more, and above zero', found=f'{deviation} and {periods}')
+    kept = np.zeros(0) if sums is None else np.asarray(sums, dtype=np.float64)
+    if kept.ndim != 1 or not np.isfinite(kept).all(): raise BadInput('sums', expected='finite numbers, (k,)', found=f'shape {kept.shape}')
+    plain, name = _plain(params), family_of(family)
+    key = hashlib.sha256(canonical([name, plain, code, data_version, first, last, rows])).hexdigest()
+    return Trial(name, key, plain, rows, first, last, periods, mean, deviation, skew, kurtosis, memory, -1 if trades is None else trades, code, data_version, source, made, kept.astype('<f4').tobytes())
+
+# %% ../../nbs/10_research/16_trials.ipynb #2879b96d
 def trial(family: str, params: Mapping[str, Any], times: Ints, returns: Floats, *, periods: float | None = None, code: str = '', data_version: str = '', source: str = '',
           made: Nanos = 0, trades: int | None = None, keep: int = KEPT) -> Trial:
     """The trial of a backtest with `returns` (T,) per row at `times` (T,), the ends of the rows, ns UTC. `keep` is how many sums are kept, 0 for none.
@@ -95,11 +110,10 @@ def trial(family: str, params: Mapping[str, Any], times: Ints, returns: Floats, 
     if r.ndim != 1 or at.shape != r.shape: raise BadInput('returns', expected=f'one for each of the {len(at)} times', found=f'shape {r.shape}')
     if len(r) < 3: raise BadInput('returns', expected='3 rows or more', found=len(r))
     if not np.isfinite(r).all(): raise BadInput('returns', expected='finite numbers', found=f'{r[~np.isfinite(r)][0]} in row {int(np.flatnonzero(~np.isfinite(r))[0])}')
-    k = record(r) if np.ptp(r) > 0 else Record(len(r), 0.0)
-    plain, name = _plain(params), family_of(family)
-    key = hashlib.sha256(canonical([name, plain, code, data_version, int(at[0]), int(at[-1]), len(r)])).hexdigest()
-    return Trial(name, key, plain, len(r), int(at[0]), int(at[-1]), float(periods_per_year(at) if periods is None else periods), float(r.mean()), float(r.std(ddof=1)) if np.ptp(r) > 0 else 0.0,
-                 k.skew, k.kurtosis, k.memory, -1 if trades is None else trades, code, data_version, source, made, compact(r, keep).astype('<f4').tobytes() if keep else b'')
+    moved = bool(np.ptp(r) > 0)
+    k = record(r) if moved else Record(len(r), 0.0)
+    return noted(family, params, len(r), int(at[0]), int(at[-1]), float(periods_per_year(at) if periods is None else periods), float(r.mean()), float(r.std(ddof=1)) if moved else 0.0, skew=k.skew,
+                 kurtosis=k.kurtosis, memory=k.memory, sums=compact(r, keep) if keep else None, code=code, data_version=data_version, source=source, made=made, trades=trades)
 
 # %% ../../nbs/10_research/16_trials.ipynb #7266fa75
 def of_run(record: RunRecord, result: Result) -> Trial | None:

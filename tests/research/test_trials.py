@@ -19,7 +19,7 @@ from gekko.ledger.copying import copy_ledger
 from gekko.ledger.database import engine, prepare, trials as table
 from gekko.ledger.runs import RunRecord
 from gekko.research.effective import average_correlation, effective_trials, interpolated, lucky_peaks, spread_correlation
-from gekko.research.trials import Trial, Trials, compact, family_of, of_run, panel, trial, trials_url, unnoted, worth
+from gekko.research.trials import Trial, Trials, compact, family_of, noted, of_run, panel, trial, trials_url, unnoted, worth
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'ledger'))
 from server_stage import shared
@@ -198,6 +198,14 @@ def test_without_returns_the_scatter_of_the_ratios_says_how_related() -> None:
 def test_what_cannot_be_a_trial_is_refused(call: object) -> None:
     with pytest.raises(BadInput) as e: call()  # type: ignore[operator]
     assert e.value.expected is not None and e.value.found is not None
+
+
+def test_a_trial_from_its_numbers_is_the_trial_of_its_returns() -> None:
+    r = np.random.default_rng(3).standard_normal(1_000)
+    t = trial('trend', {'a': 1}, TIMES, r, periods=365.25, trades=4, code='c')
+    assert noted('trend', {'a': 1}, 1_000, t.first, t.last, 365.25, t.mean, t.deviation, skew=t.skew, kurtosis=t.kurtosis, memory=t.memory, sums=compact(r), trades=4, code='c') == t
+    for bad in (dict(mean=float('nan')), dict(rows=2), dict(deviation=-1.), dict(periods=0.), dict(last=t.first), dict(sums=np.array([np.inf]))):
+        with pytest.raises(BadInput): noted(**{**dict(family='t', params={}, rows=1_000, first=t.first, last=t.last, periods=252., mean=0., deviation=1.), **bad})  # type: ignore[arg-type]
 
 
 def test_the_trial_of_a_run() -> None:
