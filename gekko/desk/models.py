@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/28_models.ipynb #f980e00a
 from __future__ import annotations
-import atexit, json, logging, os
+import atexit, getpass, json, logging, os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ if TYPE_CHECKING: from gekko.forecast.vertex import Vertex
 
 # %% auto #0
 __all__ = ['log', 'models_used', 'note_model', 'asked_for', 'places', 'recorder_of', 'cloud', 'far_places', 'served_here',
-           'open_model']
+           'open_model', 'open_fit', 'keep_model']
 
 # %% ../../nbs/09_desk/28_models.ipynb #175d39b7
 _NOTE = 'models.json'
@@ -105,12 +105,17 @@ def served_here(artefact: Artefact, settings: Settings, clock: Clock, policy: Po
     able = [p for p in everywhere if artefact.network.batches(p.provider.format)]      # an artefact need not carry every format
     return serve(artefact.network, able, profile, Measurements(settings.home/'models'/'measured.json'), clock).fallback
 
+def _surroundings(env: Mapping[str, str] | None) -> tuple[RunContext | None, Settings]:
+    "The job this is, None by hand, and its settings."
+    found = os.environ if env is None else env
+    context = run_context(found)
+    return context, load_settings({**found, **({'GEKKO_HOME': context.home} if context else {})})
+
 def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
     """The pipeline of a registered model: a name, name@stage, name#version, or letters of a digest. In a job it is held to the digest that the job's record names.
 
     BadInput for a model that isn't there or that this mode may not use, BadArtefact for one that was altered."""
-    context = run_context(os.environ if env is None else env)
-    settings = load_settings({**(os.environ if env is None else env), **({'GEKKO_HOME': context.home} if context else {})})
+    context, settings = _surroundings(env)
     registry, mode = Registry(settings.home/'models', SystemClock()), context.mode if context else 'backtest'
     e = registry.get(asked_for(context, ref))
     _allowed(mode, e)
@@ -118,3 +123,18 @@ def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Alwa
     if context is not None: note_model(Path(context.folder), ref, e.digest)
     tell = recorder_of(settings).append if mode != 'backtest' else None
     return Pipeline(artefact, served_here(artefact, settings, SystemClock(), policy), SystemClock(), policy, e.name, tell, calendar, level)
+
+# %% ../../nbs/09_desk/28_models.ipynb #b4cec0bd
+def open_fit(artefact: Artefact, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
+    "The pipeline of a model that was trained in this notebook, its digest in the job's record."
+    context, settings = _surroundings(env)
+    if context is not None: note_model(Path(context.folder), f'fit {artefact.digest[:8]}', artefact.digest)
+    tell = recorder_of(settings).append if context and context.mode != 'backtest' else None
+    return Pipeline(artefact, served_here(artefact, settings, SystemClock(), policy), SystemClock(), policy, artefact.digest[:8], tell, calendar, level)
+
+def keep_model(artefact: Artefact, name: str, env: Mapping[str, str] | None = None) -> Entry:
+    "Register a model that was trained here under a name, as a candidate; what its own test windows said of it stands in its lineage. The same one again is the same entry."
+    context, settings = _surroundings(env)
+    scores = dict(artefact.lineage.scores)
+    beats = None if 'beats' not in scores else scores['beats'] == 1.0
+    return Registry(settings.home/'models', SystemClock()).add(artefact, name, by=getpass.getuser(), beats=beats, note=f'kept by {Path(context.notebook).stem}' if context else 'kept by hand')

@@ -169,11 +169,11 @@ def _figures(j: Judged, c: Calibration | None, l: Learnt) -> dict[str, float]:
     if math.isfinite(l.loss): out['validation'] = l.loss
     return out | {f'coverage{float(k) * 100:.4g}': v for k, v in (c.coverage if c else {}).items()}
 
-def train(series: Mapping[str, Columns], spec: ModelSpec, parts: Split, *, folder: Path, data_version: str, code_hash: str, target: str = 'y', about: str = '', step: Nanos = 0, season: int = 1, augment: Recipe | None = None,
+def train(series: Mapping[str, Columns], spec: ModelSpec, parts: Split, *, folder: Path, data_version: str, code_hash: str, target: str = 'y', about: str = '', step: Nanos = 0, until: Nanos = 0, season: int = 1, augment: Recipe | None = None,
           device: str = 'cpu', threads: int = 1, tell: Callable[[str, float], None] | None = None, formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 120, most: int = 60_000, clock: Clock = SystemClock()) -> Made:
     """Train a network on series (T,) of one length by name, judge it on the test windows, calibrate it on the validation windows, and write it as an artefact in the new `folder`.
 
-    `target` is what `y` is, `about` the series that is judged and whose scale is kept ('' for all), `step` ns between rows, `season` rows of a season. `slow` and `most` bound the windows it is judged on, as in
+    `target` is what `y` is, `about` the series that is judged and whose scale is kept ('' for all), `step` ns between rows, `until` the end of the newest of them (0: not rows of time), `season` rows of a season. `slow` and `most` bound the windows it is judged on, as in
     `judge`; `tell` is given a stage (train, judge, calibrate, export) and how much of it is done. BadInput as `panel`, `fit` and `export`; a folder that is there already is refused before anything is trained."""
     begun, folder = clock.monotonic(), Path(folder)
     said = tell or (lambda stage, share: None)
@@ -186,7 +186,7 @@ def train(series: Mapping[str, Columns], spec: ModelSpec, parts: Split, *, folde
     c = calibrated_on(net, spec, p, parts, target=target, about=about, step=step, season=season, threads=threads)
     if c is not None: c = replace(c, baseline=j.best, beats=j.beats)
     said('calibrate', 1.0)
-    artefact = export(l.trained, folder, data_version, code_hash, _figures(j, c, l), batches, formats, None if c is None else c.written())
+    artefact = export(l.trained, folder, data_version, code_hash, _figures(j, c, l), batches, formats, None if c is None else c.written(), until)
     said('export', 1.0)
     return Made(l, p, j, c, artefact, (clock.monotonic() - begun) / 1e9)
 
@@ -248,5 +248,5 @@ def train_file(path: str | Path, target: str, horizon: int, model: str, *, folde
     if not np.ptp(sheet.columns[target][:parts.train.rows.stop]) > 0: raise BadInput(f'training rows of {target}', expected='values that change', found='none')
     notes = (*sheet.notes, *(f'{n}: always the same in training, left out' for n in sheet.columns if panel and n not in known))
     made = train({n: {'y': a} for n, a in known.items()}, spec, parts, folder=Path(folder), data_version=sheet.version, code_hash=code_hash, target='close' if target == 'close' and (known[target] > 0).all() else target if target != 'close' else 'y',
-                 about=target, step=sheet.step, season=sheet.season, augment=augment, device=device, threads=threads, tell=tell, formats=formats, batches=batches, slow=slow, clock=clock)
+                 about=target, step=sheet.step, until=int(sheet.stamps[-1]) + sheet.step, season=sheet.season, augment=augment, device=device, threads=threads, tell=tell, formats=formats, batches=batches, slow=slow, clock=clock)
     return report(made, replace(sheet, notes=notes), parts, how[0])

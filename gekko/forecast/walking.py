@@ -24,7 +24,7 @@ from .spec import ModelSpec, digest
 from .splits import split
 
 # %% auto #0
-__all__ = ['Refit', 'before', 'key_of', 'refitted', 'Walk']
+__all__ = ['Refit', 'from_then_on', 'before', 'key_of', 'refitted', 'Walk']
 
 # %% ../../nbs/03_forecast/26_walking.ipynb #ed657eba
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Refit:
     @property
     def scores(self) -> dict[str, float]: return dict(self.artefact.lineage.scores)
     def __repr__(self) -> str: return f'from {iso(self.since)[:10]}: {self.artefact!r}'
+
+def from_then_on(artefact: Artefact) -> Refit:
+    "A model that was made elsewhere, asked about bars that ended after the newest row it was made from: in a backtest it stays silent before. BadInput when it doesn't say how new that was."
+    if not artefact.lineage.until: raise BadInput('a model of unknown age', expected='one whose lineage says until when it learnt', found=artefact.digest[:8])
+    return Refit(artefact.lineage.until + 1, artefact, True)
 
 def before(bars: Bars, since: Nanos) -> Bars:
     "The bars that had ended before a time: what a fit at that time may learn from."
@@ -66,7 +71,7 @@ def refitted(bars: Bars, spec: ModelSpec, target: str, since: Nanos, folder: Pat
     from gekko.forecast.training import train
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.fit-', dir=folder) as d:
-        made = train(series, spec, parts, folder=Path(d)/'artefact', data_version=digest_of(known), code_hash=code_hash, target=target, step=step, season=season, threads=threads, tell=tell)
+        made = train(series, spec, parts, folder=Path(d)/'artefact', data_version=digest_of(known), code_hash=code_hash, target=target, step=step, until=int(known.end[-1]), season=season, threads=threads, tell=tell)
         if place.exists(): os.rename(place, Path(d)/'old')
         try: os.rename(made.artefact.path, place)
         except OSError: pass      # another process was faster, with the same network

@@ -17,7 +17,8 @@ from gekko.ledger.replay import Book, replay
 from gekko.ledger.runs import RunRecord
 
 ASKED = {'first': {'start': '2017-06-01'}, 'trend': {'symbols': 'SP500,WTI', 'start': '2018-01-01', 'end': '2018-07-01'}, 'pairs': {'start': '2021-06-01', 'end': '2022-01-01'}, 'quoting': {},
-         'allocation': {'start': '2021-06-01', 'end': '2022-01-01', 'method': 'hrp', 'compare': 'equal,min-variance'}}
+         'allocation': {'start': '2021-06-01', 'end': '2022-01-01', 'method': 'hrp', 'compare': 'equal,min-variance'},
+         'forecast': {'symbols': 'AAPL,BAC,KO', 'start': '2021-06-01', 'end': '2021-12-01', 'kind': 'mlp', 'hidden': '16', 'max_steps': '20', 'threshold': '0.5'}}
 MODES = ('backtest', 'paper')
 
 
