@@ -283,11 +283,13 @@ def search(trial: Trial, rows: Sequence[int], until: float, enough: int = 3) -> 
 
 # %% ../../nbs/10_research/23_leakage.ipynb #b4480633
 def shortfall(trial: Trial, t: int, window: int) -> Difference | None:
-    "How row t differs between its window and the whole past; None when by no more than rounding, or when the strategy refuses."
+    "How row t differs between its window and the whole past; None when by no more than rounding. A strategy that fails on its window, and not on the past, differs without bounds."
     lo = max(t + 1 - window, 0)
-    if lo == 0: return None
-    past, near = trial.decide(trial.bars.rows(0, t + 1)), trial.decide(trial.bars.rows(lo, t + 1))
-    if past is None or near is None: return None
+    if lo == 0 or (past := trial.decide(trial.bars.rows(0, t + 1))) is None: return None
+    before = dict(trial.raised)
+    if (near := trial.decide(trial.bars.rows(lo, t + 1))) is None:
+        trial.raised = before
+        return Difference(0, 0, float('inf'))
     trial.tests['window'] = trial.tests.get('window', 0) + 1
     d = difference(past[-1:], near[-1:])
     if d is None or material(d, max(trial.scale, float(np.nanmax(np.abs(past[-1]), initial=0.0))), LOOKBACK): return d

@@ -195,7 +195,7 @@ Seen = tuple[Change, Noticed]
 def search(plan: Plan, drawn: bool) -> list[Seen]:
     "Changes that the notebook noticed, of the first moment where there were any."
     when = times_of(plan.base, 12)
-    simple = not plan.base.reads and not any(x.events for x in plan.base.answers)
+    simple = plan.script.alone and not plan.base.reads and not any(x.events for x in plan.base.answers)
     for n, t in enumerate(when[:2] if simple else when):
         kinds = KINDS[:2] if simple else KINDS if n else (*KINDS, 'reversal', 'nan')
         found = [(Change(k, t), x) for k, x in zip(kinds, plan.notices([Change(k, t) for k in kinds], [t] * len(kinds))) if x is not None]

@@ -96,7 +96,7 @@ def clock_of(frame: pd.DataFrame) -> tuple[Ints | None, Ints | None]:
     import pandas as pd
     names = {str(c).strip().lower().replace(' ', '_'): c for c in frame.columns}
     told = next((t for n in _ENDS if n in names and (t := instants(frame[names[n]])) is not None), None)
-    own = instants(frame.index) if isinstance(frame.index, (pd.DatetimeIndex, pd.PeriodIndex)) or frame.index.dtype == object else None
+    own = instants(frame.index) if isinstance(frame.index, (pd.DatetimeIndex, pd.PeriodIndex)) or not pd.api.types.is_numeric_dtype(frame.index.dtype) else None
     if own is None: own = next((t for n in _TIMES if n in names and (t := instants(frame[names[n]])) is not None), None)
     if own is None: return told, told
     steps = np.diff(np.unique(own))

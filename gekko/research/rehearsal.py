@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/24_rehearsal.ipynb #c0a7bc5b
 from __future__ import annotations
-import ast, linecache, os, time
+import ast, linecache, os, sys, time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from .cells import Cell, Statement
 from .leakage import Finding, Places, begin, examine, moments
 from .poison import Change, clock_of
 from .sources import Sources, patch, settled
-from .trail import Trail
+from .trail import Trail, is_beside
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -198,6 +198,7 @@ def rehearse(script: Script, notes: Notes, seed: int = 0, trail: Trail | None = 
     space: dict[str, Any] = {'__name__': '__main__', 'display': lambda *x, **k: None, 'get_ipython': lambda: None}
     for c in dict.fromkeys(x.cell for x in script.told): show_lines(c)
     at: Statement | None = None
+    for name in [k for k, m in sys.modules.items() if k != '__main__' and is_beside(m)]: del sys.modules[name]      # the notebook's own files are read again, with this data
     with settled(seed):
         try:
             for n, at in enumerate(script.told):

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/22_trail.ipynb #0db01c9a
 from __future__ import annotations
-import linecache, sys
+import linecache, os, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, FunctionType, ModuleType, TracebackType
@@ -19,8 +19,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'MOST', 'TURNS', 'ROUNDING', 'Value', 'value_of', 'Sight', 'Trail', 'unlike', 'Parting', 'starts',
-           'parted', 'Path', 'follow']
+__all__ = ['Floats', 'Ints', 'MOST', 'TURNS', 'ROUNDING', 'Value', 'is_beside', 'value_of', 'Sight', 'Trail', 'unlike', 'Parting',
+           'starts', 'parted', 'Path', 'follow']
 
 # %% ../../nbs/10_research/22_trail.ipynb #66fc10cb
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,11 @@ def _index_times(index: Any) -> Ints | None:
 # %% ../../nbs/10_research/22_trail.ipynb #1eefd83e
 _SILENT = ('gekko.desk', 'gekko.domain', 'gekko.ledger', 'matplotlib', 'plotly', 'gekko.research.leak', 'gekko.research.sources', 'IPython')
 
+def is_beside(module: ModuleType) -> bool:
+    "Whether a module is a file in the working directory, as a notebook's own helpers are."
+    file = getattr(module, '__file__', None)
+    return bool(file) and os.path.dirname(os.path.abspath(str(file))) == os.getcwd()
+
 def _of_mapping(x: Mapping[Any, Any]) -> Value | None:
     "Numbers by moment, as a strategy looks them up."
     import pandas as pd
@@ -94,7 +99,7 @@ def _of_mapping(x: Mapping[Any, Any]) -> Value | None:
 def value_of(x: Any, axes: Mapping[int, Ints], symbols: Sequence[str] = (), depth: int = 2) -> dict[str, Value]:
     "A value as numbers, by what has to be written after its name: '' for itself, ['k'] for a part. Empty where it holds none that can be compared."
     kind = type(x)
-    if x is None or isinstance(x, (type, ModuleType, FunctionType, Bars)) or kind.__module__.startswith(_SILENT): return {}
+    if isinstance(x, ModuleType) and not is_beside(x) or x is None or isinstance(x, (type, FunctionType, Bars)) or kind.__module__.startswith(_SILENT): return {}
     if isinstance(x, (bool, int, float, np.number, np.bool_)): return {'': Value(np.array([[float(x)]]))}
     if isinstance(x, str): return {'': Value(np.zeros((0, 0)), words=x[:2000])}
     if isinstance(x, np.ndarray): return {'': v} if (v := _of_array(x, axes, symbols)) is not None else {}
@@ -258,7 +263,7 @@ def follow(a: Trail, b: Trail, until: Nanos, *, since: Nanos = -(2**62), first: 
     timed = [p for p in found if p.time is not None]
     if not timed: return Path(found[0], None, (found[0].name,)) if found else None
     telling = [p for p in timed if p.time is not None and p.time <= first] or timed
-    start = min(telling, key=lambda p: p.sight.turn >= 10_000)
+    start = telling[0]
     names = tuple(dict.fromkeys(p.name for p in timed if p.sight.turn < 10_000))
     return Path(start, _cause(a, start, found[:found.index(start)]), names)
 
@@ -269,7 +274,7 @@ def _cause(a: Trail, p: Parting, before: Sequence[Parting]) -> Parting | None:
         s = (cause or p).sight
         wanted = a.lines(s.file).read.get(s.line, frozenset())
         earlier = before if cause is None else before[:before.index(cause)]
-        near = [q for q in earlier if q.time is None and _base(q.sight.name) in wanted and not _length(q, a)]
+        near = [q for q in earlier if q.time is None and q.sight.turn < 10_000 and _base(q.sight.name) in wanted and not _length(q, a)]
         if not near: return cause
         cause = near[0]
     return cause
