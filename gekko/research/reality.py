@@ -34,6 +34,15 @@ def long_run(x: Floats, block: float) -> Floats:
         out[j:j + 64] = gamma[0] + 2 * kappa @ gamma[1:]
     return np.maximum(out, 1e-300)
 
+# %% ../../nbs/10_research/12_reality.ipynb #5dff2db2
+def _peaks(w: Single, z: Single, centres: Sequence[Floats]) -> Floats:
+    "The largest of the drawn means over the columns, in each draw, once for each way of centring them: (centres, reps)."
+    out, low = np.full((len(centres), len(w)), -np.inf), [c.astype(np.float32) for c in centres]
+    for j in range(0, z.shape[1], 512):
+        means = w @ z[:, j:j + 512] / len(z)
+        for i, c in enumerate(low): out[i] = np.maximum(out[i], (means - c[j:j + 512]).max(1))
+    return out
+
 # %% ../../nbs/10_research/12_reality.ipynb #92882fa9
 @dataclass(frozen=True, slots=True)
 class Reality:
@@ -53,14 +62,6 @@ class Reality:
     seed: int
 
 # %% ../../nbs/10_research/12_reality.ipynb #92afe91e
-def _peaks(w: Single, z: Single, centres: Sequence[Floats]) -> Floats:
-    "The largest of the drawn means over the columns, in each draw, once for each way of centring them: (centres, reps)."
-    out, low = np.full((len(centres), len(w)), -np.inf), [c.astype(np.float32) for c in centres]
-    for j in range(0, z.shape[1], 512):
-        means = w @ z[:, j:j + 512] / len(z)
-        for i, c in enumerate(low): out[i] = np.maximum(out[i], (means - c[j:j + 512]).max(1))
-    return out
-
 def reality_check(
     returns: Floats,        # (T, N): a column for each trial, fractions per row
     benchmark: Floats | None = None,        # (T,), or nothing at all: zero

@@ -126,7 +126,31 @@ def _together(x: Floats, chosen: int, t: Thresholds, seed: int) -> list[Item]:
     why = f'picked on half the history, it lost in {o.loss:.0%} of the other halves' + ('; neighbours are alike, so its rank says little' if flat else '')
     return [*out, Item('PBO', o.pbo, t.pbo, o.pbo <= t.pbo or flat, why)]
 
-# %% ../../nbs/10_research/17_verdict.ipynb #1168ef6d
+# %% ../../nbs/10_research/17_verdict.ipynb #e009d3e8
+def _field(r: Floats, trials: Floats | None, chosen: int | None) -> tuple[Floats, int, int]:
+    "The trials that traded, in sums; the pick's column among them; how many trials there were."
+    mine = compact(r)
+    if trials is None: return mine[:, None], 0, 1
+    x = np.asarray(trials, dtype=np.float64)
+    if x.ndim != 2 or len(x) not in (len(r), len(mine)): raise BadInput('trials', expected=f'{len(r)} rows, as the pick has, or {len(mine)} sums of them', found=f'shape {x.shape}')
+    if not np.isfinite(x).all():
+        i, j = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise BadInput('trials', expected='finite numbers', found=f'{x[i, j]} in row {i}, column {j}')
+    x = compact(x) if len(x) != len(mine) else x
+    near = np.abs(x - mine[:, None]).max(0)
+    at = int(near.argmin()) if chosen is None else chosen
+    if not 0 <= at < x.shape[1] or near[at] > 1e-5 * max(1e-9, float(np.abs(mine).max())): raise BadInput('chosen', expected='the column of the pick\'s returns', found=f'column {at}, which differs' if 0 <= at < x.shape[1] else at)
+    live = np.ptp(x, axis=0) > 0
+    return x[:, live], int(live[:at].sum()), x.shape[1]
+
+# %% ../../nbs/10_research/17_verdict.ipynb #d21242d4
+def _judged(k: Record, periods: float, x: Floats, chosen: int, apart: float, total: int, trades: int | None, t: Thresholds, seed: int, name: str) -> Evidence:
+    years, n = k.rows / periods, effective_trials(x, reps=4 * t.reps, seed=seed) + apart
+    first = [Item('rows', k.rows, t.rows, k.rows >= t.rows, 'returns in the record', True)]
+    if trades is not None: first.append(Item('trades', trades, t.trades, trades >= t.trades, 'trades made', True))
+    return Evidence(name, k.sharpe * math.sqrt(periods), years, k.rows, total, n, (*first, *_own(k, years, n, t), *_together(x, chosen, t, seed)))
+
+# %% ../../nbs/10_research/17_verdict.ipynb #0ba2115a
 def evidence(
     returns: Floats,        # (T,): the pick's returns, fractions per row
     periods: float,         # rows a year
@@ -144,28 +168,6 @@ def evidence(
     if not (math.isfinite(apart) and apart >= 0): raise BadInput('apart', expected='zero or more', found=apart)
     x, at, made = _field(r, trials, chosen)
     return _judged(record(r), periods, x, at, apart, made + math.ceil(apart) if total is None else total, trades, t, seed, name)
-
-def _judged(k: Record, periods: float, x: Floats, chosen: int, apart: float, total: int, trades: int | None, t: Thresholds, seed: int, name: str) -> Evidence:
-    years, n = k.rows / periods, effective_trials(x, reps=4 * t.reps, seed=seed) + apart
-    first = [Item('rows', k.rows, t.rows, k.rows >= t.rows, 'returns in the record', True)]
-    if trades is not None: first.append(Item('trades', trades, t.trades, trades >= t.trades, 'trades made', True))
-    return Evidence(name, k.sharpe * math.sqrt(periods), years, k.rows, total, n, (*first, *_own(k, years, n, t), *_together(x, chosen, t, seed)))
-
-def _field(r: Floats, trials: Floats | None, chosen: int | None) -> tuple[Floats, int, int]:
-    "The trials that traded, in sums; the pick's column among them; how many trials there were."
-    mine = compact(r)
-    if trials is None: return mine[:, None], 0, 1
-    x = np.asarray(trials, dtype=np.float64)
-    if x.ndim != 2 or len(x) not in (len(r), len(mine)): raise BadInput('trials', expected=f'{len(r)} rows, as the pick has, or {len(mine)} sums of them', found=f'shape {x.shape}')
-    if not np.isfinite(x).all():
-        i, j = np.argwhere(~np.isfinite(x))[0].tolist()
-        raise BadInput('trials', expected='finite numbers', found=f'{x[i, j]} in row {i}, column {j}')
-    x = compact(x) if len(x) != len(mine) else x
-    near = np.abs(x - mine[:, None]).max(0)
-    at = int(near.argmin()) if chosen is None else chosen
-    if not 0 <= at < x.shape[1] or near[at] > 1e-5 * max(1e-9, float(np.abs(mine).max())): raise BadInput('chosen', expected='the column of the pick\'s returns', found=f'column {at}, which differs' if 0 <= at < x.shape[1] else at)
-    live = np.ptp(x, axis=0) > 0
-    return x[:, live], int(live[:at].sum()), x.shape[1]
 
 # %% ../../nbs/10_research/17_verdict.ipynb #30bcd57d
 def evidence_of(trials: Sequence[Trial], chosen: str, unnoted: int = 0, limits: Thresholds | None = None, seed: int = 0) -> Evidence:
