@@ -4,6 +4,7 @@
 
 # %% ../../nbs/10_research/20_poison.ipynb #d058cd9a
 from __future__ import annotations
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -86,8 +87,10 @@ def instants(column: Any) -> Ints | None:
         scale = next((k for least, k in _EPOCH if top >= least), 0)
         return (x.fillna(0).to_numpy(dtype=np.float64) * scale).astype(np.int64) if scale and float(x.abs().min()) > 0 else None
     if isinstance(x.dtype, pd.PeriodDtype): x = x.dt.to_timestamp()
-    try: when = pd.to_datetime(x, utc=True, errors='raise')
-    except (ValueError, TypeError): return None
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')      # text of no one format is no time, and that is no news
+        try: when = pd.to_datetime(x, utc=True, errors='raise')
+        except (ValueError, TypeError): return None
     return np.asarray(pd.DatetimeIndex(when).as_unit('ns').asi8)
 
 # %% ../../nbs/10_research/20_poison.ipynb #981972e0
