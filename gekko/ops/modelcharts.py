@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from html import escape
 from ..domain.time import DAY, Nanos, iso, utc
 from ..forecast.stages import Day
-from .models import SPAN, Mark, Seen, chance, worth_of
+from .models import SPAN, Mark, Seen, chance, lived
 
 # %% auto #0
-__all__ = ['LEAST', 'CSS', 'ticks', 'took', 'slots', 'Line', 'chart', 'error_chart', 'coverage_chart', 'providers',
+__all__ = ['LEAST', 'WEEK', 'CSS', 'ticks', 'took', 'slots', 'Line', 'chart', 'error_chart', 'coverage_chart', 'providers',
            'latency_chart', 'strip', 'measure_name', 'drift_html']
 
 # %% ../../nbs/12_ops/10_modelcharts.ipynb #e1cec3fc
@@ -60,16 +60,19 @@ def _runs(values: Sequence[float | None]) -> list[list[int]]:
     return out
 
 def _drawn(line: Line, y: Callable[[float], float]) -> str:
-    d = ''.join(' '.join(f'{"ML"[k > 0]}{i + 0.5:g} {y(v):.2f}' for k, i in enumerate(run) if (v := line.values[i]) is not None) + ('h0' if len(run) == 1 else '') for run in _runs(line.values))
-    return f'<path class="gk-{line.look}" d="{d}"/>' if d else ''
+    runs = _runs(line.values)
+    at = {i: f'{i + 0.5:g} {y(v):.2f}' for i, v in enumerate(line.values) if v is not None}
+    drawn = ''.join('M' + 'L'.join(at[i] for i in run) for run in runs if len(run) > 1)
+    alone = ''.join(f'M{at[run[0]]}h0' for run in runs if len(run) == 1)
+    return (f'<path class="gk-{line.look}" d="{drawn}"/>' if drawn else '') + (f'<path class="gk-{line.look} gk-alone" d="{alone}"/>' if alone else '')
 
 def _band(band: Sequence[tuple[float, float] | None], y: Callable[[float], float]) -> str:
     return ''.join(f'<rect class="gk-band" x="{i}" y="{y(b[1]):.2f}" width="1" height="{max(0.0, y(b[0]) - y(b[1])):.2f}"/>' for i, b in enumerate(band) if b is not None)
 
 # %% ../../nbs/12_ops/10_modelcharts.ipynb #b96cf113
 def chart(title: str, said: str, names: Sequence[str], lines: Sequence[Line], *, band: Sequence[tuple[float, float] | None] = (), bad: Mapping[int, str] | None = None,
-          bounds: tuple[float, float] | None = None, scale: Callable[[float], float] = float, marks: Sequence[float] | None = None, show: Callable[[float], str] = '{:g}'.format) -> str:
-    "A picture of one value a day: a title, a sentence, lines, perhaps a band, and `bad` slots with the class of their dot on the first line. `scale` bends the axis, `marks` are its numbers."
+          bounds: tuple[float, float] | None = None, scale: Callable[[float], float] = float, marks: Sequence[float] | None = None, show: Callable[[float], str] = '{:g}'.format, below: str = '') -> str:
+    "A picture of one value a day: a title, a sentence, lines, perhaps a band, and `bad` slots with the class of their dot on the first line. `scale` bends the axis, `marks` are its numbers; `below` is a small plot under it."
     every = [v for line in lines for v in line.values if v is not None]
     if not every: return f'<figure class="gk-chart"><figcaption><b>{escape(title)}</b></figcaption><p class="gk-empty">{escape(said)}</p></figure>'
     low, high = bounds or (min(every), max(every))
@@ -84,7 +87,7 @@ def chart(title: str, said: str, names: Sequence[str], lines: Sequence[Line], *,
     svg = f'<svg viewBox="0 0 {len(names)} 100" preserveAspectRatio="none" role="img" aria-label="{escape(f"{title}: {said}")}">{_band(band, y)}{grid}{"".join(_drawn(x, y) for x in reversed(lines))}{dots}{hover}</svg>'
     labels = ''.join(f'<span class="gk-y" style="top:{y(t):.1f}%">{escape(show(t))}</span>' for t in at)
     keys = ''.join(f'<span class="gk-key"><i class="gk-{x.look}"></i>{escape(x.name)}</span>' for x in lines if x.name) + ('<span class="gk-key"><i class="gk-band"></i>chance</span>' if any(band) else '')
-    return (f'<figure class="gk-chart"><figcaption><b>{escape(title)}</b> <span>{escape(said)}</span></figcaption><div class="gk-plot">{svg}{labels}</div>'
+    return (f'<figure class="gk-chart"><figcaption><b>{escape(title)}</b> <span>{escape(said)}</span></figcaption><div class="gk-plot">{svg}{labels}</div>{below}'
             f'<div class="gk-x"><span>{escape(names[0])}</span><span class="gk-keys">{keys}</span><span>{escape(names[-1])}</span></div></figure>')
 
 def _told(name: str, lines: Sequence[Line], i: int, show: Callable[[float], str]) -> str:
@@ -97,27 +100,44 @@ _DOTS = {'drifted': 'red', 'watch': 'amber'}
 def _of(row: Sequence[tuple[str, Day | None]], figure: str) -> list[float | None]:
     return [None if d is None or not d.figures.get('judged') else d.figures.get(figure) for _, d in row]
 
+def _better(row: Sequence[tuple[str, Day | None]], own: Sequence[float | None], naive: Sequence[float | None]) -> str:
+    "By how much the error was smaller each day, as bars up, or larger, as bars down; cut at a quarter of the other."
+    part = [None if a is None or not b else max(-0.25, min(0.25, 1 - a / b)) for a, b in zip(own, naive)]
+    most = max((abs(p) for p in part if p is not None), default=0.0) or 1.0
+    bars = ''.join(f'<rect class="gk-{"good" if p > 0 else "poor"}" x="{i + 0.12:g}" y="{50 - 50 * max(0.0, p) / most:.1f}" width="0.76" height="{max(1.0, 50 * abs(p) / most):.1f}"><title>{name}: {"smaller" if p > 0 else "larger"} by {abs(p):.1%}</title></rect>' for i, ((name, _), p) in enumerate(zip(row, part)) if p is not None)
+    return f'<div class="gk-plot gk-small"><svg viewBox="0 0 {len(row)} 100" preserveAspectRatio="none" aria-hidden="true"><path class="gk-gridline" d="M0 50H{len(row)}"/>{bars}</svg><span class="gk-y" style="top:25%">better</span><span class="gk-y" style="top:75%">worse</span></div>'
+
 def error_chart(days: Sequence[Day]) -> str:
-    "Daily error beside that of the forecast that nothing changes."
+    "Daily error beside that of the forecast that nothing changes, and by how much it was better."
     row = slots(days)
     own, naive = _of(row, 'mae'), _of(row, 'naive')
     both = [(a, b) for a, b in zip(own, naive) if a is not None and b is not None]
     said = f'smaller than if nothing changed on {sum(a < b for a, b in both)} of {len(both)} days' if both else 'No day was measured yet.'
     bad = {i: _DOTS[d.verdict] for i, (_, d) in enumerate(row) if d and d.verdict in _DOTS}
-    return chart('Error', said, [n for n, _ in row], [Line('model', own), Line('nothing changes', naive, 'plain')], bad=bad, show='{:.3g}'.format)
+    return chart('Error', said, [n for n, _ in row], [Line('model', own), Line('nothing changes', naive, 'plain')], bad=bad, show='{:.3g}'.format, below=_better(row, own, naive))
 
 # %% ../../nbs/12_ops/10_modelcharts.ipynb #45a4e97d
+WEEK = 7
+
+def _weeks(row: Sequence[tuple[str, Day | None]], reach: Nanos) -> list[tuple[float, tuple[float, float]] | None]:
+    "For each measured day the share of intervals that held on it and the six before, and the band of chance of as many."
+    out: list[tuple[float, tuple[float, float]] | None] = []
+    for i, (_, d) in enumerate(row):
+        l = lived([x for _, x in row[max(0, i - WEEK + 1):i + 1] if x], reach)
+        told = d is not None and d.figures.get('judged') and l.coverage is not None and 0 < l.level < 1
+        out.append((l.coverage, chance(l.level, max(1, round(l.worth)))) if told and l.coverage is not None else None)
+    return out
+
 def coverage_chart(days: Sequence[Day], reach: Nanos) -> str:
-    "Share of intervals that held each day, beside the level promised and the band in which it lies on 19 days of 20 by chance. `reach`: from a forecast to its last step."
+    "Share of intervals that held over each week's days, beside the level promised and the band in which it lies on 19 days of 20 by chance. `reach`: from a forecast to its last step."
     row = slots(days)
-    held, level = _of(row, 'coverage'), _of(row, 'level')
-    band = [chance(p, max(1, round(worth_of(d, reach)))) if d is not None and p is not None and 0 < p < 1 else None for (_, d), p in zip(row, level)]
-    out = sum(c is not None and b is not None and not b[0] <= c <= b[1] for c, b in zip(held, band))
-    n, promised = sum(c is not None for c in held), next((p for p in reversed(level) if p is not None), 0.0)
-    said = f'{promised:.0%} promised; beyond chance on {out} of {n} days, one in twenty is usual' if n else 'No interval was measured yet.'
-    low = min([c for c in held if c is not None] + [b[0] for b in band if b is not None], default=0.0)
-    bad = {i: 'amber' for i, (c, b) in enumerate(zip(held, band)) if c is not None and b is not None and not b[0] <= c <= b[1]}
-    return chart('Intervals that held', said, [k for k, _ in row], [Line('held', held), Line('promised', level, 'plain')], band=band, bad=bad, bounds=(math.floor(low * 10) / 10, 1.0), show='{:.0%}'.format)
+    weeks, held, level = _weeks(row, reach), _of(row, 'coverage'), _of(row, 'level')
+    bad = {i: 'amber' for i, x in enumerate(weeks) if x and not x[1][0] <= x[0] <= x[1][1]}
+    n, promised = sum(x is not None for x in weeks), next((p for p in reversed(level) if p is not None), 0.0)
+    said = f'{promised:.0%} promised; ' + (f'beyond chance on {len(bad)} of {n} days' if bad else f'within chance on all {n} days') if n else 'No interval was measured yet.'
+    low = min([c for c in held if c is not None] + [x[1][0] for x in weeks if x], default=0.0)
+    lines = [Line('7 days', [x and x[0] for x in weeks]), Line('promised', level, 'plain'), Line('one day', held, 'model gk-faint')]
+    return chart('Intervals that held', said, [k for k, _ in row], lines, band=[x and x[1] for x in weeks], bad=bad, bounds=(math.floor(low * 10) / 10, 1.0), show='{:.0%}'.format)
 
 # %% ../../nbs/12_ops/10_modelcharts.ipynb #fcbfe1a6
 _LOOKS = ('model', 'other', 'third')
@@ -176,17 +196,17 @@ def _meter(m: Mark, several: bool) -> str:
 CSS = """<style>
 .gk-charts{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:10px 28px;margin-top:8px}
 .gk-chart{margin:0;min-width:0}.gk-chart figcaption{min-height:38px;font-size:12px;color:var(--soft);line-height:1.5}.gk-chart figcaption b{display:block;color:var(--ink);font-weight:600}
-.gk-plot{position:relative;height:128px;margin-left:44px}.gk-plot svg{position:absolute;inset:0;width:100%;height:100%;overflow:visible}
+.gk-plot{position:relative;height:144px;margin:8px 0 0 44px}.gk-plot svg{position:absolute;inset:0;width:100%;height:100%;overflow:visible}
 .gk-plot path{fill:none;vector-effect:non-scaling-stroke;stroke-linejoin:round;stroke-linecap:round}
 .gk-y{position:absolute;right:100%;margin-right:7px;transform:translateY(-50%);font-size:11px;color:var(--soft);white-space:nowrap}
 .gk-x{display:flex;justify-content:space-between;gap:8px;margin:4px 0 0 44px;font-size:11px;color:var(--soft);white-space:nowrap}
 .gk-keys{display:flex;gap:2px 10px;flex-wrap:wrap;justify-content:center}.gk-key i{display:inline-block;width:12px;height:0;margin-right:4px;vertical-align:middle;border-top:2px solid var(--blue)}
-.gk-gridline{stroke:var(--line);stroke-width:1}.gk-model{stroke:var(--blue);stroke-width:1.8}.gk-plain{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:3 3}.gk-other{stroke:var(--down);stroke-width:1.8}.gk-third{stroke:var(--up);stroke-width:1.8}.gk-faint{opacity:.45}
+.gk-gridline{stroke:var(--line);stroke-width:1}.gk-model{stroke:var(--blue);stroke-width:1.8}.gk-plain{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:3 3}.gk-other{stroke:var(--down);stroke-width:1.8}.gk-third{stroke:var(--up);stroke-width:1.8}.gk-faint{opacity:.35}
 .gk-key i.gk-plain{border-top:2px dotted var(--soft)}.gk-key i.gk-other{border-color:var(--down)}.gk-key i.gk-third{border-color:var(--up)}.gk-key i.gk-band{height:8px;border:0;background:var(--blue);opacity:.13}
 .gk-plot .gk-band{fill:var(--blue);opacity:.11}.gk-hover{fill:transparent}.gk-hover:hover{fill:var(--soft);opacity:.14}
-.gk-dot{stroke-width:6}.gk-dot.gk-red{stroke:var(--red)}.gk-dot.gk-amber{stroke:var(--amber)}
+.gk-plot.gk-small{height:36px;margin-top:8px}.gk-chart:has(.gk-small) .gk-plot:not(.gk-small){height:100px}.gk-good{fill:var(--up);opacity:.75}.gk-poor{fill:var(--down)}.gk-plot path.gk-alone{stroke-width:4;opacity:1}.gk-dot{stroke-width:6}.gk-dot.gk-red{stroke:var(--red)}.gk-dot.gk-amber{stroke:var(--amber)}
 .gk-strip{display:flex;gap:1px;height:12px;margin:8px 0 2px}.gk-day{flex:1 1 0;min-width:1px;background:var(--line);border-radius:1px}.gk-day.gk-ok{background:color-mix(in srgb,var(--up) 55%,transparent)}.gk-day.gk-watch{background:color-mix(in srgb,var(--amber) 75%,transparent)}.gk-day.gk-drifted{background:var(--red)}.gk-day.gk-unknown{background:repeating-linear-gradient(135deg,var(--rule) 0 2px,transparent 2px 4px)}
 .gk-bar{position:relative;height:8px;border-radius:4px;background:var(--line);overflow:hidden;min-width:60px}.gk-bar b{position:absolute;left:0;top:0;bottom:0;background:var(--up)}.gk-warned .gk-bar b{background:var(--amber)}.gk-over .gk-bar b{background:var(--red)}.gk-mark{position:absolute;top:0;bottom:0;width:2px;background:var(--ink);opacity:.55}
-.gk-drift td{vertical-align:middle}.gk .gk-table td.gk-barcell{width:45%}
+.gk-drift td{vertical-align:middle}.gk .gk-drift td.gk-barcell{width:40%}.gk .gk-drift td:first-child{white-space:normal}.gk .gk-drift td{width:auto;max-width:none}
 @media (max-width:980px){.gk-charts{grid-template-columns:minmax(0,1fr)}.gk-chart figcaption{min-height:0;margin-bottom:6px}}
 </style>"""

@@ -121,16 +121,16 @@ def marks(c: Calibration | None, day: Day | None, recent: Sequence[Said]) -> tup
     return tuple(worst.values())
 
 # %% ../../nbs/12_ops/09_models.ipynb #c691d833
-_MEANS = {'errors lean': 'its errors lean to one side', 'errors grow': 'its errors are larger than at training', 'coverage': 'its intervals held too seldom or too often'}
+_MEANS = {'errors grow': 'its errors are larger than at training', 'errors lean': 'its errors lean to one side', 'coverage': 'its intervals held too seldom or too often'}
 _NAMED = re.compile(r'([^;:]+?) -?[\d.]+(?:e[+-]?\d+)? \(marks ')
 
 def plain(why: str, most: int = 160) -> str:
     "A reason of the journal in plain words; as it stands, and shortened, where it names no measure."
     names = dict.fromkeys(n.strip().lstrip(', ') for n in _NAMED.findall(why))
     inputs = dict.fromkeys(n.rpartition(' ')[0] for n in names if n.rpartition(' ')[2] in ('psi', 'ks'))
-    said = [_MEANS[n] for n in names if n in _MEANS]
+    said = [_MEANS[n] for n in _MEANS if n in names]
     if inputs: said.append(f'its {"inputs" if len(inputs) > 1 else "input"} {", ".join(inputs)} {"are" if len(inputs) > 1 else "is"} not what {"they were" if len(inputs) > 1 else "it was"} at training')
-    return ' and '.join(said) or (why if len(why) <= most else why[:most - 1].rstrip() + '…')
+    return ' and '.join(said).replace(' and its errors lean', ' and lean') or (why if len(why) <= most else why[:most - 1].rstrip() + '…')
 
 # %% ../../nbs/12_ops/09_models.ipynb #dd7ab15b
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def verdict(look: ModelLook) -> tuple[str, str]:
     if not look.seen: return 'idle', f'{_many(len(look.entries), "model")}, and none of them on paper or live.'
     if why := look.reasons:
         others = len({ref for _, ref, _ in why} - {why[0][1]})
-        return ('over' if why[0][0] == 2 else 'warned'), f'Look at {why[0][1]}: {why[0][2]}.' + f' And at {_many(others, "other")}.' * bool(others)
+        return ('over' if why[0][0] == 2 else 'warned'), f'Look at {why[0][1]}: {why[0][2]}.' + f' And at {_many(others, "other model")}.' * bool(others)
     if not any(s.day for s in look.seen): return 'idle', f'{_many(len(look.seen), "model")} in use, and no day was measured yet.'
     live = sum(s.live for s in look.seen)
     told = [f'{_many(live, "model makes", "models make")} forecasts with money behind them'] * bool(live) + [f'{_many(len(look.seen) - live, "model forecasts", "models forecast")} on paper'] * (len(look.seen) > live)
