@@ -29,8 +29,9 @@ __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why'
            'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify',
            'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions',
            'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list',
-           'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'check_leakage',
-           'dashboard', 'doctor', 'bench', 'leave', 'main']
+           'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'model_day',
+           'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage', 'dashboard', 'doctor', 'bench',
+           'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
@@ -455,6 +456,32 @@ def model_verify(json_out: Json = False) -> None:
     "Read the registry and every artefact against what was written of them; exit code 1 when something is wrong."
     from gekko.cli.models import verify_here
     if not answer(lambda: verify_here(_settings()), json_out, show.facts)['ok']: raise typer.Exit(1)
+
+# %% ../../nbs/14_cli/04_main.ipynb #b12f02ac
+@model_app.command('day')
+def model_day(day: Annotated[str, typer.Argument(help='YYYY-MM-DD; yesterday, UTC, when left out.')] = '', json_out: Json = False) -> None:
+    "Hold every model in use against what came on a day, and note it; a live one with three bad days goes back on paper."
+    from gekko.cli.models import measure_here, shown_day
+    answer(lambda: measure_here(_settings(), day), json_out, shown_day)
+
+@model_app.command('deploy')
+def model_deploy(ref: Ref, bucket: Annotated[str, typer.Option(help='gs://BUCKET/FOLDER for its files.')], image: Annotated[str, typer.Option(help='The container that serves it.')], machine: str = 'n1-standard-2',
+                 nodes: Annotated[int, typer.Option(min=1)] = 1, json_out: Json = False) -> None:
+    "Put a model on Vertex AI, where it costs by the hour; off unless GCP_PROJECT is set."
+    from gekko.cli.models import deploy_here
+    answer(lambda: deploy_here(_settings(), ref, bucket, image, machine, nodes, json_out), json_out, show.facts)
+
+@model_app.command('undeploy')
+def model_undeploy(ref: Ref, model: Annotated[bool, typer.Option('--model', help='Delete the model there as well.')] = False, bucket: Annotated[str, typer.Option(help='With --model: delete its files below this place.')] = '', json_out: Json = False) -> None:
+    "Take a model off Vertex AI."
+    from gekko.cli.models import undeploy_here
+    answer(lambda: undeploy_here(_settings(), ref, model, bucket, json_out), json_out, show.facts)
+
+@model_app.command('endpoints')
+def model_endpoints(ref: Annotated[str, typer.Argument(help='A model; all when left out.')] = '', json_out: Json = False) -> None:
+    "What is on Vertex AI, and what it has cost."
+    from gekko.cli.models import endpoints_here
+    answer(lambda: endpoints_here(_settings(), ref), json_out, lambda rows: show.table(rows) if rows else 'nothing is deployed')
 
 # %% ../../nbs/14_cli/04_main.ipynb #67fcdd82
 check_app = typer.Typer(help='Proofs of a strategy.', no_args_is_help=True)

@@ -15,7 +15,9 @@ from ..desk.config import Settings
 from ..domain.errors import BadInput
 from ..domain.time import SystemClock
 
-if TYPE_CHECKING: from gekko.forecast.registry import Registry
+if TYPE_CHECKING:
+    from gekko.forecast.registry import Registry
+    from gekko.forecast.vertex import Deployed
 
 def registry_of(settings: Settings) -> Registry:
     "The models of this home."
@@ -24,7 +26,8 @@ def registry_of(settings: Settings) -> Registry:
 
 # %% auto #0
 __all__ = ['registry_of', 'default_name', 'train_here', 'shown_training', 'list_models', 'show_model', 'shown_model', 'add_here',
-           'export_here', 'move_here', 'verify_here', 'bench_here']
+           'export_here', 'move_here', 'verify_here', 'measure_here', 'shown_day', 'deploy_here', 'undeploy_here',
+           'endpoints_here', 'bench_here']
 
 # %% ../../nbs/14_cli/16_models.ipynb #d7313def
 def default_name(target: str, model: str, horizon: int) -> str:
@@ -119,6 +122,58 @@ def verify_here(settings: Settings) -> dict[str, Any]:
     "Read the registry's journal and every artefact against what was written of them."
     v = registry_of(settings).verify()
     return {'ok': v.ok, 'lines': v.lines, 'models': v.entries, 'bad': list(v.bad), 'odd': list(v.odd)}
+
+# %% ../../nbs/14_cli/16_models.ipynb #019fc15a
+def measure_here(settings: Settings, day: str = '') -> dict[str, Any]:
+    "Hold every model in use against what came on a day that is over (yesterday, UTC, when left out), and note it. Errors are in units of the series' scale."
+    from gekko.ops.models import measure, plain
+    day, found = measure(settings, SystemClock(), day)
+    rows = [{'model': d.ref, 'stage': d.stage, 'verdict': d.verdict, 'error': d.figures.get('mae'), 'naive': d.figures.get('naive'), 'coverage': d.figures.get('coverage'), 'level': d.figures.get('level'),
+             'judged': d.judged, 'missing': d.missing, 'demoted': d.demoted, 'why': d.why, 'plain': plain(d.why)} for d in found]
+    return {'day': day, 'models': rows, 'demoted': [d.ref for d in found if d.demoted]}
+
+def shown_day(said: Mapping[str, Any]) -> str:
+    "The day for a terminal, and loudly what it cost a model."
+    if not said['models']: return f'{said["day"]}: no model is on paper or live, and none forecast'
+    def share(x: float | None) -> str: return '' if x is None else f'{x:.1%}'
+    rows = [{'model': r['model'], 'stage': r['stage'], 'verdict': r['verdict'], 'error': r['error'], "naive's": r['naive'], 'coverage': share(r['coverage']), 'n': r['judged'], 'missing': r['missing'], 'why': r['plain']} for r in said['models']]
+    loud = ''.join(f'\n\nDEMOTED: {r["model"]} is back on paper, and no money follows it any more. It drifted on three measured days: {r["plain"]}' for r in said['models'] if r['demoted'])
+    return f'{said["day"]}\n{table(rows)}{loud}'
+
+# %% ../../nbs/14_cli/16_models.ipynb #2cb7751f
+def _digest(settings: Settings, ref: str) -> str:
+    "Of a registered model, or of whatever has these letters: a deployment outlives the registry it came from."
+    try: return registry_of(settings).get(ref).digest
+    except BadInput:
+        if re.fullmatch('[0-9a-f]{8,64}', ref): return ref
+        raise
+
+def _deployed(d: Deployed) -> dict[str, Any]:
+    return {'artefact': d.artefact[:12], 'name': d.name, 'state': d.state, 'machine': d.machine, 'nodes': d.nodes, 'since': when(d.since or 0), 'usd_hour': d.usd_hour, 'usd': d.usd, 'endpoint': d.endpoint}
+
+def deploy_here(settings: Settings, ref: str, bucket: str, image: str, machine: str = 'n1-standard-2', nodes: int = 1, quiet: bool = False) -> dict[str, Any]:
+    "Put a registered model on Vertex AI: its files into the bucket, served by the container `image`. It costs from then on; a second time changes nothing."
+    from gekko.desk.models import cloud
+    from gekko.forecast.vertex import deploy
+    v, registry = cloud(settings, SystemClock()), registry_of(settings)
+    e = registry.get(ref)
+    with _told(f'deploying {e.ref}', quiet) as tell: return {'model': e.ref, **_deployed(deploy(v, registry.open(e.digest), bucket, image, machine=machine, nodes=nodes, name=e.name, tell=tell))}
+
+def undeploy_here(settings: Settings, ref: str, model: bool = False, bucket: str = '', quiet: bool = False) -> dict[str, Any]:
+    "Take a model off Vertex AI; with `model` delete it there too, and with `bucket` its files. What was ended."
+    from gekko.desk.models import cloud
+    from gekko.forecast.vertex import remove, undeploy
+    v, digest = cloud(settings, SystemClock()), _digest(settings, ref)
+    if bucket and not model: raise BadInput('files without their model', expected='--model with --bucket', found='--bucket alone')
+    with _told(f'undeploying {ref}', quiet) as tell: gone = remove(v, digest, bucket, tell=tell) if model else undeploy(v, digest, tell=tell)
+    return {'artefact': digest[:12], 'ended': list(gone)}
+
+def endpoints_here(settings: Settings, ref: str = '') -> list[dict[str, Any]]:
+    "What is on Vertex AI, of one model or of all, and what it has cost."
+    from gekko.desk.models import cloud
+    from gekko.forecast.vertex import endpoints
+    v = cloud(settings, SystemClock())
+    return [_deployed(d) for d in endpoints(v, _digest(settings, ref) if ref else '')]
 
 # %% ../../nbs/14_cli/16_models.ipynb #a30e2415
 def bench_here(settings: Settings, ref: str, batch: int = 1, runs: int = 500) -> list[dict[str, Any]]:
