@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ORT_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-BENCH ?= jobs feed ledger order-path crash risk
+BENCH ?= jobs feed ledger order-path crash risk forecast
 # Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores.
 WORKERS ?= 2
 # Where tests make ledgers. On PostgreSQL all of them are `make postgres`; `make test` takes those that ask most of a server.
