@@ -44,9 +44,10 @@ def _told(label: str, quiet: bool) -> Iterator[Callable[[str, float], None]]:
 def train_here(settings: Settings, data: Path, target: str, horizon: int, model: str, name: str = '', quiet: bool = False, **asked: Any) -> dict[str, Any]:
     "Train on a file and register what came of it. What is `asked` and is not None goes to `forecast.training.train_file`."
     from gekko.forecast.artefact import load
+    from gekko.forecast.stages import named
     from gekko.forecast.training import train_file
     registry, model = registry_of(settings), model or settings.model_type
-    name = name or default_name(target, model, horizon)
+    name = named(name or default_name(target, model, horizon))      # refused now, and not after the training
     (settings.home/'models').mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.training-', dir=settings.home/'models') as d, _told(name, quiet) as tell:
         said = train_file(data, target, horizon, model, folder=Path(d)/'artefact', code_hash=_code(), tell=tell, **{k: x for k, x in asked.items() if x is not None})

@@ -101,8 +101,10 @@ class Theta:
         if (flat := _flat(h, horizon)) is not None: return flat
         from statsmodels.tsa.forecasting.theta import ThetaModel
         # asked always, not only where a test finds a season: a test that flips from row to row is a forecast that jumps
-        fitted = ThetaModel(h, period=self.season, deseasonalize=self.season > 1, use_test=False, method='additive').fit()
-        return np.asarray(fitted.forecast(horizon), dtype=np.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')      # a season without noise leaves it nothing to fit, which it says at length
+            fitted = ThetaModel(h, period=self.season, deseasonalize=self.season > 1, use_test=False, method='additive').fit()
+            return np.asarray(fitted.forecast(horizon), dtype=np.float64)
 
 # %% ../../nbs/03_forecast/12_baselines.ipynb #0bc4fa23
 @dataclass(frozen=True, slots=True)

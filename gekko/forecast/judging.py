@@ -4,7 +4,7 @@
 
 # %% ../../nbs/03_forecast/19_judging.ipynb #fd3af6fe
 from __future__ import annotations
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,15 +69,20 @@ class Judged:
         "The baseline with the smallest error for the network's own on the same windows."
         return min(self.baselines, key=lambda n: self.baselines[n][0].mse / max(self.baselines[n][0].model, 1e-300))
     @property
-    def verdict(self) -> str: return _sentence(self.contest, f' on {self.target}' if self.target else '', self.windows)
+    def verdict(self) -> str: return _sentence(self.contest, f' on {self.target}' if self.target else '', self.windows, _faultless(self.baselines, 0))
     @property
-    def verdict_all(self) -> str: return _sentence(self.contest_all, ' on all series', self.windows)
+    def verdict_all(self) -> str: return _sentence(self.contest_all, ' on all series', self.windows, _faultless(self.baselines, 1))
 
     def _repr_html_(self) -> str:
         rows = ''.join(f'<tr><td>{n}</td><td>{a.mse:.4f}</td><td>{a.mae:.4f}</td><td>{a.windows:,}</td><td>{b.mse:.4f}</td></tr>' for n, (a, b) in (('network', (self.own, self.all)), *self.baselines.items()))
         return f'<p>{self.verdict}; {self.verdict_all}</p><table><tr><th></th><th>mse {self.target}</th><th>mae</th><th>windows</th><th>mse all</th></tr>{rows}</table>'
 
-def _sentence(c: Contest | None, about: str, windows: int) -> str:
+def _faultless(table: Mapping[str, tuple[Score, Score]], which: int) -> list[str]:
+    "Baselines that are never wrong: there is no share of nothing to be better by, and no doubt who won."
+    return [n for n, pair in table.items() if not pair[which].mse > 0]
+
+def _sentence(c: Contest | None, about: str, windows: int, faultless: Sequence[str] = ()) -> str:
+    if c is None and faultless: return f'does not beat {", ".join(faultless)}{about}: never wrong on the test windows'
     if c is None: return f'undecided{about}: {windows} test windows are too few to tell skill from luck'
     lost, (n, s) = [n for n, s in c.skills if not s.beats], c.skills[0]
     return (f'does not beat {", ".join(lost)}{about}' if lost else f'beats every baseline{about}') + f': {abs(s.value):.1%} {"less" if s.value >= 0 else "more"} squared error than {n} (skill {s.low:+.1%} to {s.high:+.1%} at {s.level:.0%})'

@@ -103,6 +103,9 @@ class Memory:
 
     def ready(self, row: int) -> Ints: return np.flatnonzero(self._ready[self._lo + row])
     def end(self, row: int) -> int: return int(self._ends[self._lo + row])
+    def unbroken(self, before: int, row: int) -> bool:
+        "Whether no bar is missing between two rows, as the calendar has it."
+        return bool(self._since[self._lo + row] > row - before)
     def last(self, row: int) -> Floats: return np.asarray(self._y[self._lo + row])
     def scale(self, row: int) -> Floats: return np.asarray(self._scale[self._lo + row])
     def points(self, row: int) -> Floats: return np.asarray(self._points[self._lo + row])

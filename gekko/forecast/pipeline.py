@@ -88,10 +88,14 @@ def _said(plan: Plan, name: str, ts: Nanos, moves: list[float], sure: float, pat
     return Said(name, 'fresh', f, '', tuple(path), bands, last, scale, own)
 
 # %% ../../nbs/03_forecast/17_pipeline.ipynb #97208ebd
+def _lives(plan: Plan, memory: Memory, r: int, row: int) -> bool:
+    "Whether what was said at row `r` still stands at a later one: by the time between them where bars are missing, since that went by all the same; else by rows, since a weekend is no time of a market that was shut."
+    return memory.unbroken(r, row) or memory.end(row) - memory.end(r) <= plan.ttl * plan.calibration.step
+
 def _otherwise(plan: Plan, memory: Memory, row: int, j: int, first: int, why: str) -> Said:
     "The last good forecast of a symbol within its time to live, marked; or none."
     for r in range(row, max(row - plan.ttl, first, 0) - 1, -1):
-        if plan.policy.otherwise == 'last' and memory.told(r)[j]:
+        if plan.policy.otherwise == 'last' and memory.told(r)[j] and _lives(plan, memory, r, row):
             s = _fresh(plan, memory, r, np.array([j]), first)[0]
             return Said(s.symbol, 'last' if s.forecast else 'none', s.forecast, why, s.path, s.bands, s.last, s.scale, s.own)
     return Said(memory.symbols[j], 'none', why=why)
@@ -141,7 +145,8 @@ def _take(plan: Plan, memory: Memory, bars: Bars) -> _Taken:
     checked(bars, plan.calibration.step)
     n, news = len(bars), memory.news(bars, plan.context)
     behind = news > 1 or len(memory.unsaid(plan.first(len(memory), n - news))) > 0
-    read = _read(plan, bars.last(plan.window if behind else plan.context + news))
+    # a horizon of rows too, or an error that takes longer than a context to be known never would be
+    read = _read(plan, bars.last(plan.window if behind else max(plan.context, plan.artefact.spec.horizon + 1) + news))
     for row in range(len(read.bars) - news, len(read.bars)):
         memory.add(read.bars, row, read.frame.y[row], read.scale[row], read.ready[row], int(read.frame.since[row]), n - len(read.bars) + row + 1)
     return _Taken(memory, read, plan.first(len(memory), n))

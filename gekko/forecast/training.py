@@ -164,8 +164,9 @@ class Made:
 def _figures(j: Judged, c: Calibration | None, l: Learnt) -> dict[str, float]:
     "What the lineage keeps: errors in units of the training rows' deviation, skill against the hardest baseline, coverage on test windows."
     rival = j.baselines[j.best][0]
-    skill = j.contest.skills[0][1].value if j.contest else 1 - rival.model / max(rival.mse, 1e-300)
-    out = {'mse': j.own.mse, 'mae': j.own.mae, 'mse_all': j.all.mse, 'mae_all': j.all.mae, 'skill': skill, 'beats': float(j.beats), 'beats_all': float(j.contest_all is not None and j.contest_all.beats), 'windows': float(j.windows), 'best_step': float(l.at)}
+    # where the baseline is never wrong there is no share to be better by, and nothing is said
+    skill = {'skill': x} if abs(x := j.contest.skills[0][1].value if j.contest else 1 - rival.model / rival.mse if rival.mse > 0 else math.inf) < 1e300 else {}
+    out = {'mse': j.own.mse, 'mae': j.own.mae, 'mse_all': j.all.mse, 'mae_all': j.all.mae, **skill, 'beats': float(j.beats), 'beats_all': float(j.contest_all is not None and j.contest_all.beats), 'windows': float(j.windows), 'best_step': float(l.at)}
     if math.isfinite(l.loss): out['validation'] = l.loss
     return out | {f'coverage{float(k) * 100:.4g}': v for k, v in (c.coverage if c else {}).items()}
 

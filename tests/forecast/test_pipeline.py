@@ -269,6 +269,40 @@ def test_the_last_good_one_has_its_time(small: Artefact, fallback: Fallback) -> 
     with pytest.raises(BadInput, match='less than its horizon of 3600 s'): pipe(small, fallback, Policy(1.0, 'last', 3600))
 
 
+def test_an_outage_ends_the_life_of_what_was_said_before_it(small: Artefact, fallback: Fallback) -> None:
+    """Rows are no clock: two rows after fifty bars that never came, four hours have gone by. A weekend is no time of a market that is shut."""
+    keep = np.r_[0:600, 650:653]
+    b = Bars(BARS.symbols, *(getattr(BARS, f)[keep] for f in ('start', 'end', *FIELDS)))
+    short = Bars(BARS.symbols, *(getattr(BARS, f)[np.r_[0:600, 601:603]] for f in ('start', 'end', *FIELDS)))
+    back, live = pipe(small, fallback).over(b, [599, 600, 601]), pipe(small, fallback)
+    assert [p.source for p in back] == ['fresh', 'none', 'none'] and [live.on(b.rows(0, t + 1)) for t in (599, 600, 601)] == list(back)
+    assert [p.source for p in pipe(small, fallback).over(short, [600, 601])] == ['last', 'last']      # 10 and 15 minutes old, of 15
+    starts = calendar('FX').expected(utc('2026-03-04T00:00Z'), utc('2026-03-12T00:00Z'), '5m')
+    close = walk(len(starts), 1, 2).close
+    monday = int(np.searchsorted(starts, utc('2026-03-08T00:00Z')))
+    close[monday] = np.nan
+    fx = Bars(('EUR',), starts, starts + STEP, close, close, close, close, np.ones_like(close))
+    assert starts[monday] - starts[monday - 1] > 40 * HOUR and pipe(small, fallback, calendar=calendar('FX')).over(fx, [monday])[0].source == 'last'
+
+
+def test_a_horizon_longer_than_what_is_read_is_the_backtest_too(tmp_path: Path) -> None:
+    """48 steps ahead of 24 rows: the errors of the last steps become known, bar by bar, as they do in a backtest."""
+    long, bars, last = 48, walk(900, 1), np.zeros((L, 48))
+    last[-1] = 1.0
+    plain = save(tmp_path / 'plain', ModelSpec(type='mlp', input_size=L, horizon=long), {'batch_1.onnx': linear(1, {'y': last}, long)}, Lineage('bars', 'tests', ()))
+    y = np.log(bars.close[:, 0])
+    origins = np.arange(300, 500)
+    c = calibration_of(np.stack([y[o:o + long] for o in origins]), np.repeat(y[origins - 1, None], long, axis=1), origins, y, target='log_close', step=STEP, memory=100, span=2.0)
+    a = calibrated(plain, tmp_path / 'artefact', c.written())
+    runner = load(Onnx(Device('cpu')), a.network, CLOCK)
+    live = Pipeline(a, runner, CLOCK, PATIENT)
+    assert live.plan.context < long
+    said = [live.on(bars.rows(0, t + 1)) for t in range(550, 800)]
+    back = live.over(bars, range(550, 800))
+    assert said == list(back) and all(p.said[0].own for p in said)
+    runner.release()
+
+
 def test_bars_of_another_make_are_refused(small: Artefact, fallback: Fallback) -> None:
     p = pipe(small, fallback, Policy(30.0, 'flat'))
     hourly = Bars(BARS.symbols, BARS.end - HOUR, BARS.end, *(getattr(BARS, f) for f in FIELDS))

@@ -202,6 +202,17 @@ def test_any_other_file(tmp_path: Path) -> None:
     assert both['scores']['T (degC)']['own_mae'] > both['scores']['T (degC)']['mae'] and math.isfinite(both['skill']['value'])
 
 
+def test_a_baseline_that_is_never_wrong(tmp_path: Path) -> None:
+    """A square wave, three times as high from before the validation on: the last season is the answer. The network is further off than it deviated in training, and no number is divided by nothing."""
+    wave = np.where(np.arange(1500) % 24 < 12, 0.0, 1.0) * np.where(np.arange(1500) >= 960, 3.0, 1.0)
+    p = tmp_path / 'w.csv'
+    p.write_text('ds,x\n' + '\n'.join(f'{np.datetime64("2020-01-01T00:00") + np.timedelta64(i, "h")},{v}' for i, v in enumerate(wave)) + '\n')
+    r = train_file(p, 'x', 6, 'mlp', folder=tmp_path / 'a', max_steps=1, batches=(1,), slow=5)
+    assert r['scores']['x']['mse'] > 1 and r['baselines']['seasonal naive 24']['x']['mse'] == 0
+    assert not r['beats'] and r['skill'] is None and r['verdict'].startswith('does not beat seasonal naive 24') and r['verdict'].endswith('on x: never wrong on the test windows')
+    assert 'skill' not in dict(load(Path(r['artefact']['folder'])).lineage.scores)
+
+
 def test_files_and_wishes_that_are_refused(tmp_path: Path) -> None:
     p = tmp_path / 'x.csv'
     p.write_text('date,OT\n' + '\n'.join(f'2020-01-{1 + i // 24:02} {i % 24:02}:00,{i % 7 + i % 5}' for i in range(700)) + '\n')
