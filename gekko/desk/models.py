@@ -4,7 +4,7 @@
 
 # %% ../../nbs/09_desk/28_models.ipynb #f980e00a
 from __future__ import annotations
-import atexit, getpass, json, logging, os
+import atexit, getpass, json, logging, os, threading, time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from ..compute.fallback import Fallback
 from ..compute.measure import Measurements
 from ..compute.onnx import onnx_providers
 from ..compute.provider import Provider
-from ..compute.serving import Place, serve
+from ..compute.serving import Place, Served, serve
 from ..compute.torch import torch_providers
 from ..data.calendar import Always, Calendar
 from .config import Settings, load_settings
@@ -31,8 +31,8 @@ from ..forecast.stages import Entry
 if TYPE_CHECKING: from gekko.forecast.vertex import Vertex
 
 # %% auto #0
-__all__ = ['log', 'models_used', 'note_model', 'asked_for', 'places', 'recorder_of', 'cloud', 'far_places', 'served_here',
-           'open_model', 'open_fit', 'keep_model']
+__all__ = ['log', 'LOOK_S', 'models_used', 'note_model', 'asked_for', 'places', 'recorder_of', 'cloud', 'far_places',
+           'served_here', 'open_model', 'open_fit', 'keep_model']
 
 # %% ../../nbs/09_desk/28_models.ipynb #175d39b7
 _NOTE = 'models.json'
@@ -97,19 +97,42 @@ def far_places(settings: Settings, digest: str, clock: Clock) -> tuple[Place, ..
     except GekkoError as e: log.warning('no cloud for %s: %s', digest[:8], e)
     return ()
 
-def served_here(artefact: Artefact, settings: Settings, clock: Clock, policy: Policy = Policy()) -> Fallback:
+def served_here(artefact: Artefact, settings: Settings, clock: Clock, policy: Policy = Policy()) -> Served:
     "The artefact on every provider that can run it, here and, where GCP_PROJECT is set, at Vertex AI; the one that was measured fastest first. NoAnswer when there is none."
     (settings.home/'models').mkdir(parents=True, exist_ok=True)
     profile = WorkloadProfile(latency_us=policy.deadline_s * 500_000)      # half of the deadline: the rest is the pipeline's, and the next provider's
     everywhere = (*places(settings), *far_places(settings, artefact.digest, clock))
     able = [p for p in everywhere if artefact.network.batches(p.provider.format)]      # an artefact need not carry every format
-    return serve(artefact.network, able, profile, Measurements(settings.home/'models'/'measured.json'), clock).fallback
+    return serve(artefact.network, able, profile, Measurements(settings.home/'models'/'measured.json'), clock)
 
 def _surroundings(env: Mapping[str, str] | None) -> tuple[RunContext | None, Settings]:
     "The job this is, None by hand, and its settings."
     found = os.environ if env is None else env
     context = run_context(found)
     return context, load_settings({**found, **({'GEKKO_HOME': context.home} if context else {})})
+
+LOOK_S = 60.0
+"Seconds between looks at the health and the speed of what a job forecasts with."
+_looked_at: list[Served] = []
+
+def _look_again() -> None:
+    "Health changes while a job runs: a card grows hot, a machine busy. The order follows; a look that fails is no reason to forecast less."
+    while True:
+        time.sleep(LOOK_S)
+        for s in list(_looked_at):
+            try: s.reconsider()
+            except Exception as e: log.warning('%s: no new look: %s', s.fallback.network.digest[:8], e)
+
+def _kept_in_order(served: Served) -> Fallback:
+    "Its fallback, its order looked at again from now on, by one thread for all of them."
+    if not _looked_at: threading.Thread(target=_look_again, name='gekko-look', daemon=True).start()
+    _looked_at.append(served)
+    return served.fallback
+
+def _pipeline(artefact: Artefact, name: str, mode: str, settings: Settings, policy: Policy, calendar: Calendar, level: float) -> Pipeline:
+    "On paper and live what it says is recorded, and its providers are looked at."
+    served, traded = served_here(artefact, settings, SystemClock(), policy), mode != 'backtest'
+    return Pipeline(artefact, _kept_in_order(served) if traded else served.fallback, SystemClock(), policy, name, recorder_of(settings).append if traded else None, calendar, level)
 
 def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
     """The pipeline of a registered model: a name, name@stage, name#version, or letters of a digest. In a job it is held to the digest that the job's record names.
@@ -121,16 +144,14 @@ def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Alwa
     _allowed(mode, e)
     artefact = registry.open(e.digest)
     if context is not None: note_model(Path(context.folder), ref, e.digest)
-    tell = recorder_of(settings).append if mode != 'backtest' else None
-    return Pipeline(artefact, served_here(artefact, settings, SystemClock(), policy), SystemClock(), policy, e.name, tell, calendar, level)
+    return _pipeline(artefact, e.name, mode, settings, policy, calendar, level)
 
 # %% ../../nbs/09_desk/28_models.ipynb #b4cec0bd
 def open_fit(artefact: Artefact, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
     "The pipeline of a model that was trained in this notebook, its digest in the job's record."
     context, settings = _surroundings(env)
     if context is not None: note_model(Path(context.folder), f'fit {artefact.digest[:8]}', artefact.digest)
-    tell = recorder_of(settings).append if context and context.mode != 'backtest' else None
-    return Pipeline(artefact, served_here(artefact, settings, SystemClock(), policy), SystemClock(), policy, artefact.digest[:8], tell, calendar, level)
+    return _pipeline(artefact, artefact.digest[:8], context.mode if context else 'backtest', settings, policy, calendar, level)
 
 def keep_model(artefact: Artefact, name: str, env: Mapping[str, str] | None = None) -> Entry:
     "Register a model that was trained here under a name, as a candidate; what its own test windows said of it stands in its lineage. The same one again is the same entry."
