@@ -21,7 +21,7 @@ from .panels import STYLE, html_table, nav, panel, signed
 
 # %% auto #0
 __all__ = ['RETIRED', 'STYLES', 'MOST', 'headline_html', 'ordered', 'models_html', 'answer_rows', 'answers_html', 'model_html',
-           'ModelBoard', 'show', 'trouble', 'follow', 'model_board']
+           'story_rows', 'ModelBoard', 'show', 'trouble', 'follow', 'model_board']
 
 # %% ../../nbs/12_ops/11_modelboard.ipynb #c52647af
 _WORDS = {'over': 'look now', 'warned': 'look', 'within': 'all fine', 'idle': 'idle'}
@@ -121,7 +121,11 @@ def model_html(s: Seen) -> str:
     title = f'<h2>{escape(e.ref)} {_pill(e.stage, _TONES[e.stage])}{"".join(_pill(m, "warned") for m in e.marks)}<small>{escape(e.spec)} · {escape(heard)}</small></h2>'
     days = e.days
     charts = f'<div class="gk-charts">{error_chart(days)}{coverage_chart(days, s.reach)}{latency_chart(days)}</div>'
-    return f'<section class="gk-panel gk-life">{title}{strip(days)}{charts}<div class="gk-below"><div class="gk-panel"><p class="gk-said">Drift, to the mark where it is called so</p>{drift_html(s)}</div><div class="gk-panel">{answers_html(s)}</div></div></section>'
+    return f'<section class="gk-panel gk-life">{title}{strip(days)}{charts}<div class="gk-below"><div class="gk-panel"><p class="gk-said">Drift: a full bar is a drifted day, the tick is where somebody should look</p>{drift_html(s)}</div><div class="gk-panel">{answers_html(s)}</div></div></section>'
+
+def story_rows(look: ModelLook) -> list[dict[str, Any]]:
+    "What was decided, by day."
+    return [{'day': f'{to_datetime(r["time"]):%Y-%m-%d}', **{k: r[k] for k in ('model', 'decided', 'who', 'why')}} for r in look.story]
 
 # %% ../../nbs/12_ops/11_modelboard.ipynb #5b3272d6
 STYLES = """<style>.gk-verdict{margin:6px 0 0;font-size:15px}.gk-reasons{margin:4px 0 0;padding:0;list-style:none;color:var(--soft)}.gk-reasons li{padding:1px 0 1px 12px;border-left:3px solid var(--amber);margin:3px 0}.gk-reasons li.gk-why2{border-color:var(--red)}.gk-reasons b{color:var(--ink);font-weight:600}
@@ -166,7 +170,7 @@ def show(board: ModelBoard, look: ModelLook) -> None:
         board.parts = {d: board.parts.get(d) or w.HTML() for d in refs}
         board.lives.children = tuple(board.parts.values())
     for s in shown: say(board.parts[s.entry.digest], model_html(s))
-    say(board.story, panel('What was decided', html_table(list(look.story), 'Nothing was decided yet.')))
+    say(board.story, panel('What was decided', html_table(story_rows(look), 'Nothing was decided yet.')))
     board.pulse.title = f'{_WORDS[verdict(look)[0]]} · models'
     board.pulse.beat = to_datetime(board.clock.now()).strftime('%H:%M:%S')
 

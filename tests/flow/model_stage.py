@@ -82,12 +82,12 @@ def forecasts(a: Artefact, name: str, bars: Bars, recorder: Recorder, until: Nan
 
 
 def month(settings: Settings, today: Nanos, now: Nanos, last: int = 1) -> Registry:
-    """Two live models, a candidate and a retired one, in use for 45 days before `today` (a midnight), measured up to `last` days before it. The market of `eth` turns for good three days before the end."""
+    """Two live models, a candidate and a retired one, in use for 45 days before `today` (a midnight), measured up to `last` days before it. The market of `eth` turns for good in the last days."""
     begin = today - (FIT + LIVED) * DAY
     clock = SimClock(begin + FIT * DAY)
     settings.home.mkdir(parents=True, exist_ok=True)
     registry, record, hours = Registry(settings.home / 'models', clock), record_of(settings), (FIT + LIVED + 1) * 24
-    worlds = {'btc': (market('BTC', 3, begin, hours), 0.4), 'eth': (market('ETH', 5, begin, hours, (FIT + LIVED - 3) * 24), 0.41)}
+    worlds = {'btc': (market('BTC', 3, begin, hours), 0.4), 'eth': (market('ETH', 5, begin, hours, (FIT + LIVED) * 24 - 84), 0.41)}
     with Recorder(record, clock, room=10**6) as recorder:
         for name, (bars, back) in worlds.items():
             until = int(np.searchsorted(bars.end, now, side='right'))
