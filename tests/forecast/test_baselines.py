@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gekko.domain.errors import BadInput
-from gekko.forecast.baselines import Baseline, Drift, Ets, Naive, SeasonalNaive, Theta, forecasts, rivals
-from gekko.forecast.scores import mae, mse
+from gekko.forecast.baselines import Baseline, Drift, Ets, Mean, Naive, SeasonalNaive, Theta, forecasts, rivals
+from gekko.forecast.scores import contest, mae, mse
 from gekko.forecast.splits import Part, named, origins, windows
 
 HOURS = np.arange(360)
@@ -56,12 +56,22 @@ def test_a_season_and_a_slope_are_found(b: Baseline) -> None:
 
 
 def test_the_naive_is_the_best_on_a_random_walk_on_average() -> None:
-    several = [*rivals(1)[:3], SeasonalNaive(5)]
+    several = [*rivals(1)[:4], SeasonalNaive(5)]
     lost = {b.name: 0.0 for b in several}
     for seed in range(12):
         x = np.random.default_rng(seed).normal(size=130).cumsum()
         for b in several: lost[b.name] += float(np.abs(b.forecast(x[:120], 10) - x[120:]).mean()) / 12
     assert lost['naive'] <= 1.08 * min(lost.values())
+
+
+def test_whoever_knows_only_the_middle_beats_nobody() -> None:
+    """Coins have no season and no memory. Theta and ETS of a season lose to a constant there, so a constant must be among the rivals, or one that learnt nothing goes live."""
+    x, part = np.random.default_rng(3).normal(size=2400), Part(1200, 2388, 24, 12)
+    actual = windows(x, part, 8)[1]
+    losses = {b.name: np.mean((forecasts(b, x, part, 8) - actual) ** 2, axis=1) for b in rivals(24, 240)}
+    middle = np.mean((x[:1200].mean() - actual) ** 2, axis=1)
+    without = contest(middle, {n: v for n, v in losses.items() if n != Mean().name}, 2)
+    assert without.beats and not contest(middle, losses, 2).beats
 
 
 @settings(max_examples=60, deadline=None)
