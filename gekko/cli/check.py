@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from .show import progress
 from ..desk.config import Settings
 from ..domain.errors import BadInput
-if TYPE_CHECKING: from gekko.research.leakage import LeakReport
+if TYPE_CHECKING:
+    from gekko.research.leakage import LeakReport
+    from gekko.research.verdict import Evidence
 
 # %% auto #0
-__all__ = ['given_values', 'check_leakage']
+__all__ = ['given_values', 'check_leakage', 'check_overfit', 'as_data']
 
 # %% ../../nbs/14_cli/15_check.ipynb #1374cac7
 def given_values(nb: Mapping[str, Any], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,3 +38,22 @@ def check_leakage(settings: Settings, notebook: Path, given: Mapping[str, Any], 
     values = given_values(nb, notebook.name, given)
     with progress(f'{notebook.stem} (leakage)', quiet):
         return prove_notebook(notebook, values, budget_s=seconds, nb=nb, env={'GEKKO_HOME': str(settings.home), 'GEKKO_STORE': str(settings.store)})
+
+# %% ../../nbs/14_cli/15_check.ipynb #cb1a59d8
+def check_overfit(settings: Settings, notebook: Path, run: str = '') -> Evidence:
+    "The evidence for one backtest of a notebook (a part of its run id; the newest when left out) among all that were made of it. BadInput when there is none, or too few rows to tell."
+    from gekko.ledger.database import exists
+    from gekko.ledger.runs import Runs
+    from gekko.research.trials import Trials, family_of, trials_url, unnoted
+    from gekko.research.verdict import evidence_of
+    family = family_of(str(notebook))
+    made = Trials(trials_url(settings.ledger)).of(family)
+    picked = [t for t in made if run in t.source]
+    if not picked: raise BadInput(f'a backtest of {family} to judge', expected=f'gekko run {notebook}' if not made else 'the id of one of its backtests', found=run or 'none was made')
+    runs = Runs(settings.ledger).list(limit=100_000, mode='backtest') if exists(settings.ledger) else []
+    return evidence_of(made, picked[-1].key, unnoted(runs, made, family))
+
+def as_data(e: Evidence) -> dict[str, Any]:
+    "The evidence as JSON has it."
+    return {'name': e.name, 'passed': e.passed, 'failed': list(e.failed), 'sharpe': e.sharpe, 'years': e.years, 'rows': e.rows, 'trials': e.trials, 'worth': e.effective,
+            'items': [{'name': i.name, 'value': i.value, 'threshold': i.threshold, 'least': i.least, 'ok': i.ok, 'why': i.why} for i in e]}

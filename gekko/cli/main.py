@@ -30,8 +30,8 @@ __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why'
            'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions',
            'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list',
            'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'model_day',
-           'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage', 'dashboard', 'doctor', 'bench',
-           'leave', 'main']
+           'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage', 'check_overfit', 'dashboard', 'doctor',
+           'bench', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
@@ -499,6 +499,16 @@ def check_leakage(notebook: Annotated[Path, typer.Argument(help='The strategy no
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
     print(show.as_json(report.data()) if json_out else str(report))
     if not report.clean: raise typer.Exit(1)
+
+# %% ../../nbs/14_cli/04_main.ipynb #2aeb3f41
+@check_app.command('overfit')
+def check_overfit(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')], run: Annotated[str, typer.Option(help='A part of the id of the backtest to judge; the newest when left out.')] = '', json_out: Json = False) -> None:
+    "Skill or luck? One backtest against all that were made of the notebook. Exit code 1 when it is no better than the best of as many by chance."
+    from gekko.cli.check import as_data, check_overfit as judged
+    try: e = judged(_settings(), notebook, run)
+    except GekkoError as x: raise typer.Exit(show.complain(x, json_out)) from None
+    print(show.as_json(as_data(e)) if json_out else str(e))
+    if not e.passed: raise typer.Exit(1)
 
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()

@@ -325,4 +325,12 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, sta
         state, reason = 'killed', reason if said.exit_reason in reason else f'{reason}; {said.exit_reason}'
     record = runs.update(record.run_id, state=state, exit_reason=reason, ended=clock.now(), model_digests=models_used(folder), **facts)
     if result is not None: (folder/'result.msgpack').write_bytes(encode_result(result))
+    if result is not None and state == 'done': _counted(record, result, settings.ledger)
     return Done(record, result, error)
+
+def _counted(record: RunRecord, result: Result, ledger: str) -> None:
+    "Every backtest is a trial of its strategy, and is counted whether it pleased or not: the best of many is no better than luck until that is known. One that can't be written down is said so, and spoils no run."
+    from gekko.research.trials import Trials, of_run, trials_url
+    try:
+        if (made := of_run(record, result)) is not None: Trials(trials_url(ledger)).add([made])
+    except GekkoError as e: print(f'gekko: this trial could not be counted: {e}', file=sys.stderr)
