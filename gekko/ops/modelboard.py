@@ -117,7 +117,7 @@ def answers_html(s: Seen) -> str:
 def model_html(s: Seen) -> str:
     "A model in use: its days at a glance, three pictures, drift against its marks, and its answers."
     e = s.entry
-    heard = f'last forecast from {to_datetime(s.heard):%Y-%m-%d %H:%M}' if s.heard else 'no forecast lately'
+    heard = f'last forecast from {to_datetime(s.heard):%Y-%m-%d %H:%M}' if s.heard else 'reading' if s.pending else 'no forecast lately'
     title = f'<h2>{escape(e.ref)} {_pill(e.stage, _TONES[e.stage])}{"".join(_pill(m, "warned") for m in e.marks)}<small>{escape(e.spec)} · {escape(heard)}</small></h2>'
     days = e.days
     charts = f'<div class="gk-charts">{error_chart(days)}{coverage_chart(days, s.reach)}{latency_chart(days)}</div>'
@@ -186,11 +186,18 @@ def _fault(e: Exception) -> str:
     return f'The models cannot be read: {e}.' if isinstance(e, GekkoError) else f'This screen has a fault: {type(e).__name__}: {e}.'
 
 # %% ../../nbs/12_ops/11_modelboard.ipynb #06f09e0b
+async def _beside(board: ModelBoard) -> None:
+    try: await asyncio.to_thread(board.eye.read)
+    except Exception as e: trouble(board, _fault(e))
+
 async def follow(board: ModelBoard, every_s: float = 1.0, unseen_s: float = 180.0) -> None:
-    "Refresh until cancelled, and rest while no page has answered for `unseen_s`."
+    "Refresh until cancelled, and rest while no page has answered for `unseen_s`. The record is read beside it, so that the page never waits for that."
+    beside: asyncio.Task[None] | None = None
     while True:
         if board.clock.monotonic() - board.seen_at < unseen_s * SECOND:
-            try: show(board, await asyncio.to_thread(board.eye.look))
+            try:
+                show(board, await asyncio.to_thread(board.eye.glance))
+                if board.eye.due is not None and (beside is None or beside.done()): beside = asyncio.get_running_loop().create_task(_beside(board))
             except Exception as e: trouble(board, _fault(e))      # a fault must not freeze the page
         await asyncio.sleep(every_s)
 

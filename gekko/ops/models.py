@@ -142,7 +142,7 @@ class Seen:
     heard: Nanos = 0
     reach: Nanos = 0
     trouble: str = ''
-    levels: Mapping[str, float] = field(default_factory=dict)
+    pending: bool = False            # its artefact and answers were not read yet
 
     @property
     def live(self) -> bool: return self.entry.stage == 'live'
@@ -175,7 +175,7 @@ def _unmeasured(s: Seen, now: Nanos) -> list[tuple[int, str]]:
 def _lately(s: Seen) -> list[tuple[int, str]]:
     l = s.recent
     out = [(1, f'it was worse than no forecast at all over its last {l.days} days: skill {l.skill:.1%}'.replace('-', '\N{MINUS SIGN}'))] if l.days >= 10 and l.skill is not None and l.skill < 0 else []
-    if l.coverage is not None and l.worth >= 20 and abs(l.coverage - l.level) > 0.03:
+    if l.coverage is not None and s.reach and l.worth >= 20 and abs(l.coverage - l.level) > 0.03:
         low, high = chance(l.level, int(l.worth), 0.002)
         if not low <= l.coverage <= high: out.append((1, f'it kept {l.coverage:.1%} of its intervals over its last {l.days} days, {l.level:.0%} were promised'))
     return out
@@ -248,27 +248,42 @@ class ModelEye:
         self.seen: tuple[Seen, ...] = ()
         self.trouble, self._next = '', float('-inf')
         self._key: tuple[object, ...] = ()
+        self.due: tuple[object, ...] | None = None
 
-    def look(self) -> ModelLook:
-        "BadInput, BadJournal and Retry when the registry cannot be read or trusted."
+    def glance(self) -> ModelLook:
+        "The registry as it is, with the answers as they were last read; `due` when they are to be read again. BadInput, BadJournal and Retry when the registry cannot be read or trusted."
         now, record = self.clock.now(), record_of(self.settings)
         if self.registry is None: self.registry = Registry(self.settings.home/'models', self.clock)
         entries = self.registry.entries()
         if len(entries) != len(self.entries) or any(a is not b for a, b in zip(entries, self.entries)): self.entries, self.story, self._next = entries, story(self.registry), float('-inf')
         key = (_state(record), now // MINUTE, *map(id, entries))
-        if key != self._key and self.clock.monotonic() / SECOND >= self._next: self._read(record, now, key)
-        low = (f'The disk of this home is full ({self.free(self.settings.home) / 1e6:.0f} MB left): forecasts and decisions may not be written down.',) if self.free(self.settings.home) < FULL else ()
-        return ModelLook(now, entries, self.seen, self.story, (*low, *([self.trouble] if self.trouble else [])), record.is_file())
+        if key != self._key and self.clock.monotonic() / SECOND >= self._next: self.due = key
+        known, free = {s.entry.digest: s for s in self.seen}, self.free(self.settings.home)
+        seen = tuple(replace(known[e.digest], entry=e) if e.digest in known else Seen(e, pending=True) for e in entries if e.stage in ('paper', 'live'))
+        low = (f'The disk of this home is full ({free / 1e6:.0f} MB left): forecasts and decisions may not be written down.',) if free < FULL else ()
+        return ModelLook(now, entries, seen, self.story, (*low, *([self.trouble] if self.trouble else [])), record.is_file())
 
-    def _read(self, record: Path, now: Nanos, key: tuple[object, ...]) -> None:
-        "Today's answers, and the artefacts; the record is asked only if it is there."
-        began, self.trouble = self.clock.monotonic() / SECOND, ''
-        try: self.seen = tuple(_seen(self.registry, e, record, now) for e in self.entries if e.stage in ('paper', 'live') and self.registry)
-        except (GekkoError, sqlite3.Error) as e:
-            self.trouble = f'The record of forecasts cannot be read: {e}. What was answered today is not shown.'
-            self.seen = tuple(_seen(self.registry, e, None, now) for e in self.entries if e.stage in ('paper', 'live') and self.registry)
-        done = self.clock.monotonic() / SECOND
-        self._key, self._next = key, done + max(self.pace_s, 4 * (done - began))
+    def read(self) -> None:
+        "Today's answers, and the artefacts, if they are due. May run in a thread of its own: where many models forecast every minute it takes seconds."
+        if self.due is None or self.registry is None: return
+        (key, self.due), began, now = (self.due, None), self.clock.monotonic() / SECOND, self.clock.now()
+        self._next = float('inf')       # once at a time
+        registry, record, used, trouble = self.registry, record_of(self.settings), [e for e in self.entries if e.stage in ('paper', 'live')], ''
+        try:
+            try: seen = tuple(_seen(registry, e, record, now) for e in used)
+            except (GekkoError, sqlite3.Error) as x:
+                trouble = f'The record of forecasts cannot be read: {x}. What was answered today is not shown.'
+                seen = tuple(_seen(registry, e, None, now) for e in used)
+            self.seen, self.trouble, self._key = seen, trouble, key
+        finally:
+            done = self.clock.monotonic() / SECOND
+            self._next = done + max(self.pace_s, 4 * (done - began))
+
+    def look(self) -> ModelLook:
+        "All of it, as it is now; raises as `glance`."
+        self.glance()
+        self.read()
+        return self.glance()
 
 # %% ../../nbs/12_ops/09_models.ipynb #5179527f
 def _seen(registry: Registry, e: Entry, record: Path | None, now: Nanos) -> Seen:
@@ -283,5 +298,5 @@ def _seen(registry: Registry, e: Entry, record: Path | None, now: Nanos) -> Seen
     midnight = now // DAY * DAY
     found = list(rows(record, digest=e.digest, start=min(midnight, now - back), end=now + DAY)) if record is not None and record.is_file() else []
     step = (c.step if c is not None else 0) or max((r.step for r in found), default=0)
-    bare = Seen(e, answers([r for r in found if r.ts >= midnight]), (), found[-1].ts if found else 0, horizon * step, trouble, dict(c.coverage) if c is not None else {})
+    bare = Seen(e, answers([r for r in found if r.ts >= midnight]), (), found[-1].ts if found else 0, horizon * step, trouble)
     return replace(bare, marks=marks(c, bare.day, [r for r in found if r.ts >= now - back]))
