@@ -13,7 +13,7 @@ RULE = ("symbols = ['SP500']\nstart = '2015-01-01'\nlag = 1", 'import numpy as n
 
 def write(path: Path, *cells: str, tagged: bool = True) -> Path:
     made = [{'cell_type': 'code', 'id': f'c{k}', 'source': s, 'metadata': {'tags': ['parameters']} if tagged and k == 0 else {}, 'outputs': [], 'execution_count': None} for k, s in enumerate(cells)]
-    path.write_text(json.dumps({'cells': made, 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}))
+    path.write_text(json.dumps({'cells': made, 'metadata': {'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}, 'nbformat': 4, 'nbformat_minor': 5}))
     return path
 
 
@@ -67,3 +67,23 @@ def test_a_sketch_without_a_run_is_given_one(tmp_path: Path) -> None:
     write(tmp_path / 'rule.ipynb', "symbols = ['SP500']", 'import numpy as np', 'def weights(bars): return np.sign(bars.close - bars.close.mean())', tagged=False)
     said = check(tmp_path, 'rule.ipynb', '--seconds', '3', '--json')
     assert said.returncode == 1 and json.loads(said.stdout)['leaks'][0]['number'] == 2
+
+
+def test_every_backtest_counts_and_no_paper_run_does(tmp_path: Path) -> None:
+    """Three backtests are three trials, one of them made again is none more, and the best of a few coins is refused."""
+    write(tmp_path / 'rule.ipynb', "mode = 'backtest'\n" + RULE[0], *RULE[1:3], RULE[3].replace('symbols,', 'symbols, mode=mode,'))
+
+    def gekko(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, '-c', 'from gekko.cli.main import main; main()', *words], cwd=tmp_path, env={**os.environ, 'GEKKO_HOME': str(tmp_path / 'home')}, capture_output=True, text=True, timeout=120)
+    none = gekko('check', 'overfit', 'rule.ipynb')
+    assert none.returncode == 2 and 'gekko run rule.ipynb' in none.stderr
+    made = [json.loads(gekko('run', 'rule.ipynb', '-p', 'lag', str(k), '--json').stdout) for k in (1, 2, 3)]
+    runs = [m['run_id'] for m in made]
+    assert {m['state'] for m in made} == {'done'}, made
+    again = gekko('runs', 'rerun', runs[0], '--json')
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert gekko('run', 'rule.ipynb', '--mode', 'paper', '--json').returncode == 0
+    said = gekko('check', 'overfit', 'rule.ipynb', '--run', runs[1], '--json')
+    found = json.loads(said.stdout)
+    assert said.returncode == 1 and found['trials'] == 3 and not found['passed'] and 'luck' in found['failed'] and 1 <= found['worth'] <= 3
+    assert gekko('check', 'overfit', 'rule.ipynb', '--run', 'nobody').returncode == 2
