@@ -22,7 +22,8 @@ def finding(what: str, state: str, found: object) -> Finding:
 
 # %% auto #0
 __all__ = ['Finding', 'PACKAGES', 'BROWSERS', 'finding', 'python_found', 'package_found', 'packages_found', 'devices_found',
-           'find_chromium', 'programs_found', 'home_found', 'ledger_found', 'store_found', 'desks_found', 'examine']
+           'runtime_found', 'find_chromium', 'programs_found', 'home_found', 'ledger_found', 'store_found',
+           'desks_found', 'examine']
 
 # %% ../../nbs/14_cli/07_doctor.ipynb #0dccdf8d
 PACKAGES = ('jupyterlab', 'papermill', 'nbdev', 'ipywidgets', 'voila', 'neuralforecast', 'vectorbt', 'ccxt', 'torch')
@@ -54,9 +55,15 @@ def devices_found(torch_version: str = '', run: Callable[[Sequence[str]], str] |
     if (torch := loaded.get('torch')) is not None: return finding('devices', 'ok', _asked(torch))
     cards = (run or _say)(['nvidia-smi', '-L'])
     names = ', '.join(line.split(': ', 1)[1].split(' (')[0] for line in cards.splitlines() if line.startswith('GPU '))
-    if torch_version.endswith('+cpu'): return finding('devices', 'note' if names else 'ok', f'cpu ({os.cpu_count()} cores); torch is a build without CUDA' + (f', but there is {names}' if names else ''))
-    mps = ['mps, not probed'] if sys.platform == 'darwin' and platform.machine() == 'arm64' else []
-    return finding('devices', 'ok', '; '.join([*([f'cuda: {names}, not probed'] if names else []), *mps, f'cpu ({os.cpu_count()} cores)']))
+    bare, apple = torch_version.endswith('+cpu'), sys.platform == 'darwin' and platform.machine() == 'arm64'
+    cuda = 'no CUDA: torch is a build without CUDA' + (f', but there is {names}' if names else '') if bare else f'cuda: {names}, not probed' if names else 'no CUDA: no NVIDIA driver answers'
+    return finding('devices', 'note' if bare and names else 'ok', f'cpu ({os.cpu_count()} cores); {cuda}; ' + ('mps, not probed' if apple else 'no MPS: no Mac with Apple silicon'))
+
+def runtime_found() -> Finding:
+    "ONNX Runtime, which serves forecasts, and what its build computes on besides the CPU; it is not loaded."
+    for name, also in (('onnxruntime-gpu', 'with CUDA'), ('onnxruntime', 'with CoreML' if sys.platform == 'darwin' else 'for the CPU; onnxruntime-gpu in its place adds CUDA')):
+        if (f := package_found(name))['state'] == 'ok': return finding('onnxruntime', 'ok', f'{f["found"]}, {also}')
+    return package_found('onnxruntime')
 
 def _asked(torch: Any) -> str: return ', '.join([*(['cuda'] if torch.cuda.is_available() else []), *(['mps'] if torch.backends.mps.is_available() else []), 'cpu'])
 
@@ -128,4 +135,4 @@ def examine(settings: Settings) -> list[Finding]:
     "Everything, in the order one would mend it. Any `missing` is a reason to act."
     found = packages_found()
     torch = next(f['found'] for f in found if f['what'] == 'torch')
-    return [python_found(), *found, devices_found(torch), *programs_found(os.environ), home_found(settings.home), store_found(settings), ledger_found(settings), desks_found(settings)]
+    return [python_found(), *found, devices_found(torch), runtime_found(), *programs_found(os.environ), home_found(settings.home), store_found(settings), ledger_found(settings), desks_found(settings)]

@@ -92,9 +92,9 @@ def serve(venue: str, host: str, port: int, seed: int, market: str, symbols: str
     "Serve a venue's sandbox, or a Vertex AI (`vertex`), until SIGTERM."
     if venue == 'vertex': return serve_cloud(host, port, faults, {'--symbols': symbols, '--data': data, '--tls': tls, '--cash': cash}, json_out)
     from gekko.venue.sandbox.faults import read_plan
-    from gekko.venue.sandbox.serve import find_protocol, serve_sandbox
+    from gekko.venue.sandbox.serve import VENUES, serve_sandbox
     from gekko.venue.sandbox.server import Options
-    find_protocol(venue)
+    if venue not in VENUES: raise BadInput('sandbox', expected=' '.join([*VENUES, 'vertex']), found=venue)
     names = read_symbols(symbols)
     known: dict[str, Any] = {'host': host, 'port': port, 'seed': seed, 'market': 'replay' if data else market, 'symbols': names, 'rate': rate, 'speed': speed, 'tls': tls, 'session': session, 'quota_free': quota_free, 'cash': read_cash(cash)}
     serve_sandbox(venue, Options(**known, plan=read_plan(faults) if faults else (), data=read_recording(data, names) if data else {}), json_out)

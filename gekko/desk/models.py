@@ -79,7 +79,8 @@ def recorder_of(settings: Settings) -> Recorder:
 
 def _allowed(mode: str, e: Entry) -> None:
     "BadInput for a model that this mode may not trade by."
-    if mode == 'live' and e.stage != 'live': raise BadInput(f'{e.ref} is not a live model', expected=f"gekko model move '{e.ref}' live --why REASON", found=e.stage)
+    up = 'paper --why REASON, and then live' if e.stage == 'candidate' else 'live --why REASON'      # one step at a time
+    if mode == 'live' and e.stage != 'live': raise BadInput(f'{e.ref} is not a live model', expected=f"gekko model move '{e.ref}' {up}", found=e.stage)
     if e.stage == 'retired' and mode == 'paper': raise BadInput(f'{e.ref} is out of use', expected='another version', found='retired')
 
 # %% ../../nbs/09_desk/28_models.ipynb #6ef673e3
@@ -134,12 +135,12 @@ def _pipeline(artefact: Artefact, name: str, mode: str, settings: Settings, poli
     served, traded = served_here(artefact, settings, SystemClock(), policy), mode != 'backtest'
     return Pipeline(artefact, _kept_in_order(served) if traded else served.fallback, SystemClock(), policy, name, recorder_of(settings).append if traded else None, calendar, level)
 
-def open_model(ref: str, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
-    """The pipeline of a registered model: a name, name@stage, name#version, or letters of a digest. In a job it is held to the digest that the job's record names.
+def open_model(ref: str, *, mode: str = '', policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
+    """The pipeline of a registered model: a name, name@stage, name#version, or letters of a digest. In a job it is held to the digest that the job's record names. `mode` counts by hand, where no job says it; without it a model is opened as for a backtest.
 
     BadInput for a model that isn't there or that this mode may not use, BadArtefact for one that was altered."""
     context, settings = _surroundings(env)
-    registry, mode = Registry(settings.home/'models', SystemClock()), context.mode if context else 'backtest'
+    registry, mode = Registry(settings.home/'models', SystemClock()), context.mode if context else mode or 'backtest'
     e = registry.get(asked_for(context, ref))
     _allowed(mode, e)
     artefact = registry.open(e.digest)

@@ -107,8 +107,9 @@ def _diagram(r: Reliability, w: int = 220) -> str:
     most = max(r.count)
     dots = [f'<circle cx="{10 + w * a:.1f}" cy="{10 + w * (1 - b):.1f}" r="{2 + 5 * math.sqrt(n / most):.1f}" fill="{COOL}" fill-opacity="0.7"/>' for a, b, n in zip(r.said, r.seen, r.count)]
     frame = box(10, 10, w, w, DIM, fill=0.0, round=0), path(f'M10 {w + 10}L{w + 10} 10', DIM, dash='4 3')
+    marks = words(10, w + 26, '0'), words(w + 10, w + 26, '100 %', anchor='end'), words(w + 6, w + 4, f'{min(r.said):.0%} to {max(r.said):.0%} said', anchor='end', size=11)
     return card(COOL, f'expected calibration error {r.ece:.1%} (by chance {r.noise:.1%}), Brier {r.brier:.3f}, {sum(r.count):,} calls',
-                svg(w + 20, w + 30, *frame, *dots, words(w / 2 + 10, w + 26, 'said', anchor='middle', tone=INK), words(14, 24, 'right')))
+                svg(w + 20, w + 30, *frame, *dots, *marks, words(w / 2 + 10, w + 26, 'confidence said', anchor='middle', tone=INK), words(14, 24, 'share right')))
 
 # %% ../../nbs/03_forecast/13_confidence.ipynb #ed8e0985
 def reliability(said: ArrayLike, right: ArrayLike, bins: int = 10, overlap: int = 1) -> Reliability:

@@ -69,7 +69,7 @@ class Predicted:
     said: tuple[Said, ...]
     provider: str = ''
     attempts: tuple[Attempt, ...] = ()
-    took_us: float = field(default=0.0, compare=False)
+    took_us: float = field(default=0.0, compare=False, repr=False)
 
     @property
     def forecasts(self) -> tuple[Forecast, ...]:
