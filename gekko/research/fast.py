@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PATHS', 'Asked', 'by_event', 'Fills', 'Passed', 'fills_of', 'fills_told', 'FastResult', 'ask', 'backtest', 'answer',
-           'made_ready', 'passed']
+           'passed']
 
 # %% ../../nbs/10_research/32_fast.ipynb #0da403d7
 class Asked(NamedTuple):
@@ -188,19 +188,14 @@ def backtest(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | No
 
 def answer(a: Asked, how: str = 'auto') -> FastResult:
     "The backtest that was asked for."
-    c = 'asked for' if how == 'event' else made_ready(a)
+    c = 'asked for' if how == 'event' else counted(a.spec, a.bars, a.instruments, a.first)
     p = passed(c, a) if isinstance(c, Counted) else None
     if isinstance(c, Counted) and p is not None: return FastResult('fast', '', a, c, p)
-    why = c if isinstance(c, str) else 'sums of money beyond 62 bits'
+    why = c if isinstance(c, str) else 'a sum beyond 62 bits, or a weight over a million'
     if how == 'fast': raise BadInput('not for the fast path', expected='a run of weights at the next open', found=why)
     return FastResult('event', why, a, told=by_event(a))
 
 # %% ../../nbs/10_research/32_fast.ipynb #d4d1472a
-def made_ready(a: Asked) -> Counted | str:
-    "The run as counts, or why not."
-    if np.nanmax(np.abs(a.weights), initial=0.0) > 1e6: return 'a weight above a million'
-    return counted(a.spec, a.bars, a.instruments, a.first)
-
 def passed(c: Counted, a: Asked) -> Passed | None:
     "The compiled pass; None when its sums do not fit."
     from gekko.research import kernel

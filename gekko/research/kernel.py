@@ -19,14 +19,18 @@ u64: Any = np.uint64
 f64: Any = np.float64
 
 # %% auto #0
-__all__ = ['F', 'Ints', 'Floats', 'i64', 'u64', 'f64', 'TOO_BIG', 'BIG', 'CASH', 'EQUITY', 'PEAK', 'DAY_START', 'DAY', 'WORKING',
-           'ORDERS', 'BREACHES', 'SEQ', 'FILLS', 'FEES', 'STATUS', 'GROSS', 'NET', 'ACTIVE', 'ROOM', 'O_ROW',
-           'O_COLUMN', 'O_LOTS', 'O_REDUCES', 'O_SEQ', 'O_STATE', 'O_FILL_ROW', 'O_FILL_LOTS', 'O_TICKS', 'O_FEE',
-           'O_FILL', 'O_NEXT', 'WAITS', 'DONE', 'SWEPT', 'B_ROW', 'B_COLUMN', 'B_LOTS', 'B_REDUCES', 'B_SEQ', 'B_RULE',
-           'B_EQUITY', 'B_GROSS', 'B_NET', 'B_ACTIVE', 'B_QTY', 'B_BUYS', 'B_SELLS', 'B_MARK', 'B_MARKED', 'B_DAY',
-           'B_PEAK', 'B_SENT', 'RULES', 'MINUTE', 'COUNT', 'MEAN', 'SQUARES', 'DOWN', 'BEST', 'WORST', 'HIGH', 'DEPTH',
-           'BEFORE', 'TRADED', 'compiled', 'wide', 'split', 'sign_of', 'billionths', 'Terms', 'lots_for', 'price_of',
-           'fee_of', 'Book', 'new_book', 'grown', 'opens', 'wait', 'in_play', 'refused', 'plan', 'decide', 'run']
+__all__ = ['F', 'Ints', 'Floats', 'i64', 'u64', 'f64', 'TOO_BIG', 'WORTH', 'LEAST', 'ORDER_LOTS', 'ORDER_VALUE', 'POSITION_VALUE',
+           'STALE', 'ORDER', 'QTY', 'BUYS', 'SELLS', 'MARK', 'MARKED', 'HEAD', 'TAIL', 'STEP', 'GROUP', 'BAND',
+           'BAND_OF', 'BUY', 'BUY_OF', 'SELL', 'SELL_OF', 'FEE', 'FEE_OF', 'MOST_GROSS', 'MOST_GROSS_OF', 'MOST_NET',
+           'MOST_NET_OF', 'MOST_DAY_LOSS', 'MOST_DAY_LOSS_OF', 'MOST_DRAWDOWN', 'MOST_DRAWDOWN_OF', 'MINOR',
+           'MOST_POSITIONS', 'CASH', 'EQUITY', 'PEAK', 'DAY_START', 'DAY', 'WORKING', 'ORDERS', 'BREACHES', 'SEQ',
+           'FILLS', 'FEES', 'STATUS', 'GROSS', 'NET', 'ACTIVE', 'BIG', 'O_ROW', 'O_COLUMN', 'O_LOTS', 'O_REDUCES',
+           'O_SEQ', 'O_STATE', 'O_FILL_ROW', 'O_FILL_LOTS', 'O_TICKS', 'O_FEE', 'O_FILL', 'O_NEXT', 'WAITS', 'DONE',
+           'SWEPT', 'B_ROW', 'B_COLUMN', 'B_LOTS', 'B_REDUCES', 'B_SEQ', 'B_RULE', 'B_EQUITY', 'B_GROSS', 'B_NET',
+           'B_ACTIVE', 'B_QTY', 'B_BUYS', 'B_SELLS', 'B_MARK', 'B_MARKED', 'B_DAY', 'B_PEAK', 'B_SENT', 'RULES',
+           'MINUTE', 'COUNT', 'SUM', 'SQUARES', 'DOWN', 'BEST', 'WORST', 'HIGH', 'DEPTH', 'BEFORE', 'TRADED',
+           'compiled', 'wide', 'split', 'sign_of', 'billionths', 'Terms', 'book_of', 'lots_for', 'price_of', 'fee_of',
+           'grown', 'opens', 'wait', 'in_play', 'ring', 'refused', 'plan', 'decide', 'run', 'through', 'crossed']
 
 # %% ../../nbs/10_research/30_kernel.ipynb #70e4edc1
 def compiled(f: F) -> F:
@@ -130,9 +134,25 @@ class Terms(NamedTuple):
     stale: Ints              # ns
     unit: float              # the smallest unit in the currency, for the statistics
 
+# %% ../../nbs/10_research/30_kernel.ipynb #54fcc2bd
+# of each column: what it is told, then what changes. Orders that wait are chained by column, oldest first
+(WORTH, LEAST, ORDER_LOTS, ORDER_VALUE, POSITION_VALUE, STALE, ORDER, QTY, BUYS, SELLS, MARK, MARKED, HEAD, TAIL, STEP, GROUP) = range(16)
+# of the run: what it is told, then its sums
+(BAND, BAND_OF, BUY, BUY_OF, SELL, SELL_OF, FEE, FEE_OF, MOST_GROSS, MOST_GROSS_OF, MOST_NET, MOST_NET_OF, MOST_DAY_LOSS, MOST_DAY_LOSS_OF, MOST_DRAWDOWN, MOST_DRAWDOWN_OF, MINOR, MOST_POSITIONS,
+ CASH, EQUITY, PEAK, DAY_START, DAY, WORKING, ORDERS, BREACHES, SEQ, FILLS, FEES, STATUS, GROSS, NET, ACTIVE) = range(33)
+
+def book_of(x: Terms) -> tuple[Ints, Ints]:
+    "A run at its beginning: its own numbers (33,), and those of its columns (N, 16)."
+    m, c = np.zeros(33, np.int64), np.zeros((len(x.worth), 16), np.int64)
+    m[:CASH] = [*x.band, *x.buy, *x.sell, *x.fee, *x.gross, *x.net, *x.day_loss, *x.drawdown, x.minor, x.positions]
+    m[[CASH, EQUITY, PEAK, DAY_START]], m[DAY] = x.cash, -1
+    c[:, :QTY] = np.stack([x.worth, x.least, x.order_lots, x.order_value, x.position_value, x.stale, x.order], axis=1)
+    c[:, [HEAD, TAIL]] = -1
+    return m, c
+
 # %% ../../nbs/10_research/30_kernel.ipynb #178005d4
 BIG = 4e18
-"Above this a sum of money may not fit; the pass stops, and the event path, whose numbers have no end, takes over."
+"Above this a sum of money may not fit. The pass stops, as it does at a weight over a million, and the event path, whose numbers have no end, takes over."
 
 @compiled
 def lots_for(equity: int, w: int, unit: int) -> Any:
@@ -144,45 +164,19 @@ def lots_for(equity: int, w: int, unit: int) -> Any:
 
 # %% ../../nbs/10_research/30_kernel.ipynb #c5654595
 @compiled
-def price_of(x: Terms, ticks: int, buys: bool) -> int:
+def price_of(m: Ints, ticks: int, buys: bool) -> int:
     "The open moved by the slippage against the trader, to the tick on the worse side; a sale never goes below one tick."
     if buys:
-        q, r = split(ticks, x.buy[0], x.buy[1])
+        q, r = split(ticks, m[BUY], m[BUY_OF])
         return q + (r > 0)
-    return max(split(ticks, x.sell[0], x.sell[1])[0], 1)
+    return max(split(ticks, m[SELL], m[SELL_OF])[0], 1)
 
 @compiled
-def fee_of(x: Terms, value: int) -> int:
+def fee_of(m: Ints, value: int) -> int:
     "The fee on `value` in minor units, half to even."
-    q, r = split(value, x.fee[0], x.fee[1])
-    rest = x.fee[1] - r
+    q, r = split(value, m[FEE], m[FEE_OF])
+    rest = m[FEE_OF] - r
     return q + (r > rest or (r == rest and q % 2 == 1))
-
-# %% ../../nbs/10_research/30_kernel.ipynb #67866eb1
-class Book(NamedTuple):
-    "What changes while a run goes on: (N,) arrays by column, and the sums in `money`. Orders that wait are chained by column, oldest first."
-    qty: Ints           # lots held, signed
-    buys: Ints          # lots that orders wait to buy
-    sells: Ints
-    mark: Ints          # ticks; 0 before the first price
-    marked: Ints        # when that was, ns
-    head: Ints          # the oldest order that waits, -1 for none
-    tail: Ints
-    step: Ints          # lots to trade now, signed
-    group: Ints         # 0 reduces, 1 sells, 2 buys
-    money: Ints         # see the names below
-    sent: Ints          # (2, rate) times of orders let through, adding and reducing
-
-CASH, EQUITY, PEAK, DAY_START, DAY, WORKING, ORDERS, BREACHES, SEQ, FILLS, FEES, STATUS, GROSS, NET, ACTIVE, ROOM = range(16)
-
-@compiled
-def new_book(x: Terms) -> Book:
-    n = len(x.worth)
-    money = np.zeros(16, np.int64)
-    money[CASH] = money[EQUITY] = money[PEAK] = money[DAY_START] = x.cash
-    money[DAY] = -1
-    zero = np.zeros((8, n), np.int64)
-    return Book(zero[0], zero[1], zero[2], zero[3], zero[4], np.full(n, -1), np.full(n, -1), zero[5], zero[6], money, np.full((2, x.rate), i64(-2**62)))
 
 # %% ../../nbs/10_research/30_kernel.ipynb #5be84f9a
 # an order's row of numbers
@@ -202,226 +196,232 @@ def grown(log: Ints, used: int, more: int) -> Ints:
 
 # %% ../../nbs/10_research/30_kernel.ipynb #5b5249e0
 @compiled
-def _room(b: Book, j: int, lots: int) -> int:
+def _room(c: Ints, j: int, lots: int) -> int:
     "What an order of this direction could take off the position."
-    return abs(b.qty[j]) if (b.qty[j] > 0) == (lots < 0) else 0
+    return abs(c[j, QTY]) if (c[j, QTY] > 0) == (lots < 0) else 0
 
 @compiled
-def _traded(x: Terms, b: Book, o: Ints, size: int, row: int, ticks: int) -> None:
-    j, buys = o[O_COLUMN], o[O_LOTS] > 0
-    price = price_of(x, ticks, buys)
-    if f64(size)*f64(price)*f64(x.worth[j]) > BIG: b.money[STATUS] = 1
-    value = size*price*x.worth[j]
-    fee = fee_of(x, value)
-    b.money[CASH] -= (value if buys else -value) + fee*x.minor
-    b.qty[j] += size if buys else -size
-    o[O_FILL_ROW], o[O_FILL_LOTS], o[O_TICKS], o[O_FEE], o[O_FILL] = row, size, price, fee, b.money[FILLS]
-    if size == abs(o[O_LOTS]): o[O_STATE] = DONE
-    b.money[FILLS] += 1
-    b.money[FEES] += fee
+def _traded(m: Ints, c: Ints, o: Ints, k: int, size: int, row: int, ticks: int) -> None:
+    j, buys = o[k, O_COLUMN], o[k, O_LOTS] > 0
+    price = price_of(m, ticks, buys)
+    if f64(size)*f64(price)*f64(c[j, WORTH]) > BIG: m[STATUS] = 1
+    value = size*price*c[j, WORTH]
+    fee = fee_of(m, value)
+    m[CASH] -= (value if buys else -value) + fee*m[MINOR]
+    c[j, QTY] += size if buys else -size
+    o[k, O_FILL_ROW], o[k, O_FILL_LOTS], o[k, O_TICKS], o[k, O_FEE], o[k, O_FILL] = row, size, price, fee, m[FILLS]
+    if size == abs(o[k, O_LOTS]): o[k, O_STATE] = DONE
+    m[FILLS] += 1
+    m[FEES] += fee
 
 # %% ../../nbs/10_research/30_kernel.ipynb #e07a3feb
 @compiled
-def _sweep(b: Book, orders: Ints, j: int) -> None:
+def _sweep(c: Ints, o: Ints, j: int) -> None:
     "Reduce-only orders with nothing left to reduce are over."
-    k = b.head[j]
+    k = c[j, HEAD]
     while k >= 0:
-        o = orders[k]
-        if o[O_STATE] == WAITS and o[O_REDUCES] and not _room(b, j, o[O_LOTS]): o[O_STATE] = SWEPT
-        k = o[O_NEXT]
+        if o[k, O_STATE] == WAITS and o[k, O_REDUCES] and not _room(c, j, o[k, O_LOTS]): o[k, O_STATE] = SWEPT
+        k = o[k, O_NEXT]
 
 @compiled
-def opens(x: Terms, b: Book, orders: Ints, j: int, row: int, ticks: int) -> float:
+def opens(m: Ints, c: Ints, o: Ints, j: int, row: int, ticks: int) -> float:
     "The orders of column `j` meet an open at `ticks`; the value traded, as a float."
-    traded, k = 0.0, b.head[j]
+    traded, k = 0.0, c[j, HEAD]
     while k >= 0:
-        o = orders[k]
-        if o[O_STATE] == WAITS:
-            size = min(abs(o[O_LOTS]), _room(b, j, o[O_LOTS])) if o[O_REDUCES] else abs(o[O_LOTS])
+        if o[k, O_STATE] == WAITS:
+            size = abs(o[k, O_LOTS])
+            if o[k, O_REDUCES]: size = min(size, _room(c, j, o[k, O_LOTS]))
             if size > 0:
-                _traded(x, b, o, size, row, ticks)
-                traded += f64(size)*f64(o[O_TICKS])*f64(x.worth[j])
-                _sweep(b, orders, j)
-        k = o[O_NEXT]
-    _chained(b, orders, j)
+                _traded(m, c, o, k, size, row, ticks)
+                traded += f64(size)*f64(o[k, O_TICKS])*f64(c[j, WORTH])
+                _sweep(c, o, j)
+        k = o[k, O_NEXT]
+    _chained(m, c, o, j)
     return traded
 
 # %% ../../nbs/10_research/30_kernel.ipynb #71aeb686
 @compiled
-def _chained(b: Book, orders: Ints, j: int) -> None:
+def _chained(m: Ints, c: Ints, o: Ints, j: int) -> None:
     "The chain of column `j` without the orders that are over."
-    k, b.head[j], b.tail[j], b.buys[j], b.sells[j] = b.head[j], -1, -1, 0, 0
+    k, c[j, HEAD], c[j, TAIL], c[j, BUYS], c[j, SELLS] = c[j, HEAD], -1, -1, 0, 0
     while k >= 0:
-        o, after = orders[k], orders[k, O_NEXT]
-        if o[O_STATE] == WAITS: wait(b, orders, k)
-        else: b.money[WORKING] -= 1
+        after = o[k, O_NEXT]
+        if o[k, O_STATE] == WAITS: wait(c, o, k)
+        else: m[WORKING] -= 1
         k = after
 
 @compiled
-def wait(b: Book, orders: Ints, k: int) -> None:
+def wait(c: Ints, o: Ints, k: int) -> None:
     "Put order `k` at the end of its column's chain."
-    o = orders[k]
-    j = o[O_COLUMN]
-    o[O_NEXT] = -1
-    if b.head[j] < 0: b.head[j] = k
-    else: orders[b.tail[j], O_NEXT] = k
-    b.tail[j] = k
-    if o[O_LOTS] > 0: b.buys[j] += o[O_LOTS]
-    else: b.sells[j] -= o[O_LOTS]
+    j = o[k, O_COLUMN]
+    o[k, O_NEXT] = -1
+    if c[j, HEAD] < 0: c[j, HEAD] = k
+    else: o[c[j, TAIL], O_NEXT] = k
+    c[j, TAIL] = k
+    if o[k, O_LOTS] > 0: c[j, BUYS] += o[k, O_LOTS]
+    else: c[j, SELLS] -= o[k, O_LOTS]
 
 # %% ../../nbs/10_research/30_kernel.ipynb #d011e36b
 @compiled
-def _lost(b: Book, most: tuple[int, int], start: int) -> bool:
+def _lost(equity: int, most: int, of: int, start: int) -> bool:
     "Whether equity has fallen from `start` by that share of it or more."
-    return most[0] >= 0 and b.money[EQUITY] < start and sign_of(start - b.money[EQUITY], most[1], start, most[0]) >= 0
+    return most >= 0 and equity < start and sign_of(start - equity, of, start, most) >= 0
 
 @compiled
-def _adding(x: Terms, b: Book, j: int, lots: int, ts: int) -> int:
+def _adding(m: Ints, c: Ints, j: int, lots: int, ts: int) -> int:
     "The rule that an order which may add risk breaks, before exposure is looked at."
-    if _lost(b, x.day_loss, b.money[DAY_START]): return 2
-    if _lost(b, x.drawdown, b.money[PEAK]): return 3
-    if x.stale[j] >= 0 and abs(ts - b.marked[j]) > x.stale[j]: return 4
-    size, value = abs(lots), abs(lots)*b.mark[j]*x.worth[j]
-    if value < x.least[j]: return 5
-    if x.order_lots[j] >= 0 and size > x.order_lots[j]: return 6
-    if x.order_value[j] >= 0 and value > x.order_value[j]: return 7
+    if _lost(m[EQUITY], m[MOST_DAY_LOSS], m[MOST_DAY_LOSS_OF], m[DAY_START]): return 2
+    if _lost(m[EQUITY], m[MOST_DRAWDOWN], m[MOST_DRAWDOWN_OF], m[PEAK]): return 3
+    if c[j, STALE] >= 0 and abs(ts - c[j, MARKED]) > c[j, STALE]: return 4
+    size, value = abs(lots), abs(lots)*c[j, MARK]*c[j, WORTH]
+    if value < c[j, LEAST]: return 5
+    if c[j, ORDER_LOTS] >= 0 and size > c[j, ORDER_LOTS]: return 6
+    if c[j, ORDER_VALUE] >= 0 and value > c[j, ORDER_VALUE]: return 7
     return 0
 
 # %% ../../nbs/10_research/30_kernel.ipynb #699e9ea5
 @compiled
-def _exposed(x: Terms, b: Book, j: int, lots: int) -> int:
+def _exposed(m: Ints, c: Ints, j: int, lots: int) -> int:
     "The rule of exposure that the order breaks."
-    unit, before = b.mark[j]*x.worth[j], b.qty[j] + b.buys[j] - b.sells[j]
+    unit, before = c[j, MARK]*c[j, WORTH], c[j, QTY] + c[j, BUYS] - c[j, SELLS]
     then = abs(before + lots)
     grows = then - abs(before)
-    if grows > 0 and x.position_value[j] >= 0 and then*unit > x.position_value[j]: return 8
-    if x.positions >= 0 and b.money[ACTIVE] >= x.positions and not in_play(b, j): return 9
-    if grows > 0 and x.gross[0] >= 0 and sign_of(b.money[GROSS] + grows*unit, x.gross[1], b.money[EQUITY], x.gross[0]) > 0: return 10
-    if x.net[0] < 0: return 0
-    net = b.money[NET] if lots > 0 else -b.money[NET]
-    return 11 if sign_of(net + abs(lots)*unit, x.net[1], b.money[EQUITY], x.net[0]) > 0 else 0
+    if grows > 0 and c[j, POSITION_VALUE] >= 0 and then*unit > c[j, POSITION_VALUE]: return 8
+    if m[MOST_POSITIONS] >= 0 and m[ACTIVE] >= m[MOST_POSITIONS] and not in_play(c, j): return 9
+    if grows > 0 and m[MOST_GROSS] >= 0 and sign_of(m[GROSS] + grows*unit, m[MOST_GROSS_OF], m[EQUITY], m[MOST_GROSS]) > 0: return 10
+    if m[MOST_NET] < 0: return 0
+    net = m[NET] if lots > 0 else -m[NET]
+    return 11 if sign_of(net + abs(lots)*unit, m[MOST_NET_OF], m[EQUITY], m[MOST_NET]) > 0 else 0
 
 @compiled
-def in_play(b: Book, j: int) -> bool: return bool(b.qty[j] != 0 or b.buys[j] != 0 or b.sells[j] != 0)
+def in_play(c: Ints, j: int) -> bool: return bool(c[j, QTY] != 0 or c[j, BUYS] != 0 or c[j, SELLS] != 0)
 
 # %% ../../nbs/10_research/30_kernel.ipynb #70cf9105
 MINUTE = 60_000_000_000
 
 @compiled
-def _paced(b: Book, reduces: int, ts: int) -> bool:
+def _paced(sent: Ints, which: int, ts: int) -> bool:
     "Count an order among those of the last 60 s, if there is room: the one that is `rate` orders back must be older."
-    ring = b.sent[reduces]
-    if len(ring) == 0: return True
-    at = np.argmin(ring)      # the oldest: times only grow, so it is the next place to write
-    if ts - ring[at] < MINUTE: return False
-    ring[at] = ts
+    n = sent.shape[1] - 1      # the last place holds how many were let through, and so which is the oldest
+    if n < 1: return True
+    at = sent[which, n] % n
+    if ts - sent[which, at] < MINUTE: return False
+    sent[which, at] = ts
+    sent[which, n] += 1
     return True
 
 @compiled
-def refused(x: Terms, b: Book, j: int, lots: int, reduces: bool, ts: int) -> int:
+def ring(rate: int) -> Ints:
+    "No order yet, adding or reducing."
+    sent = np.full((2, rate + 1), i64(-2**62))
+    sent[:, rate] = 0
+    return sent
+
+@compiled
+def refused(m: Ints, c: Ints, sent: Ints, j: int, lots: int, reduces: bool, ts: int) -> int:
     "The number of the rule that refuses the order, 0 for none; one that passes is counted for the rate."
     if reduces:
-        held, closing = (b.qty[j], b.sells[j]) if lots < 0 else (-b.qty[j], b.buys[j])
+        held, closing = (c[j, QTY], c[j, SELLS]) if lots < 0 else (-c[j, QTY], c[j, BUYS])
         if abs(lots) > max(max(held, 0) - closing, 0): return 1
     else:
-        rule = _adding(x, b, j, lots, ts) or _exposed(x, b, j, lots)
+        rule = _adding(m, c, j, lots, ts) or _exposed(m, c, j, lots)
         if rule: return rule
-    return 0 if _paced(b, 1 if reduces else 0, ts) else 12
+    return 0 if _paced(sent, 1 if reduces else 0, ts) else 12
 
 # %% ../../nbs/10_research/30_kernel.ipynb #20a4b21d
 @compiled
-def _worth_it(x: Terms, b: Book, j: int, want: int) -> bool:
+def _worth_it(m: Ints, c: Ints, j: int, want: int) -> bool:
     "At least a lot and, unless it closes the position, of the band's and the instrument's least value."
-    lots = b.step[j]
+    lots = c[j, STEP]
     if lots == 0 or want == 0: return bool(lots != 0)
-    if f64(abs(lots))*f64(b.mark[j])*f64(x.worth[j]) > BIG: b.money[STATUS] = 1
-    value = abs(lots)*b.mark[j]*x.worth[j]
-    return value >= x.least[j] and sign_of(value, x.band[1], max(b.money[EQUITY], 0), x.band[0]) >= 0
+    if f64(abs(lots))*f64(c[j, MARK])*f64(c[j, WORTH]) > BIG: m[STATUS] = 1
+    value = abs(lots)*c[j, MARK]*c[j, WORTH]
+    return value >= c[j, LEAST] and sign_of(value, m[BAND_OF], max(m[EQUITY], 0), m[BAND]) >= 0
 
 @compiled
-def plan(x: Terms, b: Book, weights: Floats) -> int:
-    "The lots to trade by column, in `step`, toward one row of weights (NaN: left alone); how many columns trade."
+def plan(m: Ints, c: Ints, weights: Floats, t: int) -> int:
+    "The lots to trade by column, in `step`, toward row `t` of the weights (NaN: left alone); how many columns trade."
     n = 0
-    for j in range(len(b.qty)):
-        w, b.step[j] = weights[j], 0
-        if np.isnan(w) or b.mark[j] == 0: continue
-        held = b.qty[j] + b.buys[j] - b.sells[j]
-        want = lots_for(b.money[EQUITY], billionths(w), b.mark[j]*x.worth[j])
-        if abs(want) >= 2**62: b.money[STATUS] = 1
-        b.step[j] = want - held
-        if not _worth_it(x, b, j, want): b.step[j] = 0
-        if b.step[j] == 0: continue
+    for j in range(len(c)):
+        w, c[j, STEP] = weights[t, j], 0
+        if np.isnan(w) or c[j, MARK] == 0: continue
+        if abs(w) > 1e6: m[STATUS] = 1
+        held = c[j, QTY] + c[j, BUYS] - c[j, SELLS]
+        want = i64(0) if m[STATUS] else lots_for(m[EQUITY], billionths(w), c[j, MARK]*c[j, WORTH])
+        if abs(want) >= 2**62: m[STATUS] = 1
+        c[j, STEP] = want - held
+        if not _worth_it(m, c, j, want): c[j, STEP] = 0
+        if c[j, STEP] == 0: continue
         reduces = held != 0 and (want == 0 or (want > 0) == (held > 0)) and abs(want) < abs(held)
-        b.group[j], n = 0 if reduces else 1 if b.step[j] < 0 else 2, n + 1
+        c[j, GROUP], n = 0 if reduces else 1 if c[j, STEP] < 0 else 2, n + 1
     return n
 
 # %% ../../nbs/10_research/30_kernel.ipynb #8523369d
 @compiled
-def _exposure(x: Terms, b: Book) -> None:
+def _exposure(m: Ints, c: Ints) -> None:
     "Gross, net and the number of symbols in play, before the orders of a row."
     gross, net, active, size = 0, 0, 0, 0.0
-    for j in range(len(b.qty)):
-        if not in_play(b, j): continue
-        then = b.qty[j] + b.buys[j] - b.sells[j]
-        value = then*b.mark[j]*x.worth[j]
-        gross, net, active, size = gross + abs(value), net + value, active + 1, size + abs(f64(then))*f64(b.mark[j])*f64(x.worth[j])
-    b.money[GROSS], b.money[NET], b.money[ACTIVE] = gross, net, active
-    if size > BIG: b.money[STATUS] = 1
+    for j in range(len(c)):
+        if not in_play(c, j): continue
+        then = c[j, QTY] + c[j, BUYS] - c[j, SELLS]
+        value = then*c[j, MARK]*c[j, WORTH]
+        gross, net, active, size = gross + abs(value), net + value, active + 1, size + abs(f64(then))*f64(c[j, MARK])*f64(c[j, WORTH])
+    m[GROSS], m[NET], m[ACTIVE] = gross, net, active
+    if size > BIG: m[STATUS] = 1
 
 @compiled
-def _take(x: Terms, b: Book, orders: Ints, j: int, row: int, reduces: bool) -> None:
+def _take(m: Ints, c: Ints, o: Ints, j: int, row: int, reduces: bool) -> None:
     "The order was let through, and waits for the open."
-    k, lots, unit = b.money[ORDERS], b.step[j], b.mark[j]*x.worth[j]
-    before, new = b.qty[j] + b.buys[j] - b.sells[j], not in_play(b, j)
-    o = orders[k]
-    o[:] = 0
-    o[O_ROW], o[O_COLUMN], o[O_LOTS], o[O_REDUCES], o[O_SEQ], o[O_FILL] = row, j, lots, reduces, b.money[SEQ], -1
-    wait(b, orders, k)
-    b.money[ORDERS] += 1
-    b.money[WORKING] += 1
-    b.money[GROSS] += (abs(before + lots) - abs(before))*unit
-    b.money[NET] += lots*unit
-    b.money[ACTIVE] += new
+    k, lots, unit = m[ORDERS], c[j, STEP], c[j, MARK]*c[j, WORTH]
+    before, new = c[j, QTY] + c[j, BUYS] - c[j, SELLS], not in_play(c, j)
+    o[k, O_STATE] = WAITS
+    o[k, O_ROW], o[k, O_COLUMN], o[k, O_LOTS], o[k, O_REDUCES], o[k, O_SEQ], o[k, O_FILL] = row, j, lots, reduces, m[SEQ], -1
+    wait(c, o, k)
+    m[ORDERS] += 1
+    m[WORKING] += 1
+    m[GROSS] += (abs(before + lots) - abs(before))*unit
+    m[NET] += lots*unit
+    m[ACTIVE] += new
 
 # %% ../../nbs/10_research/30_kernel.ipynb #05879137
 @compiled
-def _note(b: Book, breaches: Ints, j: int, row: int, reduces: bool, rule: int) -> None:
+def _note(m: Ints, c: Ints, sent: Ints, breaches: Ints, j: int, row: int, reduces: bool, rule: int) -> None:
     "What the gate saw when it refused."
-    m, o = b.money, breaches[b.money[BREACHES]]
-    o[B_ROW], o[B_COLUMN], o[B_LOTS], o[B_REDUCES], o[B_SEQ], o[B_RULE] = row, j, b.step[j], reduces, m[SEQ], rule
+    o = breaches[m[BREACHES]]
+    o[B_ROW], o[B_COLUMN], o[B_LOTS], o[B_REDUCES], o[B_SEQ], o[B_RULE] = row, j, c[j, STEP], reduces, m[SEQ], rule
     o[B_EQUITY], o[B_GROSS], o[B_NET], o[B_ACTIVE], o[B_DAY], o[B_PEAK] = m[EQUITY], m[GROSS], m[NET], m[ACTIVE], m[DAY_START], m[PEAK]
-    o[B_QTY], o[B_BUYS], o[B_SELLS], o[B_MARK], o[B_MARKED] = b.qty[j], b.buys[j], b.sells[j], b.mark[j], b.marked[j]
-    o[B_SENT] = b.sent[1 if reduces else 0].min() if rule == 12 else 0
+    o[B_QTY], o[B_BUYS], o[B_SELLS], o[B_MARK], o[B_MARKED] = c[j, QTY], c[j, BUYS], c[j, SELLS], c[j, MARK], c[j, MARKED]
+    o[B_SENT] = sent[1 if reduces else 0, :-1].min() if rule == 12 else 0
 
 @compiled
-def decide(x: Terms, b: Book, orders: Ints, breaches: Ints, row: int, ts: int, keep: bool) -> None:
+def decide(m: Ints, c: Ints, sent: Ints, orders: Ints, breaches: Ints, row: int, ts: int, keep: bool) -> None:
     "Send what `plan` left in `step`: each past the gate, in the desk's order."
-    _exposure(x, b)
+    _exposure(m, c)
     for group in range(3):
-        for j in x.order:
-            if b.step[j] == 0 or b.group[j] != group: continue
-            lots = b.step[j]
-            reduces = group == 0 and (b.qty[j] > 0) == (lots < 0) and abs(lots) <= abs(b.qty[j])
-            b.money[SEQ] += 1
-            rule = refused(x, b, j, lots, reduces, ts)
-            if rule == 0: _take(x, b, orders, j, row, reduces)
+        for i in range(len(c)):
+            j = c[i, ORDER]
+            if c[j, STEP] == 0 or c[j, GROUP] != group: continue
+            lots = c[j, STEP]
+            reduces = group == 0 and (c[j, QTY] > 0) == (lots < 0) and abs(lots) <= abs(c[j, QTY])
+            m[SEQ] += 1
+            rule = refused(m, c, sent, j, lots, reduces, ts)
+            if rule == 0: _take(m, c, orders, j, row, reduces)
             else:
-                if keep: _note(b, breaches, j, row, reduces, rule)
-                b.money[BREACHES] += 1
+                if keep: _note(m, c, sent, breaches, j, row, reduces, rule)
+                m[BREACHES] += 1
 
 # %% ../../nbs/10_research/30_kernel.ipynb #17c0baab
 # what the statistics of a run are made of, as floats; returns of rows after equity of zero or less are left out
-COUNT, MEAN, SQUARES, DOWN, BEST, WORST, HIGH, DEPTH, BEFORE, TRADED = range(10)
+COUNT, SUM, SQUARES, DOWN, BEST, WORST, HIGH, DEPTH, BEFORE, TRADED = range(10)
 
 @compiled
 def _counted(f: Floats, e: float) -> None:
-    "Take one row's equity into the statistics: Welford's mean and sum of squares, downside, peak and deepest fall."
+    "Take one row's equity into the statistics: sums of returns and of their squares, downside, peak and deepest fall."
     if f[BEFORE] > 0:
         r = e/f[BEFORE] - 1
         f[COUNT] += 1
-        d = r - f[MEAN]
-        f[MEAN] += d/f[COUNT]
-        f[SQUARES] += d*(r - f[MEAN])
+        f[SUM] += r
+        f[SQUARES] += r*r
         if r < 0: f[DOWN] += r*r
         if r > f[BEST]: f[BEST] = r
         if r < f[WORST]: f[WORST] = r
@@ -430,39 +430,61 @@ def _counted(f: Floats, e: float) -> None:
     f[BEFORE] = e
 
 @compiled
-def _closes(x: Terms, b: Book, close: Ints, ts: int) -> None:
+def _closes(m: Ints, c: Ints, close: Ints, t: int, ts: int) -> None:
     "Marks and equity when a row closes."
-    total, size = b.money[CASH], abs(f64(b.money[CASH]))
-    for j in range(len(b.qty)):
-        if close[j]: b.mark[j], b.marked[j] = close[j], ts
-        if b.qty[j] == 0: continue
-        total += b.qty[j]*b.mark[j]*x.worth[j]
-        size += abs(f64(b.qty[j]))*f64(b.mark[j])*f64(x.worth[j])
-    if size > BIG: b.money[STATUS] = 1
-    day = (ts - 1)//86_400_000_000_000
-    if b.money[DAY] >= 0 and day > b.money[DAY]: b.money[DAY_START] = b.money[EQUITY]
-    b.money[DAY], b.money[EQUITY], b.money[PEAK] = day, total, max(b.money[PEAK], total)
+    total, size = m[CASH], abs(f64(m[CASH]))
+    for j in range(len(c)):
+        if close[t, j]: c[j, MARK], c[j, MARKED] = close[t, j], ts
+        if c[j, QTY] == 0: continue
+        total += c[j, QTY]*c[j, MARK]*c[j, WORTH]
+        size += abs(f64(c[j, QTY]))*f64(c[j, MARK])*f64(c[j, WORTH])
+    if size > BIG: m[STATUS] = 1
+    if m[MOST_DAY_LOSS] >= 0:      # nobody else asks what day it is
+        day = (ts - 1)//86_400_000_000_000
+        if m[DAY] >= 0 and day > m[DAY]: m[DAY_START] = m[EQUITY]
+        m[DAY] = day
+    m[EQUITY], m[PEAK] = total, max(m[PEAK], total)
 
 # %% ../../nbs/10_research/30_kernel.ipynb #083ab039
-@compiled
 def run(x: Terms, open_: Ints, close: Ints, end: Ints, weights: Floats, first: int, keep: bool) -> tuple[Ints, Floats, Ints, Ints, Ints]:
     """Rows `first` on of opens and closes (T, N) in ticks, 0 where there is no bar, ends (T,) ns and weights (T, N): the run's sums (`money`), its statistics, and if `keep` its equity
     by row, its orders and its breaches."""
-    b, rows, n = new_book(x), len(close), len(x.worth)
-    equity, f = np.empty(rows - first if keep else 0, np.int64), np.zeros(10)
+    m, c = book_of(x)
+    f, equity, orders, breaches = through(m, c, x.rate, x.unit, open_, close, end, weights, first, keep)
+    return m, f, equity, orders, breaches
+
+@compiled
+def through(m: Ints, c: Ints, rate: int, unit: float, open_: Ints, close: Ints, end: Ints, weights: Floats, first: int, keep: bool) -> tuple[Floats, Ints, Ints, Ints]:
+    "The pass itself, over a run at its beginning."
+    rows, n = close.shape
+    equity, f, sent = np.empty(rows - first if keep else 0, np.int64), np.zeros(10), ring(rate)
     f[BEST], f[WORST] = -np.inf, np.inf
     orders, breaches = np.empty((64 + n, 12), np.int64), np.empty((16 + n, 18), np.int64)
     for t in range(first, rows):
-        if b.money[WORKING] > 0:
+        if m[WORKING] > 0:
             for j in range(n):
-                if open_[t, j] and b.head[j] >= 0: f[TRADED] += opens(x, b, orders, j, t, open_[t, j])
-        _closes(x, b, close[t], end[t])
-        _counted(f, f64(b.money[EQUITY])*x.unit)
-        if keep: equity[t - first] = b.money[EQUITY]
-        if plan(x, b, weights[t]):
-            if not keep and b.money[WORKING] == 0: b.money[ORDERS] = 0      # nothing waits, so no place is needed any more
-            orders = grown(orders, b.money[ORDERS], n)
-            if keep: breaches = grown(breaches, b.money[BREACHES], n)
-            decide(x, b, orders, breaches, t, end[t], keep)
-        if b.money[STATUS]: break
-    return b.money, f, equity, orders[:b.money[ORDERS] if keep else 0], breaches[:b.money[BREACHES] if keep else 0]
+                if open_[t, j] and c[j, HEAD] >= 0: f[TRADED] += opens(m, c, orders, j, t, open_[t, j])
+        _closes(m, c, close, t, end[t])
+        _counted(f, f64(m[EQUITY])*unit)
+        if keep: equity[t - first] = m[EQUITY]
+        if plan(m, c, weights, t):
+            if not keep and m[WORKING] == 0: m[ORDERS] = 0      # nothing waits, so no place is needed any more
+            orders = grown(orders, m[ORDERS], n)
+            if keep: breaches = grown(breaches, m[BREACHES], n)
+            decide(m, c, sent, orders, breaches, t, end[t], keep)
+        if m[STATUS]: break
+    return f, equity, orders[:m[ORDERS] if keep else 0], breaches[:m[BREACHES] if keep else 0]
+
+# %% ../../nbs/10_research/30_kernel.ipynb #3d6d4b2b
+@compiled
+def crossed(sums: Ints, fast: int, slow: int, up: float, down: float) -> Floats:
+    "Weights (T, N) from sums (T+1, N) of closes in ticks: `up` or `down` where the fast mean comes to lie above the slow one or not, NaN where it lies as before."
+    rows, n = sums.shape[0] - 1, sums.shape[1]
+    w = np.full((rows, n), np.nan)
+    for j in range(n):
+        was = -1
+        for t in range(slow - 1, rows):
+            now = i64((sums[t + 1, j] - sums[t + 1 - fast, j])*slow > (sums[t + 1, j] - sums[t + 1 - slow, j])*fast)
+            if now != was: w[t, j] = up if now else down
+            was = now
+    return w

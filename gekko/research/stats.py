@@ -25,7 +25,7 @@ __all__ = ['Floats', 'Ints', 'Equity', 'as_floats', 'returns', 'periods_per_year
 # %% ../../nbs/10_research/00_stats.ipynb #8b921370
 def as_floats(equity: Equity) -> Floats:
     "Equity as (T,) float64. Values that are not finite are refused: a number computed over them would look like one."
-    x = np.array([float(e) for e in equity], dtype=np.float64)
+    x = np.array(equity if isinstance(equity, np.ndarray) else [float(e) for e in equity], dtype=np.float64)
     if not np.isfinite(x).all(): raise BadInput('equity', expected='finite numbers', found=f'{x[~np.isfinite(x)][0]} in row {int(np.flatnonzero(~np.isfinite(x))[0])}')
     return x
 

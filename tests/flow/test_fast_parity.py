@@ -1,0 +1,97 @@
+"""The compiled backtest and the desk's event path, side by side: the same orders, fills and refusals one by one, the same equity at every row."""
+import random
+from collections.abc import Callable
+from decimal import Decimal as D
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gekko.data.bars import Bars
+from gekko.desk.result import Result
+from gekko.domain.instrument import Instrument
+from gekko.research.fast import FastResult, backtest, fills_told
+
+DAY = 86_400_000_000_000
+NAMES = ('B', 'A', 'C')
+TICKS = ('0.01', '0.5', '0.00001', '0.25', '0.003', '5')
+LOTS = ('1', '0.001', '100', '0.00000001', '0.03')
+
+
+def agree(bars: Bars, weights: Any, instruments: dict[str, Instrument], first: int = 0, **asked: Any) -> tuple[FastResult, Result]:
+    quick, slow = (backtest(bars, weights, instruments=instruments, first=first, how=how, **asked) for how in ('fast', 'event'))
+    a, b = quick.result(), slow.result()
+    assert [x.tolist() for x in quick.fills] == [x.tolist() for x in fills_told(b, slow.asked)]
+    assert a.equity == b.equity == quick.equity
+    assert a.fills == b.fills
+    assert a.orders == b.orders
+    assert a.breaches == b.breaches
+    assert (a.times == b.times).all() and np.array_equal(a.closes, b.closes, equal_nan=True)
+    assert (a.lineage, a.data_version, a.exit_reason, a.fees) == (b.lineage, b.data_version, b.exit_reason, b.fees)
+    assert np.array_equal(quick.worth, np.array([float(e) for e in b.equity]))
+    return quick, b
+
+
+def made(seed: int, rows: int, n: int, price: float, wild: float, holes: float, every_s: int) -> Bars:
+    """Walks by chance: `wild` is the step as a share of the price, `holes` the share of bars that are missing, the first ones more often."""
+    rng = np.random.default_rng(seed)
+    close = price * np.exp(np.cumsum(wild * rng.standard_normal((rows, n)), axis=0))
+    open_ = close * np.exp(wild / 3 * rng.standard_normal((rows, n)))
+    gone = rng.random((rows, n)) < holes
+    if holes: gone[: rows // 6] |= rng.random((rows // 6, n)) < 0.5
+    gone[:, 0] &= ~gone.all(axis=1)
+    high, low = np.maximum(open_, close) * 1.001, np.minimum(open_, close) * 0.999
+    for x in (open_, high, low, close): x[gone] = np.nan
+    step = every_s * 1_000_000_000
+    end = 10 * DAY - 20 * step + step * np.arange(1, rows + 1)
+    return Bars(NAMES[:n], end - step, end, open_, high, low, close, np.where(gone, 0.0, 100.0))
+
+
+def run_of(pick: Callable[[list[Any]], Any], whole: Callable[[int, int], int]) -> dict[str, Any]:
+    """A run by chance: whoever draws gives `pick` one of several and `whole` a number between two."""
+    n, rows, seed, price = whole(1, 3), whole(2, 160), whole(0, 10**6), pick([0.7, 20.0, 1234.5, 40_000.0])
+    bars = made(seed, rows, n, price, pick([0.0005, 0.01, 0.2]), pick([0.0, 0.1, 0.6]), pick([1, 15, 60, 3600]))
+    rng = np.random.default_rng(seed + 1)
+    weights = np.round(rng.normal(0, pick([0.3, 1.0, 2.5]), (rows, n)), pick([0, 1, 3, 17]))
+    kind = pick(['free', 'held', 'flip'])
+    if kind == 'held': weights = np.sign(weights) * 0.5
+    if kind == 'flip': weights[rng.random((rows, n)) < 0.7] = 0.0
+    weights[rng.random((rows, n)) < pick([0.0, 0.3, 0.8])] = np.nan
+    grid = [t for t in TICKS if float(t) < price / 20]
+    instruments = {s: Instrument(s, s, 'USD', tick=D(pick(grid)), lot=D(pick(LOTS)), min_notional=D(pick(['0', '10', '0.123', '5000'])), multiplier=D(pick(['1', '10', '0.1']))) for s in NAMES[:n]}
+    limits = pick([{}, {}, {'max_gross': '0.8'}, {'max_positions': 1}, {'max_orders_per_minute': 2}, {'max_net': '0.4', 'max_gross': 'off'}, {'max_daily_loss': '0.01'}, {'max_drawdown': '0.02'},
+                   {'max_order_qty': '7.5', 'symbols': {'B': {'max_order_notional': '900'}}}, {'max_position_notional': '20000'}, {'stale_after_s': '30.5'}])
+    return dict(bars=bars, weights=weights, instruments=instruments, first=whole(0, rows - 1) if whole(0, 3) == 3 else 0, limits=limits, cash=pick(['100000', '1000000', '2500.37', '12345678.9', '500000', '100000', '50000', '0.01']),
+                fee_bps=pick(['0', '1', '2.5', '33.333', '7', '0.5', '1000']), slippage_bps=pick(['0', '1', '0.7', '250']), band=pick(['0', '0', '0.01', '0.123456', '0.02', '0', '0', '1']))
+
+
+class Tally(dict[str, int]):
+    """What the runs of a test came to, so that none passes for having compared nothing."""
+
+    def add(self, **asked: Any) -> None:
+        found = backtest(**asked)
+        self[found.how] = self.get(found.how, 0) + 1
+        if found.how == 'event':
+            assert 'bits' in found.why
+            return
+        quick, told = agree(**asked)
+        for k, n in (('fills', len(quick.fills)), ('refusals', quick.breaches), ('unfilled', len(told.orders) - len(told.fills))): self[k] = self.get(k, 0) + n
+        for b in told.breaches: self[b.limit] = self.get(b.limit, 0) + 1
+
+
+def test_runs_by_chance() -> None:
+    """Whatever is asked for, within what the pass covers; where a number has no room in it, it says so and nothing is compared."""
+    tally = Tally()
+    for seed in range(250):
+        r = random.Random(seed)
+        tally.add(**run_of(r.choice, r.randint))
+    assert tally['fast'] > 180 and tally['fills'] > 4_000 and tally['refusals'] > 500 and tally['unfilled'] > 60, tally
+    assert {'max_gross', 'max_positions', 'max_orders_per_minute', 'max_net', 'max_daily_loss', 'max_drawdown', 'max_order_qty', 'max_order_notional', 'max_position_notional', 'stale_after_s', 'reduce_only'} <= tally.keys(), tally
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.data())
+def test_runs_that_hypothesis_thinks_of(data: st.DataObject) -> None:
+    """The same, drawn by somebody who goes for the corners."""
+    Tally().add(**run_of(lambda xs: data.draw(st.sampled_from(xs)), lambda lo, hi: data.draw(st.integers(lo, hi))))
