@@ -408,17 +408,18 @@ def model_train(data: Annotated[Path, typer.Option(help='CSV or Parquet: a colum
                 horizon: Annotated[int, typer.Option(min=1, help='Rows to forecast.')], model: Annotated[str, typer.Option(help='mlp, lstm, transformer, nhits, nbeatsx or patchtst; MODEL_TYPE when left out.')] = '',
                 name: Annotated[str, typer.Option(help='Its name in the registry.')] = '', input_size: Annotated[int | None, typer.Option(help='Rows it reads.')] = None,
                 max_steps: Annotated[int | None, typer.Option(help='Training steps.')] = None, alone: Annotated[bool, typer.Option('--alone', help='Learn from the target alone, and not from the other columns as series of the same kind.')] = False,
-                split: Annotated[str | None, typer.Option(help='auto, ett-hourly or ett-15min.')] = None, seed: Annotated[int | None, typer.Option()] = None, threads: Annotated[int | None, typer.Option(min=1)] = None, json_out: Json = False) -> None:
+                split: Annotated[str | None, typer.Option(help='auto, 70/10/20, 60/20/20, ett-hourly or ett-15min.')] = None, seed: Annotated[int | None, typer.Option()] = None, threads: Annotated[int | None, typer.Option(min=1)] = None,
+                tz: Annotated[str | None, typer.Option(help='Zone of times that have none; UTC when left out.')] = None, dates: Annotated[str | None, typer.Option(help='Order of dates with slashes: dmy or mdy.')] = None, json_out: Json = False) -> None:
     "Train a model on a file, hold it against the baselines, and register it."
     from gekko.cli.models import shown_training, train_here
-    answer(lambda: train_here(_settings(), data, target, horizon, model, name, json_out, input_size=input_size, max_steps=max_steps, panel=False if alone else None, split=split, seed=seed, threads=threads), json_out, shown_training)
+    answer(lambda: train_here(_settings(), data, target, horizon, model, name, json_out, input_size=input_size, max_steps=max_steps, panel=False if alone else None, split=split, seed=seed, threads=threads, tz=tz, dates=dates), json_out, shown_training)
 
 # %% ../../nbs/14_cli/04_main.ipynb #52c669b6
 @model_app.command('list')
 def model_list(name: str = '', stage: Annotated[str, typer.Option(help='candidate, paper, live or retired.')] = '', json_out: Json = False) -> None:
     "The models of this home."
     from gekko.cli.models import list_models
-    answer(lambda: list_models(_settings(), name, stage), json_out, lambda rows: show.table(rows) if rows else 'no model yet: gekko model train --data FILE --target COLUMN --horizon ROWS')
+    answer(lambda: list_models(_settings(), name, stage), json_out, lambda rows: show.table(rows) if rows else 'none of that name or stage' if name or stage else 'no model yet: gekko model train --data FILE --target COLUMN --horizon ROWS')
 
 @model_app.command('show')
 def model_show(ref: Ref, json_out: Json = False) -> None:

@@ -51,7 +51,9 @@ def train_here(settings: Settings, data: Path, target: str, horizon: int, model:
     (settings.home/'models').mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.training-', dir=settings.home/'models') as d, _told(name, quiet) as tell:
         said = train_file(data, target, horizon, model, folder=Path(d)/'artefact', code_hash=_code(), tell=tell, **{k: x for k, x in asked.items() if x is not None})
-        e = registry.add(load(Path(d)/'artefact'), name, by=getpass.getuser(), beats=bool(said['beats']), against=(said['skill'] or {}).get('against', ''), note=f'{target} of {data.name}')
+        made = load(Path(d)/'artefact')
+        known = next((x for x in registry.entries() if x.digest == made.digest), None)      # the same file and spec under another name: one network, one entry
+        e = known or registry.add(made, name, by=getpass.getuser(), beats=bool(said['beats']), against=(said['skill'] or {}).get('against', ''), note=f'{target} of {data.name}')
     return said | {'registered': e.ref, 'stage': e.stage, 'marks': list(e.marks), 'artefact': {'digest': e.digest, 'folder': str(settings.home/'models'/'artefacts'/e.digest)}}
 
 def _code() -> str:
@@ -100,7 +102,9 @@ def shown_model(said: Mapping[str, Any]) -> str:
 def add_here(settings: Settings, folder: Path, name: str, note: str = '') -> dict[str, Any]:
     "Register an artefact that was made elsewhere. Its own word on whether it beats a baseline is not evidence here: it counts as not looked at."
     from gekko.forecast.artefact import load
-    e = registry_of(settings).add(load(folder), name, by=getpass.getuser(), beats=None, note=note or f'from {folder.name}')
+    registry, made = registry_of(settings), load(folder)
+    known = next((x for x in registry.entries() if x.digest == made.digest), None)      # it is here already, under whatever name
+    e = known or registry.add(made, name, by=getpass.getuser(), beats=None, note=note or f'from {folder.name}')
     return {'model': e.ref, 'digest': e.digest, 'stage': e.stage, 'marks': ', '.join(e.marks)}
 
 def export_here(settings: Settings, ref: str, to: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from ..forecast.stages import Entry
 if TYPE_CHECKING: from gekko.forecast.vertex import Vertex
 
 # %% auto #0
-__all__ = ['log', 'LOOK_S', 'models_used', 'note_model', 'asked_for', 'places', 'recorder_of', 'cloud', 'far_places',
+__all__ = ['log', 'LOOK_S', 'models_used', 'note_model', 'asked_for', 'places', 'all_live', 'recorder_of', 'cloud', 'far_places',
            'served_here', 'open_model', 'open_fit', 'keep_model']
 
 # %% ../../nbs/09_desk/28_models.ipynb #175d39b7
@@ -67,6 +67,11 @@ def places(settings: Settings) -> tuple[Place, ...]:
 # %% ../../nbs/09_desk/28_models.ipynb #15814ea7
 log = logging.getLogger('gekko.desk')
 _recorders: dict[Path, Recorder] = {}
+_opened: dict[str, str] = {}      # what this kernel forecasts with, and the stage it was in
+
+def all_live() -> None:
+    "BadInput when this kernel has opened a model that is not live: asked by `open_run` before a run at a venue, whoever started it and whatever mode the model was opened for."
+    if odd := [f'{name} ({stage})' for name, stage in _opened.items() if stage != 'live']: raise BadInput('models of a live run', expected='live ones alone', found=', '.join(odd))
 
 def recorder_of(settings: Settings) -> Recorder:
     "The record of forecasts of this home, one to a process; what waits in it is written when the process ends."
@@ -143,6 +148,7 @@ def open_model(ref: str, *, mode: str = '', policy: Policy = Policy(), calendar:
     registry, mode = Registry(settings.home/'models', SystemClock()), context.mode if context else mode or 'backtest'
     e = registry.get(asked_for(context, ref))
     _allowed(mode, e)
+    _opened[e.ref] = e.stage
     artefact = registry.open(e.digest)
     if context is not None: note_model(Path(context.folder), ref, e.digest)
     return _pipeline(artefact, e.name, mode, settings, policy, calendar, level)
@@ -151,12 +157,14 @@ def open_model(ref: str, *, mode: str = '', policy: Policy = Policy(), calendar:
 def open_fit(artefact: Artefact, *, policy: Policy = Policy(), calendar: Calendar = Always(), level: float = 0.0, env: Mapping[str, str] | None = None) -> Pipeline:
     "The pipeline of a model that was trained in this notebook, its digest in the job's record."
     context, settings = _surroundings(env)
+    if context is not None and context.mode == 'live': raise BadInput('a live run trades by registered models', expected="open_model('NAME'), once it is live", found=f'a fit of this notebook, {artefact.digest[:8]}')
+    _opened[f'fit {artefact.digest[:8]}'] = 'a fit'
     if context is not None: note_model(Path(context.folder), f'fit {artefact.digest[:8]}', artefact.digest)
     return _pipeline(artefact, artefact.digest[:8], context.mode if context else 'backtest', settings, policy, calendar, level)
 
 def keep_model(artefact: Artefact, name: str, env: Mapping[str, str] | None = None) -> Entry:
-    "Register a model that was trained here under a name, as a candidate; what its own test windows said of it stands in its lineage. The same one again is the same entry."
+    "Register a model under a name, as a candidate; what its test windows said counts for one out of `GEKKO_HOME/models/fits`; of any other nobody here has looked. The same one again is the same entry."
     context, settings = _surroundings(env)
-    scores = dict(artefact.lineage.scores)
-    beats = None if 'beats' not in scores else scores['beats'] == 1.0
+    scores, made_here = dict(artefact.lineage.scores), artefact.path.resolve().parent == (settings.home/'models'/'fits').resolve()
+    beats = scores['beats'] == 1.0 if made_here and 'beats' in scores else None      # of one from elsewhere nobody here knows it
     return Registry(settings.home/'models', SystemClock()).add(artefact, name, by=getpass.getuser(), beats=beats, note=f'kept by {Path(context.notebook).stem}' if context else 'kept by hand')

@@ -328,6 +328,7 @@ def made_up_market(symbols: Sequence[str], seed: int = 0) -> str:
 # %% ../../nbs/09_desk/10_session.ipynb #abfc89a9
 def _open_live(spec: RunSpec, config: Settings) -> DeskRun:
     "A run at a venue, on the job's desk or on one of this home. The desk holds the credentials; here they are only looked for."
+    if (models := sys.modules.get('gekko.desk.models')) is not None: models.all_live()      # what this kernel forecasts with
     who = identify('live', spec, f'live {new_run_id(SystemClock(), "live", spec.venue)}', os.environ, _namespace())
     require_live(config if who.folder is None else who.settings, spec.venue)
     address, key = (who.desk, who.desk_key) if who.desk else _some_desk(who)

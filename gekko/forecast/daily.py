@@ -15,7 +15,7 @@ from .artefact import BadArtefact
 from .calibration import Calibration, read_calibration
 from .drift import Drift, Reference, daily
 from .matured import Actual, Matured, matured
-from .record import Row, rows
+from .record import Row, rows, steps_of
 from .registry import Registry
 from .stages import VERDICTS, Entry
 
@@ -120,10 +120,12 @@ def _around(record: Path, e: Entry, horizon: int, c: Calibration | None, begin: 
     over = begin + DAY
     step = (c.step if c is not None else 0) or max((r.step for r in rows(record, digest=e.digest, start=begin - DAY, end=over)), default=0)
     back = max(DAY, c.reference.day * step) if c is not None and c.reference is not None else DAY
-    every = list(rows(record, digest=e.digest, start=min(begin - horizon * step, over - back), end=over))
+    newest = next(rows(record, digest=e.digest, start=over - 7 * DAY, end=over), None)
+    shut = 0 if newest is None or newest.calendar == '24/7' else horizon * step + 14 * DAY      # a market with weekends takes longer to come so far
+    every = list(rows(record, digest=e.digest, start=min(begin - horizon * step - shut, over - back), end=over))
     ended: dict[str, list[Row]] = {}
     for r in every:
-        if begin < r.ts + horizon * r.step <= over: ended.setdefault(r.symbol, []).append(r)
+        if begin < int(steps_of(r, horizon)[-1]) <= over: ended.setdefault(r.symbol, []).append(r)
     return _Asked(ended, [r for r in every if r.ts >= begin], [r for r in every if r.ts >= over - back])
 
 def _before(e: Entry, day: str, symbol: str) -> Sums:

@@ -12,7 +12,7 @@ from ..data.bars import Floats, Ints
 from ..domain.errors import BadInput, GekkoError
 from ..domain.time import Nanos
 from .calibration import Calibration, latest_scales
-from .record import Row
+from .record import Row, steps_of
 
 # %% auto #0
 __all__ = ['Actual', 'Came', 'came', 'Matured', 'once', 'matured']
@@ -97,7 +97,7 @@ _PRICES = ('close', 'log_close')
 # %% ../../nbs/03_forecast/22_matured.ipynb #f33186a9
 def _known(rows: Sequence[Row], symbol: str, steps: int, history: int, actual: Actual) -> tuple[Came, str]:
     "What came around these rows; nothing, and why, when the caller can't say."
-    first, last = rows[0].ts - (history + 1) * rows[0].step, rows[-1].ts + steps * rows[-1].step
+    first, last = rows[0].ts - (history + 1) * rows[0].step, max(int(steps_of(r, steps)[-1]) for r in rows)
     try: return came(*actual(symbol, first, last)), ''
     except GekkoError as e: return came([], []), str(e)
 
@@ -113,7 +113,7 @@ def matured(symbol: str, rows: Sequence[Row], steps: int, c: Calibration | None,
     fresh = [r for r in every if r.source == 'fresh' and len(r.mean) == steps and r.step == rows[0].step]
     history = c.scale.rows if c is not None and c.scale is not None and not all(r.scale > 0 for r in fresh) else 0
     known, trouble = _known(fresh, symbol, steps, history, actual) if fresh else (came([], []), '')
-    a = known.at(np.array([r.ts for r in fresh], dtype=np.int64)[:, None] + np.arange(1, steps + 1)[None] * (fresh[0].step if fresh else 1))
+    a = known.at(np.stack([steps_of(r, steps) for r in fresh])) if fresh else np.zeros((0, steps))
     s, last = _scale(c, fresh, known) if fresh else np.zeros(0), np.array([r.last for r in fresh])
     start = known.at(np.array([r.ts for r in fresh], dtype=np.int64))
     told, scaled = np.isfinite(a).all(axis=1), np.isfinite(s) & (s > 0)

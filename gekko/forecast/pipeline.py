@@ -206,7 +206,7 @@ def _row(p: Pipeline, predicted: Predicted, s: Said, read: _Read, j: int) -> Row
     inputs = {'y': float(read.frame.y[-1, j]), 'change': float(read.frame.y[-1, j] - read.frame.y[-2, j]) if len(read.frame.y) > 1 else np.nan, 'scale': float(read.scale[-1, j]), **dict(zip(plan.artefact.spec.past, read.frame.past[-1, j].tolist()))}
     known = {k: v for k, v in inputs.items() if np.isfinite(v)}
     return Row(f.ts if f else predicted.ts, plan.artefact.digest, p.name, s.symbol, plan.calibration.step, mean, low, high, plan.level, f.confidence if f else 0.0, predicted.provider, predicted.took_us,
-               s.source, last if s.path else 0.0, known, unit if s.path else 0.0, len(predicted.attempts) + bool(predicted.provider), s.why)
+               s.source, last if s.path else 0.0, known, unit if s.path else 0.0, len(predicted.attempts) + bool(predicted.provider), s.why, plan.calendar.name)
 
 # %% ../../nbs/03_forecast/17_pipeline.ipynb #58d1193f
 def _walk(p: Pipeline, bars: Bars, rows: Sequence[int]) -> Iterator[Predicted]:

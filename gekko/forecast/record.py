@@ -9,16 +9,20 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+import numpy as np
+from ..data.bars import Ints
+from ..data.calendar import calendar as calendar_of
 from ..domain.errors import BadInput
-from ..domain.time import Clock, Nanos
+from ..domain.time import DAY, Clock, Nanos
 
 log = logging.getLogger('gekko.forecast')
 
 # %% auto #0
-__all__ = ['log', 'SOURCES', 'VERSION', 'Row', 'encoded', 'decoded', 'Recorder', 'rows', 'forget']
+__all__ = ['log', 'SOURCES', 'VERSION', 'Row', 'steps_of', 'encoded', 'decoded', 'Recorder', 'rows', 'forget']
 
 # %% ../../nbs/03_forecast/21_record.ipynb #98ba0dea
 SOURCES = ('fresh', 'last', 'none')
@@ -26,7 +30,7 @@ SOURCES = ('fresh', 'last', 'none')
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One answer of a live model for one symbol. `ts` is the end of the last bar it saw; step h of `mean`, `low` and `high` is the value at `ts` + h * `step`, in the units in which actual values come (a price). Empty where there was no answer.
+    """One answer of a live model for one symbol. `ts` is the end of the last bar it saw; step h of `mean`, `low` and `high` is the value at the end of the h-th bar after that (by `calendar`: a weekend is no bar), in the units in which actual values come (a price). Empty where there was no answer.
 
     `low` to `high` is the interval of `level`; `last` the value it started from; `scale` the unit of its error at `ts`, in the same units (0: not known); `attempts` providers were asked, and `why` says what kept a fresh answer away."""
     ts: Nanos
@@ -47,19 +51,32 @@ class Row:
     scale: float = 0.0
     attempts: int = 1
     why: str = ''
+    calendar: str = '24/7'
 
     @property
     def end(self) -> Nanos:
         "When its last step is known."
-        return self.ts + len(self.mean) * self.step
+        return int(steps_of(self)[-1]) if self.mean else self.ts
 
-# %% ../../nbs/03_forecast/21_record.ipynb #fc707bb5
+def steps_of(r: Row, steps: int = 0) -> Ints:
+    "(H,) ends of the bars that a row speaks of, or of the next `steps` ones, as its calendar has them."
+    h = steps or len(r.mean)
+    return r.ts + r.step * np.arange(1, h + 1, dtype=np.int64) if r.calendar == '24/7' else _opened(r.calendar, r.ts, r.step, h)
+
+@lru_cache(maxsize=8192)
+def _opened(name: str, ts: Nanos, step: Nanos, steps: int) -> Ints:
+    kept, look = calendar_of(name), 2 * steps * step + 14 * DAY
+    while len(ends := kept.expected(ts, ts + look, step) + step) < steps: look *= 2      # a market that is shut for weeks
+    out: Ints = ends[:steps]
+    return out
+
+# %% ../../nbs/03_forecast/21_record.ipynb #840cfbae
 VERSION = 1
 "Of the table. A reader and a writer refuse a newer one."
-_COLUMNS = ('ts', 'digest', 'name', 'symbol', 'step', 'mean', 'low', 'high', 'level', 'confidence', 'provider', 'took_us', 'source', 'last', 'inputs', 'scale', 'attempts', 'why')
+_COLUMNS = ('ts', 'digest', 'name', 'symbol', 'step', 'mean', 'low', 'high', 'level', 'confidence', 'provider', 'took_us', 'source', 'last', 'inputs', 'scale', 'attempts', 'why', 'calendar')
 _TABLE = '''create table if not exists forecasts (id integer primary key, at integer not null, ts integer not null, digest text not null, name text not null, symbol text not null, step integer not null,
     mean blob not null, low blob not null, high blob not null, level real not null, confidence real not null, provider text not null, took_us real not null, source text not null,
-    last real not null, inputs text not null, scale real not null, attempts integer not null, why text not null)'''
+    last real not null, inputs text not null, scale real not null, attempts integer not null, why text not null, calendar text not null)'''
 
 def _blob(x: Sequence[float]) -> bytes: return array('d', x).tobytes()
 
@@ -78,7 +95,7 @@ def encoded(r: Row) -> tuple[Any, ...]:
     if r.source not in SOURCES or len(sizes) != 1 or (0 in sizes) != (r.source == 'none') or r.step <= 0: raise BadInput('a forecast to be recorded', expected=f'{", ".join(SOURCES)}, with paths of one length unless none', found=f'{r.source!r}, {sorted(sizes)}, step {r.step}')
     if not all(map(math.isfinite, (*r.mean, *r.low, *r.high, *r.inputs.values(), r.level, r.confidence, r.took_us, r.last, r.scale))): raise BadInput('a forecast to be recorded', expected='finite numbers', found='others')
     return (_whole(r.ts), _word(r.digest), _word(r.name), _word(r.symbol), _whole(r.step), _blob(r.mean), _blob(r.low), _blob(r.high), float(r.level), float(r.confidence), _word(r.provider), float(r.took_us),
-            r.source, float(r.last), json.dumps({n: float(v) for n, v in r.inputs.items()}), float(r.scale), _whole(r.attempts), _word(r.why))
+            r.source, float(r.last), json.dumps({n: float(v) for n, v in r.inputs.items()}), float(r.scale), _whole(r.attempts), _word(r.why), _word(r.calendar))
 
 def _path(b: bytes) -> tuple[float, ...]:
     a = array('d')

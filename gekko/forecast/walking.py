@@ -24,7 +24,7 @@ from .spec import ModelSpec, digest
 from .splits import split
 
 # %% auto #0
-__all__ = ['Refit', 'from_then_on', 'before', 'key_of', 'refitted', 'Walk']
+__all__ = ['Refit', 'from_then_on', 'before', 'code_here', 'key_of', 'refitted', 'Walk']
 
 # %% ../../nbs/03_forecast/26_walking.ipynb #ed657eba
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,17 @@ def before(bars: Bars, since: Nanos) -> Bars:
     return bars.rows(0, int(np.searchsorted(bars.end, since, 'left')))
 
 # %% ../../nbs/03_forecast/26_walking.ipynb #a99642fe
+def code_here() -> str:
+    "Hash of this room's modules: what trains, judges and calibrates a fit. An edit makes the fits before it another thing."
+    import gekko.forecast
+    found = sorted(Path(gekko.forecast.__path__[0]).glob('*.py'))
+    return hashlib.sha256(b'\0'.join(p.read_bytes() for p in found)).hexdigest()
+
 _LIBRARIES = ('neuralforecast', 'torch', 'onnxscript')
 
 def key_of(bars: Bars, spec: ModelSpec, target: str, more: Mapping[str, Any]) -> str:
-    "16 hex digits over the rows, the spec, the target, the libraries that train, and what else a fit follows from."
-    facts = [digest_of(bars), digest(spec), target, {n: version(n) for n in _LIBRARIES}, dict(more)]
+    "16 hex digits over the rows, the spec, the target, the code and libraries that train, and what else a fit follows from."
+    facts = [digest_of(bars), digest(spec), target, {n: version(n) for n in _LIBRARIES}, code_here(), dict(more)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../../nbs/03_forecast/26_walking.ipynb #e9d0dbde

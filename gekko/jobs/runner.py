@@ -333,4 +333,4 @@ def _counted(record: RunRecord, result: Result, ledger: str) -> None:
     from gekko.research.trials import Trials, of_run, trials_url
     try:
         if (made := of_run(record, result)) is not None: Trials(trials_url(ledger)).add([made])
-    except GekkoError as e: print(f'gekko: this trial could not be counted: {e}', file=sys.stderr)
+    except GekkoError as e: sys.stderr.write(f'gekko: this trial could not be counted: {e}\n')

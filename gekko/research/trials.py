@@ -116,12 +116,13 @@ def trial(family: str, params: Mapping[str, Any], times: Ints, returns: Floats, 
                  kurtosis=k.kurtosis, memory=k.memory, sums=compact(r, keep) if keep else None, code=code, data_version=data_version, source=source, made=made, trades=trades)
 
 # %% ../../nbs/10_research/16_trials.ipynb #7266fa75
+def _asked(r: RunRecord) -> dict[str, Any]: return _plain({**r.params, **({'seed': r.seed} if r.seed else {})})
+
 def of_run(record: RunRecord, result: Result) -> Trial | None:
     "The trial of a finished backtest; None for another mode, or for fewer than three returns. Rows after the equity reached zero earn nothing."
     if record.mode != 'backtest' or len(result.times) < 4: return None
     r = np.nan_to_num(returns_of([float(e) for e in result.equity]), nan=0.0)
-    params = {**record.params, **({'seed': record.seed} if record.seed else {})}
-    return trial(record.notebook or result.strategy, params, result.times[1:], r, code=record.notebook_hash, data_version=result.data_version or record.data_version,
+    return trial(record.notebook or result.strategy, _asked(record), result.times[1:], r, code=record.notebook_hash, data_version=result.data_version or record.data_version,
                  source=record.run_id, made=record.ended or record.created, trades=len(result.fills))
 
 # %% ../../nbs/10_research/16_trials.ipynb #9c5358d1
@@ -173,8 +174,9 @@ class Trials:
 def unnoted(runs: Iterable[RunRecord], noted: Sequence[Trial], family: str) -> int:
     "How many finished backtests of the family, of a ledger's run records, are the source of no trial: one for each set of inputs."
     sources, name = {t.source for t in noted}, family_of(family)
-    left = {canonical([r.params, r.notebook_hash, r.data_version]) for r in runs if r.mode == 'backtest' and r.state == 'done' and r.metrics and family_of(r.notebook) == name and r.run_id not in sources}
-    return len(left)
+    known = {canonical([t.params, t.code, t.data_version]) for t in noted}      # one made again has its trial already
+    left = {canonical([_asked(r), r.notebook_hash, r.data_version]) for r in runs if r.mode == 'backtest' and r.state == 'done' and r.metrics and family_of(r.notebook) == name and r.run_id not in sources}
+    return len(left - known)
 
 # %% ../../nbs/10_research/16_trials.ipynb #3471050d
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

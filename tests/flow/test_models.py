@@ -13,7 +13,10 @@ from onnx import TensorProto as T
 from onnx import helper as h
 
 from gekko.data.reference import reference_bars
+from gekko.desk import models
 from gekko.desk.models import models_used, open_model
+from gekko.desk.session import open_run
+from gekko.domain.errors import BadInput
 from gekko.domain.time import DAY, SystemClock
 from gekko.forecast.artefact import Artefact, Lineage, save
 from gekko.forecast.calibration import calibration_of
@@ -127,3 +130,12 @@ def test_the_cloud_answers_for_this_machine_and_the_other_way_round(home: Path) 
         server.close()
         if before is None: del os.environ['GOOGLE_APPLICATION_CREDENTIALS']
         else: os.environ['GOOGLE_APPLICATION_CREDENTIALS'] = before
+
+
+def test_no_notebook_trades_live_by_a_model_that_is_not_live(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a job nor a kernel by hand, whatever it said when it opened the model; and no artefact vouches for itself."""
+    monkeypatch.setattr(models, '_opened', {})
+    made = model(home.parent / 'old', 0.9)
+    assert models.keep_model(made, 'index', env={'GEKKO_HOME': str(home)}).marks == ('not held against a baseline',)
+    open_model('index', env={'GEKKO_HOME': str(home)})      # for a backtest, it says
+    with pytest.raises(BadInput, match=r'index#1 \(candidate\)'): open_run(['BTC-USD'], mode='live', venue='binanceus')

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gekko.data.reference import reference_bars
 from gekko.domain.errors import BadInput, Retry
 from gekko.domain.time import DAY, HOUR, Nanos, SimClock, iso, utc
 from gekko.forecast.artefact import Lineage, save
@@ -360,3 +361,18 @@ def test_a_hole_never_shifts_the_join(fit: tuple[Floats, Calibration]) -> None:
         m = matured('ETH', rows, H, c, without(k))
         kept = np.isin(full.ts, m.ts)
         assert 0 < m.missing <= H and np.array_equal(m.errors, full.errors[kept])
+
+
+@pytest.mark.parametrize('sessions, judged', [('XNYS', 50), ('24/7', 0)])
+def test_a_weekend_is_no_step(sessions: str, judged: int) -> None:
+    """Shares, by the day: five days ahead are the next five sessions, whatever lies between."""
+    bars = reference_bars(['AAPL']).last(300)
+    close, at = bars.close[:, 0], range(200, 250)
+    said = [Row(int(bars.end[t]), 'ab' * 32, 'shares', 'AAPL', DAY, (float(close[t]),) * 5, (0.9 * float(close[t]),) * 5, (1.1 * float(close[t]),) * 5, 0.8, 0.5, 'onnx-cpu', 90.0, 'fresh', float(close[t]), scale=1.0, calendar=sessions) for t in at]
+
+    def actual(symbol: str, start: Nanos, end: Nanos) -> tuple[NDArray[np.int64], Floats]:
+        a, b = np.searchsorted(bars.end, [start, end], side='right')
+        return bars.end[a:b], close[a:b]
+    m = matured('AAPL', said, 5, None, actual)
+    assert len(m.ts) == judged and m.missing == 50 - judged
+    if judged: assert np.array_equal(m.actual, np.stack([close[t + 1:t + 6] for t in at]))
