@@ -43,6 +43,7 @@ class Asked(NamedTuple):
 
 def by_event(a: Asked) -> Result:
     "The desk's own run over the same history: gate, paper venue, tracker and a journal in memory."
+    if not len(a.bars): raise BadInput('no bars', expected='a row at least', found='none')
     market = Market(a.spec, on_grid(a.bars, a.instruments), a.instruments, a.first)
     line, journal = lineage(a.spec, a.strategy, data_version=market.bars.version), Journal.open('sqlite:///:memory:', 'backtest', durable=False)
     try:
@@ -168,6 +169,8 @@ def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = 
     if spec is not None and settings: raise BadInput('a spec and settings', expected='one of them', found=' '.join(settings))
     spec = spec or make_spec(bars.symbols, **settings)
     if missing := [s for s in spec.symbols if s not in (instruments or {})]: raise BadInput('no instrument', expected=' '.join(spec.symbols), found=f'none for {" ".join(missing)}')
+    if spec.symbols != bars.symbols: raise BadInput('symbols of the run and of the bars', expected=' '.join(bars.symbols), found=' '.join(spec.symbols))
+    if not 0 <= first <= max(len(bars) - 1, 0): raise BadInput('first row of a backtest', expected=f'0 to {max(len(bars) - 1, 0)}', found=first)
     if not spec.bar and len(bars): spec = replace(spec, bar=bar_text(int(bars.end[0] - bars.start[0])))
     held = dict(instruments or {})
     if not callable(weights): return Asked(spec, bars, held, first, weights_of(lambda b: weights, bars))

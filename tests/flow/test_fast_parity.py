@@ -1,4 +1,5 @@
 """The compiled backtest and the desk's event path, side by side: the same orders, fills and refusals one by one, the same equity at every row."""
+import json
 import random
 from collections.abc import Callable
 from decimal import Decimal as D
@@ -7,10 +8,14 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tree import ROOT
 
-from gekko.data.bars import Bars
+from gekko.data.bars import Bars, from_frames
 from gekko.desk.result import Result
+from gekko.desk.run import lay_out
+from gekko.desk.spec import make_spec
 from gekko.domain.instrument import Instrument
+from gekko.research.columns import crosses
 from gekko.research.fast import FastResult, backtest, fills_told
 
 DAY = 86_400_000_000_000
@@ -95,3 +100,57 @@ def test_runs_by_chance() -> None:
 def test_runs_that_hypothesis_thinks_of(data: st.DataObject) -> None:
     """The same, drawn by somebody who goes for the corners."""
     Tally().add(**run_of(lambda xs: data.draw(st.sampled_from(xs)), lambda lo, hi: data.draw(st.integers(lo, hi))))
+
+
+def strategy_of(name: str, **parameters: Any) -> dict[str, Any]:
+    """What a strategy notebook defines, up to the cell that says how long its window is, under these parameters."""
+    space: dict[str, Any] = {}
+    cells = [''.join(c['source']) for c in json.loads((ROOT / 'strategies' / f'{name}.ipynb').read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
+    for n, code in enumerate(cells):
+        exec(compile(code, f'{name}.ipynb', 'exec'), space)
+        if n == 0: space |= parameters
+        if code.rstrip().splitlines()[-1].startswith('window ='): return space
+    raise AssertionError(f'{name} has no window')
+
+
+def both_ways(space: dict[str, Any], symbols: list[str], max_gross: float, **asked: Any) -> FastResult:
+    spec = make_spec(symbols, window=space['window'], fee_bps=space['fee_bps'], slippage_bps=space['slippage_bps'], band=space['band'], limits={'max_gross': max_gross}, **asked)
+    market = lay_out(spec, None)
+    quick, slow = (backtest(market, space['weights'], how=how) for how in ('fast', 'event'))
+    a, b = quick.result(), slow.result()
+    assert a.equity == b.equity and a.fills == b.fills and a.orders == b.orders and a.breaches == b.breaches
+    assert quick.performance() == slow.performance()
+    return quick
+
+
+def test_the_trend_strategy_on_reference_series() -> None:
+    r = both_ways(strategy_of('trend'), ['SP500', 'NASDAQ', 'WTI'], 3.0, start='2001-01-01', end='2006-01-01')
+    assert len(r.fills) > 500
+
+
+def test_the_allocation_strategy_on_reference_shares() -> None:
+    space = strategy_of('allocation', method='equal', months=1)
+    r = both_ways(space, space['symbols'], 1.2, start='1994-01-01', end='1996-06-01')
+    assert len(r.fills) > 100
+
+
+def test_minutes_of_a_real_market() -> None:
+    import pandas as pd
+    frame = pd.read_parquet(ROOT.parent / 'shared' / 'data' / 'btc_perp_1m_202201.parquet').iloc[:4_000]
+    bars = from_frames({'BTC': frame}, 60_000_000_000)
+    coin = {'BTC': Instrument('BTC', 'BTC', 'USD', kind='perp', tick=D('0.1'), lot=D('0.001'), min_notional=D(5))}
+    quick, _ = agree(bars, crosses(bars, coin)(10, 30), coin, fee_bps='4', slippage_bps='0.5')
+    assert len(quick.fills) > 100
+
+
+def test_a_close_that_is_no_reduction_and_too_small_is_refused() -> None:
+    """While bars are missing, an order turns the position round; the target then closes what was to be held, by an order that may not be called a reduction."""
+    nan = float('nan')
+    price = np.array([[10.0], [10.0], [nan], [nan], [10.0], [10.0]])
+    end = 60_000_000_000 * np.arange(1, 7)
+    bars = Bars(('B',), end - 60_000_000_000, end, price, price, price, price, np.nan_to_num(price))
+    share = {'B': Instrument('B', 'B', 'USD', min_notional=D(500))}
+    for weights in ([-0.6, 0.04, 0.04, 0.0, nan, nan], [-0.6, nan, 0.06, 0.0, 0.0, nan], [-0.6, nan, 0.04, 0.0, nan, 0.0]):
+        agree(bars, np.array(weights)[:, None], share, cash='10000', slippage_bps='0', fee_bps='0')
+    quick, told = agree(bars, np.array([[-0.06], [nan], [0.03], [0.0], [nan], [nan]]), share, cash='10000', slippage_bps='0', fee_bps='0')
+    assert [b.limit for b in told.breaches] == ['min_notional'] and len(quick.fills) == 2
