@@ -168,8 +168,8 @@ def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = 
     if isinstance(bars, Market): spec, instruments, first, bars = spec or bars.spec, instruments or bars.instruments, first or bars.first, bars.bars
     if spec is not None and settings: raise BadInput('a spec and settings', expected='one of them', found=' '.join(settings))
     spec = spec or make_spec(bars.symbols, **settings)
-    if missing := [s for s in spec.symbols if s not in (instruments or {})]: raise BadInput('no instrument', expected=' '.join(spec.symbols), found=f'none for {" ".join(missing)}')
     if spec.symbols != bars.symbols: raise BadInput('symbols of the run and of the bars', expected=' '.join(bars.symbols), found=' '.join(spec.symbols))
+    if missing := [s for s in spec.symbols if s not in (instruments or {})]: raise BadInput('no instrument', expected=' '.join(spec.symbols), found=f'none for {" ".join(missing)}')
     if not 0 <= first <= max(len(bars) - 1, 0): raise BadInput('first row of a backtest', expected=f'0 to {max(len(bars) - 1, 0)}', found=first)
     if not spec.bar and len(bars): spec = replace(spec, bar=bar_text(int(bars.end[0] - bars.start[0])))
     held = dict(instruments or {})
