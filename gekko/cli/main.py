@@ -405,14 +405,15 @@ Ref = Annotated[str, typer.Argument(help='NAME (its live one, else on paper, els
 
 @model_app.command('train')
 def model_train(data: Annotated[Path, typer.Option(help='CSV or Parquet: a column of times, others of numbers.')], target: Annotated[str, typer.Option(help='The column to forecast.')],
-                horizon: Annotated[int, typer.Option(min=1, help='Rows to forecast.')], model: Annotated[str, typer.Option(help='mlp, lstm, transformer, nhits, nbeatsx or patchtst; MODEL_TYPE when left out.')] = '',
+                horizon: Annotated[str, typer.Option(help='Rows to forecast, or a length of time, as 1h; PREDICTION_HORIZON when left out.')] = '', model: Annotated[str, typer.Option(help='mlp, lstm, transformer, nhits, nbeatsx or patchtst; MODEL_TYPE when left out.')] = '',
                 name: Annotated[str, typer.Option(help='Its name in the registry.')] = '', input_size: Annotated[int | None, typer.Option(help='Rows it reads.')] = None,
                 max_steps: Annotated[int | None, typer.Option(help='Training steps.')] = None, alone: Annotated[bool, typer.Option('--alone', help='Learn from the target alone, and not from the other columns as series of the same kind.')] = False,
                 split: Annotated[str | None, typer.Option(help='auto, 70/10/20, 60/20/20, ett-hourly or ett-15min.')] = None, seed: Annotated[int | None, typer.Option()] = None, threads: Annotated[int | None, typer.Option(min=1)] = None,
+                trials: Annotated[int | None, typer.Option(min=1, help='Search the settings first, with so many trials; one that was cut off goes on.')] = None,
                 tz: Annotated[str | None, typer.Option(help='Zone of times that have none; UTC when left out.')] = None, dates: Annotated[str | None, typer.Option(help='Order of dates with slashes: dmy or mdy.')] = None, json_out: Json = False) -> None:
     "Train a model on a file, hold it against the baselines, and register it."
     from gekko.cli.models import shown_training, train_here
-    answer(lambda: train_here(_settings(), data, target, horizon, model, name, json_out, input_size=input_size, max_steps=max_steps, panel=False if alone else None, split=split, seed=seed, threads=threads, tz=tz, dates=dates), json_out, shown_training)
+    answer(lambda: train_here(_settings(), data, target, horizon, model, name, json_out, input_size=input_size, max_steps=max_steps, panel=False if alone else None, split=split, seed=seed, threads=threads, trials=trials, tz=tz, dates=dates), json_out, shown_training)
 
 # %% ../../nbs/14_cli/04_main.ipynb #52c669b6
 @model_app.command('list')

@@ -25,9 +25,9 @@ def registry_of(settings: Settings) -> Registry:
     return Registry(settings.home/'models', SystemClock())
 
 # %% auto #0
-__all__ = ['registry_of', 'default_name', 'train_here', 'shown_training', 'list_models', 'show_model', 'shown_model', 'add_here',
-           'export_here', 'move_here', 'verify_here', 'measure_here', 'shown_day', 'deploy_here', 'undeploy_here',
-           'endpoints_here', 'bench_here']
+__all__ = ['registry_of', 'default_name', 'rows_ahead', 'train_here', 'shown_training', 'list_models', 'show_model',
+           'shown_model', 'add_here', 'export_here', 'move_here', 'verify_here', 'measure_here', 'shown_day',
+           'deploy_here', 'undeploy_here', 'endpoints_here', 'bench_here']
 
 # %% ../../nbs/14_cli/16_models.ipynb #d7313def
 def default_name(target: str, model: str, horizon: int) -> str:
@@ -41,16 +41,27 @@ def _told(label: str, quiet: bool) -> Iterator[Callable[[str, float], None]]:
     "A bar on a terminal, moved by a stage's name and the part of it that is done."
     with progress(label, quiet) as move: yield lambda stage, part: move(round(part * 1000), 1000, stage)
 
-def train_here(settings: Settings, data: Path, target: str, horizon: int, model: str, name: str = '', quiet: bool = False, **asked: Any) -> dict[str, Any]:
+def rows_ahead(settings: Settings, data: Path, target: str, horizon: str, **how: Any) -> int:
+    "A horizon as rows: a number of them, or a length of time, as 1h, over the file's step; PREDICTION_HORIZON when empty."
+    from gekko.domain.time import duration
+    from gekko.forecast.sheet import read_sheet
+    asked = horizon or settings.prediction_horizon
+    if asked.isdigit(): return int(asked)
+    step, length = read_sheet(data, target, **{k: v for k, v in how.items() if v is not None}).step, duration(asked)
+    if not step or length % step: raise BadInput('horizon', expected='rows, or a length of time that is a whole number of the rows of this file' + (f', {step / 1e9:g} s each' if step else ''), found=asked)
+    return length // step
+
+def train_here(settings: Settings, data: Path, target: str, horizon: str, model: str, name: str = '', quiet: bool = False, **asked: Any) -> dict[str, Any]:
     "Train on a file and register what came of it. What is `asked` and is not None goes to `forecast.training.train_file`."
     from gekko.forecast.artefact import load
     from gekko.forecast.stages import named
     from gekko.forecast.training import train_file
     registry, model = registry_of(settings), model or settings.model_type
-    name = named(name or default_name(target, model, horizon))      # refused now, and not after the training
+    steps = rows_ahead(settings, data, target, horizon, tz=asked.get('tz'), dates=asked.get('dates'))
+    name = named(name or default_name(target, model, steps))      # refused now, and not after the training
     (settings.home/'models').mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.training-', dir=settings.home/'models') as d, _told(name, quiet) as tell:
-        said = train_file(data, target, horizon, model, folder=Path(d)/'artefact', code_hash=_code(), tell=tell, **{k: x for k, x in asked.items() if x is not None})
+        said = train_file(data, target, steps, model, folder=Path(d)/'artefact', code_hash=_code(), tell=tell, study=settings.home/'models'/'studies'/f'{name}.db', **{k: x for k, x in asked.items() if x is not None})
         made = load(Path(d)/'artefact')
         known = next((x for x in registry.entries() if x.digest == made.digest), None)      # the same file and spec under another name: one network, one entry
         e = known or registry.add(made, name, by=getpass.getuser(), beats=bool(said['beats']), against=(said['skill'] or {}).get('against', ''), note=f'{target} of {data.name}')

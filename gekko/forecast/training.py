@@ -234,13 +234,23 @@ def report(m: Made, sheet: Sheet, parts: Split, how: str) -> dict[str, Any]:
             'skill_all': _skill(j.contest_all), 'beats_all': j.contest_all is not None and j.contest_all.beats, 'verdict_all': j.verdict_all, 'coverage': {f'{float(k) * 100:.4g}': v for k, v in (m.calibration.coverage if m.calibration else {}).items()}, 'artefact': {'digest': m.artefact.digest, 'folder': str(m.artefact.path)}}
 
 # %% ../../nbs/03_forecast/19_training.ipynb #3ac22a3b
+def _tuned(spec: ModelSpec, series: Mapping[str, Columns], parts: Split, about: str, trials: int, study: Path, seed: int, device: str, threads: int, tell: Callable[[str, float], None] | None) -> ModelSpec:
+    "The best spec of a search on the rows before the test."
+    from gekko.forecast.tuning import around, before_test, tune
+    rows, validation = before_test(panel_of(spec, series, parts.train, about).series, parts)
+    return tune(rows, spec, around(spec), trials=trials, storage=study, validation=validation, seed=seed, device=device, threads=threads, tell=None if tell is None else lambda words, share: tell(f'search: {words}', share)).spec
+
 def train_file(path: str | Path, target: str, horizon: int, model: str, *, folder: Path, input_size: int | None = None, panel: bool = True, split: str = 'auto', seed: int = 1, max_steps: int | None = None, epochs: int | None = None,
-               augment: Recipe | None = None, threads: int = 2, device: str = 'cpu', code_hash: str = 'unknown', tz: str = 'UTC', dates: str = '', formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 120, tell: Callable[[str, float], None] | None = None, clock: Clock = SystemClock()) -> dict[str, Any]:
+               augment: Recipe | None = None, threads: int = 2, device: str = 'cpu', code_hash: str = 'unknown', tz: str = 'UTC', dates: str = '', formats: Sequence[str] = ('onnx',), batches: Sequence[int] = BATCHES, slow: int = 120,
+               trials: int = 0, study: Path | None = None, tell: Callable[[str, float], None] | None = None, clock: Clock = SystemClock()) -> dict[str, Any]:
     """Train a type of network on a file by its recipe, and say what it is worth: the dict of `report`. The artefact goes into the new `folder`.
 
     With `panel` one network learns every column of numbers, each by itself, which is what published figures on such files mean; without, `target` alone. It is fed raw values of `target`. `max_steps` or `epochs` replace the
-    recipe's; as it is, PatchTST on hourly data of two years takes about five minutes on two cores. BadInput for a file, target, horizon or type that can't be used, before anything is trained."""
+    recipe's; as it is, PatchTST on hourly data of two years takes about five minutes on two cores. BadInput for a file, target, horizon or type that can't be used, before anything is trained.
+
+    With `trials` the recipe is searched first, `tuning.around` it, on rows before the test alone; `study` is the file that keeps the search, so that one which was cut off goes on."""
     if os.path.lexists(folder): raise BadInput('place of an artefact', expected='a name that is free', found=Path(folder).name)
+    if trials and study is None: raise BadInput('a search of settings', expected='a file to keep it in', found='none')
     sheet = read_sheet(path, target, tz=tz, dates=dates)
     how = borders(sheet, horizon, split) if type(horizon) is int and horizon > 0 else ('', 0.0, 0.0, 0)
     spec = recipe(model, horizon, how[3], input_size=input_size, max_steps=max_steps, epochs=epochs, seed=seed)
@@ -248,6 +258,7 @@ def train_file(path: str | Path, target: str, horizon: int, model: str, *, folde
     known = {n: a for n, a in sheet.columns.items() if n == target or (panel and np.ptp(a[:parts.train.rows.stop]) > 0)}
     if not np.ptp(sheet.columns[target][:parts.train.rows.stop]) > 0: raise BadInput(f'training rows of {target}', expected='values that change', found='none')
     notes = (*sheet.notes, *(f'{n}: always the same in training, left out' for n in sheet.columns if panel and n not in known))
+    if trials and study is not None: spec = _tuned(spec, {n: {'y': a} for n, a in known.items()}, parts, target, trials, study, seed, device, threads, tell)
     made = train({n: {'y': a} for n, a in known.items()}, spec, parts, folder=Path(folder), data_version=sheet.version, code_hash=code_hash, target='close' if target == 'close' and (known[target] > 0).all() else target if target != 'close' else 'y',
                  about=target, step=sheet.step, until=int(sheet.stamps[-1]) + sheet.step, season=sheet.season, augment=augment, device=device, threads=threads, tell=tell, formats=formats, batches=batches, slow=slow, clock=clock)
     return report(made, replace(sheet, notes=notes), parts, how[0])

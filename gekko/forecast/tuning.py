@@ -21,8 +21,8 @@ from .splits import Split
 
 # %% auto #0
 __all__ = ['Choice', 'Space', 'FIXED', 'LIVES', 'PRUNERS', 'Among', 'Whole', 'Real', 'Log', 'ends', 'said', 'chosen',
-           'check_space', 'digests', 'differences', 'Stopped', 'judge', 'run_trial', 'Trial', 'Tuned', 'before_test',
-           'bar', 'tune', 'task']
+           'check_space', 'digests', 'differences', 'Stopped', 'judge', 'run_trial', 'Trial', 'Tuned', 'around',
+           'before_test', 'bar', 'tune', 'task']
 
 # %% ../../nbs/03_forecast/23_tuning.ipynb #f6da63de
 @dataclass(frozen=True, slots=True)
@@ -292,6 +292,15 @@ def _pruner(name: str, spec: ModelSpec) -> Any:
     with _quiet() as optuna:
         if name == 'median': return optuna.pruners.MedianPruner(n_startup_trials=3)
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=spec.check_every_steps, reduction_factor=3) if name == 'asha' else optuna.pruners.NopPruner()
+
+# %% ../../nbs/03_forecast/23_tuning.ipynb #88c52a00
+def around(spec: ModelSpec) -> Space:
+    "A space to search where nobody has named one: five times the learning rate either way, half and twice the width of every layer, and the dropout where the type has one."
+    widths = tuple(dict.fromkeys(tuple(max(1, round(w * k)) for w in spec.hidden) for k in (0.5, 1, 2)))
+    heads = 2 * spec.option('heads') if 'heads' in spec.kind.options else 1
+    fit = tuple(w for w in widths if w[0] % heads == 0)
+    space: dict[str, Choice] = {'learning_rate': Log(spec.learning_rate / 5, min(spec.learning_rate * 5, 0.5)), 'hidden': Among(fit)}
+    return space | ({'dropout': Real(0.0, 0.5)} if 'dropout' in spec.kind.options else {})
 
 # %% ../../nbs/03_forecast/23_tuning.ipynb #cb05b9ba
 def before_test(series: Mapping[str, Columns], split: Split) -> tuple[dict[str, Columns], int]:
