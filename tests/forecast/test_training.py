@@ -228,3 +228,20 @@ def test_published_borders_do_not_leak_targets() -> None:
     assert s.train.targets.stop == 8640 and s.valid is not None and s.valid.targets.start == 8640 and s.test.targets.start == 11520
     assert leaks(s) and not leaks(PARTS)      # their inputs may hold training rows, which is their habit; ours may not
     assert recipe('patchtst', 96, 8640).input_size == 512 and borders is not None
+
+
+def test_a_search_before_the_training_sees_no_test_row_and_goes_on(tmp_path: Path) -> None:
+    import pandas as pd
+    y = waves()['load']['y']
+
+    def file(name: str, tail: float) -> Path:
+        shown = y.copy()
+        shown[-100:] *= tail      # of the last fifth, the test
+        pd.DataFrame({'date': pd.date_range('2024-01-01', periods=ROWS, freq='h'), 'load': shown}).to_csv(tmp_path / name, index=False)
+        return tmp_path / name
+    asked: dict[str, Any] = {'input_size': 24, 'max_steps': 4, 'threads': 1, 'trials': 2, 'batches': (1,), 'slow': 6}
+    one = train_file(file('a.csv', 1.0), 'load', 6, 'mlp', folder=tmp_path / 'a', study=tmp_path / 'a.db', **asked)
+    two = train_file(file('b.csv', 3.0), 'load', 6, 'mlp', folder=tmp_path / 'b', study=tmp_path / 'b.db', **asked)
+    again = train_file(tmp_path / 'a.csv', 'load', 6, 'mlp', folder=tmp_path / 'c', study=tmp_path / 'a.db', **asked)
+    assert one['spec'] == two['spec'] == again['spec'] and again['artefact']['digest'] == one['artefact']['digest']
+    with pytest.raises(BadInput, match='a file to keep it in'): train_file(tmp_path / 'a.csv', 'load', 6, 'mlp', folder=tmp_path / 'd', **asked)
