@@ -195,7 +195,8 @@ def _verify(journal: Chain, shelf: Path) -> Verified:
         lines = journal.lines()
         entries = replayed(lines)
     except (BadJournal, Retry) as x: return Verified(0, 0, (str(x),), ())
-    bad = []
+    # a crash can leave one line without a head, never two: whoever took the head away may have cut the last lines off as well
+    bad = [f'{journal.path.name}.head is gone: lines cut off the end would not be seen'] if len(lines) > 1 and not journal.path.with_name(f'{journal.path.name}.head').exists() else []
     for e in entries.values():
         try: _whole(shelf / e.digest, e.digest)
         except (BadInput, OSError) as x: bad.append(f'{e.ref}: {x}')

@@ -306,3 +306,16 @@ def test_the_chain_of_a_whole_year_is_read_in_no_time(tmp_path: Path) -> None:
         before = json.loads(data[-1])['hash']
     (tmp_path / 'journal.jsonl').write_bytes(b''.join(data))
     assert len(Chain(tmp_path / 'journal.jsonl', SimClock(NOON)).lines()) == 3650
+
+
+def test_a_journal_without_its_head_is_not_called_whole(tmp_path: Path) -> None:
+    """The last line and the head cut off together leave a chain that holds: that it may be short is said."""
+    models = Registry(tmp_path / 'models', SimClock(utc('2026-11-01')))
+    for k in range(2): models.add(made(tmp_path, k), 'oil', by='ana', beats=True)
+    assert models.verify().ok
+    path = models.root / 'journal.jsonl'
+    models.move('oil#1', 'paper', 'ana', 'good')
+    path.write_bytes(b''.join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    (models.root / 'journal.jsonl.head').unlink()
+    found = models.verify()
+    assert not found.ok and 'head is gone' in found.bad[0]
