@@ -12,14 +12,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ..data.bars import Bars
-from ..desk.run import Market
 from ..desk.spec import RunSpec
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
-from .fast import Asked, FastResult, answer, ask
+from .fast import Asked, FastResult, answer, ask, checked
 from .stats import Floats, Ints, periods_per_year
 from .terms import Counted, as_money, counted, grid as ticks_of
-if TYPE_CHECKING: import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+    from gekko.desk.run import Market
 
 # %% auto #0
 __all__ = ['Grid', 'Maker', 'combinations', 'Column', 'numbers', 'of_result', 'crosses', 'Columns', 'many']
@@ -90,12 +91,11 @@ class _Work:
     def column(self, params: Mapping[str, Any]) -> Column:
         from gekko.research import kernel
         w = np.ascontiguousarray(self.make(**params), np.float64)
-        if w.shape != self.a.bars.close.shape: raise BadInput('a column\'s weights have the wrong shape', expected=self.a.bars.close.shape, found=w.shape)
+        if w.shape != self.a.bars.close.shape: checked(w, self.a.bars)
         if isinstance(self.c, Counted):
             m, f, *_ = kernel.run(self.c.terms, self.c.open, self.c.close, self.c.end, w, self.a.first, False)
             if not m[kernel.STATUS]: return numbers(self.c, self.a.spec, m, f, self.periods)
-        if np.isinf(w).any(): raise BadInput('a column\'s weights', expected='finite numbers, or NaN to leave a position', found='infinity')
-        return of_result(answer(self.a._replace(weights=w), 'event'))
+        return of_result(answer(self.a._replace(weights=checked(w, self.a.bars)), 'event'))
 
 # %% ../../nbs/10_research/34_columns.ipynb #44163af3
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

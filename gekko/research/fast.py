@@ -13,23 +13,21 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ..data.bars import Bars, bar_text
-from ..data.replay import on_grid
-from ..desk.run import Market, Run
-from ..desk.session import Strategy, check_window, targets_of, weights_of
 from ..desk.spec import RunSpec, lineage, make_spec
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
 from ..domain.money import EXACT, minor_unit, steps
-from ..ledger.journal import Journal
 from .stats import Performance, performance
 from .terms import Counted, Floats, Ints, as_floats, as_money, counted, decimals, snapped
 if TYPE_CHECKING:
     import vectorbt as vbt
     from gekko.desk.result import Result
+    from gekko.desk.run import Market
+    from gekko.desk.session import Strategy
 
 # %% auto #0
-__all__ = ['PATHS', 'Asked', 'by_event', 'Fills', 'Passed', 'fills_of', 'fills_told', 'FastResult', 'ask', 'backtest', 'answer',
-           'passed']
+__all__ = ['PATHS', 'Asked', 'by_event', 'Fills', 'Passed', 'fills_of', 'fills_told', 'FastResult', 'checked', 'ask', 'backtest',
+           'answer', 'passed']
 
 # %% ../../nbs/10_research/32_fast.ipynb #0da403d7
 class Asked(NamedTuple):
@@ -43,6 +41,10 @@ class Asked(NamedTuple):
 
 def by_event(a: Asked) -> Result:
     "The desk's own run over the same history: gate, paper venue, tracker and a journal in memory."
+    from gekko.data.replay import on_grid
+    from gekko.desk.run import Market, Run
+    from gekko.desk.session import targets_of
+    from gekko.ledger.journal import Journal
     if not len(a.bars): raise BadInput('no bars', expected='a row at least', found='none')
     market = Market(a.spec, on_grid(a.bars, a.instruments), a.instruments, a.first)
     line, journal = lineage(a.spec, a.strategy, data_version=market.bars.version), Journal.open('sqlite:///:memory:', 'backtest', durable=False)
@@ -163,9 +165,17 @@ def _card(r: FastResult) -> str:
     return '<table>' + ''.join(f'<tr><th style="text-align:left">{k}</th><td>{escape(v)}</td></tr>' for k, v in rows) + '</table>'
 
 # %% ../../nbs/10_research/32_fast.ipynb #967e8761
+def checked(weights: Floats, bars: Bars) -> Floats:
+    "Weights that are at hand, as the desk checks a strategy's: float (T, N), finite or NaN."
+    w = np.ascontiguousarray(weights, np.float64)
+    if w.shape != bars.close.shape: raise BadInput('weights of the wrong shape', expected=f'{bars.close.shape}, a row for each bar and a column for each symbol', found=w.shape)
+    if np.isinf(w).any(): raise BadInput('weights', expected='finite numbers, or NaN to leave a position', found='infinity')
+    return w
+
+# %% ../../nbs/10_research/32_fast.ipynb #ac1159cd
 def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, **settings: Any) -> Asked:
     "The question, checked: a strategy is called on the prices it trades at, and must need no more than its `window`. Settings are those of `desk.spec.RunSpec`."
-    if isinstance(bars, Market): spec, instruments, first, bars = spec or bars.spec, instruments or bars.instruments, first or bars.first, bars.bars
+    if not isinstance(bars, Bars): spec, instruments, first, bars = spec or bars.spec, instruments or bars.instruments, first or bars.first, bars.bars
     if spec is not None and settings: raise BadInput('a spec and settings', expected='one of them', found=' '.join(settings))
     spec = spec or make_spec(bars.symbols, **settings)
     if spec.symbols != bars.symbols: raise BadInput('symbols of the run and of the bars', expected=' '.join(bars.symbols), found=' '.join(spec.symbols))
@@ -173,7 +183,8 @@ def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = 
     if not 0 <= first <= max(len(bars) - 1, 0): raise BadInput('first row of a backtest', expected=f'0 to {max(len(bars) - 1, 0)}', found=first)
     if not spec.bar and len(bars): spec = replace(spec, bar=bar_text(int(bars.end[0] - bars.start[0])))
     held = dict(instruments or {})
-    if not callable(weights): return Asked(spec, bars, held, first, weights_of(lambda b: weights, bars))
+    if not callable(weights): return Asked(spec, bars, held, first, checked(weights, bars))
+    from gekko.desk.session import check_window, weights_of      # a second of imports, which weights at hand don't need
     shown = snapped(bars, held)
     w = weights_of(weights, shown)
     if first < len(bars): check_window(weights, shown, w, first, spec.window)

@@ -178,7 +178,7 @@ def python(code: str) -> Any:
 
 def test_importing_is_light() -> None:
     loaded = python('import json, sys, gekko.research.fast, gekko.research.columns; print(json.dumps(sorted({m.split(".")[0] for m in sys.modules})))')
-    assert not {'numba', 'vectorbt', 'pandas', 'torch', 'scipy', 'plotly'} & set(loaded)
+    assert not {'numba', 'vectorbt', 'pandas', 'torch', 'scipy', 'plotly', 'sqlalchemy', 'zmq'} & set(loaded)
 
 
 def test_the_second_process_does_not_compile() -> None:
