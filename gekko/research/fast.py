@@ -84,7 +84,8 @@ def fills_of(orders: Ints) -> Fills:
 
 def fills_told(told: Result, a: Asked) -> Fills:
     "The same of an event run. Sizes beyond 63 bits stay Python's integers."
-    start = {int(t): n for n, t in enumerate(a.bars.start.tolist())}
+    # with `participation` an order trades while its bar goes on, and is told of at the bar's end
+    start = {int(t): n for n, t in enumerate((a.bars.start if a.spec.participation is None else a.bars.end).tolist())}
     number, minor = {f.client_id: 0 for f in told.fills}, minor_unit(a.spec.currency)
     names = _numbers(told, set(number))
     rows = [(start[f.ts], told.symbols.index(f.symbol), f.side.sign, steps(f.qty, i.lot), steps(f.price, i.tick), steps(f.fee, minor), names[f.client_id]) for f in told.fills for i in [a.instruments[f.symbol]]]
@@ -179,6 +180,7 @@ def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = 
     if spec is not None and settings: raise BadInput('a spec and settings', expected='one of them', found=' '.join(settings))
     spec = spec or make_spec(bars.symbols, **settings)
     if spec.symbols != bars.symbols: raise BadInput('symbols of the run and of the bars', expected=' '.join(bars.symbols), found=' '.join(spec.symbols))
+    if spec.recording: raise BadInput('weights for a recording', expected='bars', found=f'the quotes of {spec.recording}')
     if missing := [s for s in spec.symbols if s not in (instruments or {})]: raise BadInput('no instrument', expected=' '.join(spec.symbols), found=f'none for {" ".join(missing)}')
     if not 0 <= first <= max(len(bars) - 1, 0): raise BadInput('first row of a backtest', expected=f'0 to {max(len(bars) - 1, 0)}', found=first)
     if not spec.bar and len(bars): spec = replace(spec, bar=bar_text(int(bars.end[0] - bars.start[0])))

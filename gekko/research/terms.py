@@ -45,7 +45,6 @@ _TAILS = ('max_var', 'max_es', 'max_stress')
 
 def uncovered(spec: RunSpec, instruments: Mapping[str, Instrument], limits: Limits) -> str:
     "What of a run the compiled pass has no model for, in words; '' when it has all of it."
-    if spec.recording: return 'a recording is played by quotes'
     if spec.participation is not None: return "participation shares a bar's volume"
     if spec.reject_rate: return 'orders are rejected by chance'
     if spec.algo: return f'orders are worked by {spec.algo}'

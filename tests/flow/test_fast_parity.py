@@ -64,10 +64,11 @@ def run_of(pick: Callable[[list[Any]], Any], whole: Callable[[int, int], int]) -
     if kind == 'flip': weights[rng.random((rows, n)) < 0.7] = 0.0
     weights[rng.random((rows, n)) < pick([0.0, 0.3, 0.8])] = np.nan
     grid = [t for t in TICKS if float(t) < price / 20]
-    instruments = {s: Instrument(s, s, 'USD', tick=D(pick(grid)), lot=D(pick(LOTS)), min_notional=D(pick(['0', '10', '0.123', '5000'])), multiplier=D(pick(['1', '10', '0.1']))) for s in NAMES[:n]}
+    currency = pick(['USD', 'USD', 'JPY', 'USDT'])
+    instruments = {s: Instrument(s, s, currency, tick=D(pick(grid)), lot=D(pick(LOTS)), min_notional=D(pick(['0', '10', '0.123', '5000'])), multiplier=D(pick(['1', '10', '0.1']))) for s in NAMES[:n]}
     limits = pick([{}, {}, {'max_gross': '0.8'}, {'max_positions': 1}, {'max_orders_per_minute': 2}, {'max_net': '0.4', 'max_gross': 'off'}, {'max_daily_loss': '0.01'}, {'max_drawdown': '0.02'},
                    {'max_order_qty': '7.5', 'symbols': {'B': {'max_order_notional': '900'}}}, {'max_position_notional': '20000'}, {'stale_after_s': '30.5'}])
-    return dict(bars=bars, weights=weights, instruments=instruments, first=whole(0, rows - 1) if whole(0, 3) == 3 else 0, limits=limits, cash=pick(['100000', '1000000', '2500.37', '12345678.9', '500000', '100000', '50000', '0.01']),
+    return dict(bars=bars, weights=weights, instruments=instruments, currency=currency, first=whole(0, rows - 1) if whole(0, 3) == 3 else 0, limits=limits, cash=pick(['100000', '1000000', '2500.37', '12345678.9', '500000', '100000', '50000', '0.01']),
                 fee_bps=pick(['0', '1', '2.5', '33.333', '7', '0.5', '1000']), slippage_bps=pick(['0', '1', '0.7', '250']), band=pick(['0', '0', '0.01', '0.123456', '0.02', '0', '0', '1']))
 
 

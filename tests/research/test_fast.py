@@ -90,6 +90,16 @@ def test_what_is_left_to_the_event_path(asked: dict[str, Any], why: str) -> None
     with pytest.raises(BadInput, match='not for the fast path'): backtest(b, w, instruments=SHARE, how='fast', **asked)
 
 
+def test_fills_of_an_event_run_lie_in_their_rows() -> None:
+    b = walk(60)
+    w = np.full((60, 1), np.nan)
+    w[10], w[30] = 0.001, 0.0
+    whole, shared = backtest(b, w, instruments=SHARE, cash='200000'), backtest(b, w, instruments=SHARE, cash='200000', participation='1')
+    assert (whole.how, shared.how) == ('fast', 'event') and whole.fills.row.tolist() == [11, 31]
+    assert shared.fills.row.tolist() == [11, 12, 13, 31, 32, 33] and shared.fills.lots.tolist() == [1] * 6
+    assert sum(whole.fills.lots.tolist()) == 6 and shared.fills.order.tolist() == [1, 1, 1, 2, 2, 2]
+
+
 def test_a_weight_over_a_million() -> None:
     b, w = walk(20), np.full((20, 1), np.nan)
     w[3] = 2e6
@@ -108,6 +118,7 @@ def test_bad_input() -> None:
     with pytest.raises(BadInput, match='infinity'): many(b, np.full((1, 20, 1), np.inf), instruments=SHARE)
     with pytest.raises(BadInput, match='first row'): backtest(b, np.zeros((20, 1)), instruments=SHARE, first=21)
     with pytest.raises(BadInput, match='symbols of the run'): backtest(b, np.zeros((20, 1)), make_spec('OTHER'), SHARE)
+    with pytest.raises(BadInput, match='recording'): backtest(b, np.zeros((20, 1)), instruments=SHARE, recording='tape')
     with pytest.raises(BadInput, match='no bars'): backtest(b.rows(0, 0), np.zeros((0, 1)), instruments=SHARE, how='event')
 
 
