@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -237,8 +238,9 @@ async def _wait_for_room(s: Stream) -> None:
     s.on_metric('stream.paused', float(s.tally.paused))
     while s.inbox.waiting * 2 > s.inbox.capacity:
         s.room.clear()
-        try: await asyncio.wait_for(s.room.wait(), s.pace.tick)
-        except TimeoutError: pass
+        # not wait_for, which in Python 3.11 can lose a cancellation that comes with the event it waits for: the line would never end
+        with suppress(TimeoutError):
+            async with asyncio.timeout(s.pace.tick): await s.room.wait()
     s.tally.held_up = False
 
 async def _send(s: Stream, line: Connection, frames: Iterable[bytes | str]) -> None:
@@ -302,8 +304,8 @@ async def _watch(s: Stream, line: Connection) -> None:
             measured, frames = now, s.tally.frames
 
 async def _tick(s: Stream) -> None:
-    try: await asyncio.wait_for(s.wake.wait(), s.pace.tick)
-    except TimeoutError: pass
+    with suppress(TimeoutError):
+        async with asyncio.timeout(s.pace.tick): await s.wake.wait()
     s.wake.clear()
 
 def _measure(s: Stream, rate: float) -> None:

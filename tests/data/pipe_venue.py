@@ -204,7 +204,7 @@ async def scene(*subs: tuple[str, str], pace: Pace = QUICK, start: bool = True, 
     finally:
         stream.close()
         venue.deaf = False
-        try: await asyncio.wait_for(running, 5.0)
+        try: await asyncio.wait_for(running, 15.0)
         finally: await venue.stop()
         left = [t for t in asyncio.all_tasks() if t is not asyncio.current_task() and 'gekko' in repr(t.get_coro())]
         assert not left, left

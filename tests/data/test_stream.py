@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from functools import wraps
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pipe_venue import QUICK, PipeDialect, Venue, in_thread, scene
 
-from gekko.data.stream import BookChange, Heard, Hole, Pace, Stream, Subscription, backoff
+from gekko.data.stream import BookChange, Heard, Hole, Pace, Stream, Subscription, _wait_for_room, backoff
 from gekko.domain.errors import BadInput, Halt, Reject, Retry
 from gekko.domain.market import Depth, Quote, Trade
 from gekko.domain.time import SystemClock
@@ -482,3 +483,17 @@ def test_a_trading_thread_gets_every_trade_once_and_in_order() -> None:
     assert [e.seq for e in got if isinstance(e, Trade)] == list(range(1, n + 1))
     bids = [e.bid for e in got if isinstance(e, Quote)]
     assert bids == sorted(bids) and len(set(bids)) == len(bids)
+
+
+@timed
+async def test_an_end_that_comes_with_the_room_that_was_waited_for_is_not_lost() -> None:
+    """A line is ended by cancelling its reader: one that went on would keep the next line from being dialled."""
+    room = asyncio.Event()
+    s: Any = SimpleNamespace(room=room, pace=SimpleNamespace(tick=5.0), tally=SimpleNamespace(paused=0, held_up=False), inbox=SimpleNamespace(waiting=9, capacity=10), on_metric=lambda *x: None)
+    task = asyncio.create_task(_wait_for_room(s))
+    await asyncio.sleep(0.01)
+    room.set()
+    await asyncio.sleep(0)      # the waiter is about to be told
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=1.0)
+    assert done and task.cancelled()

@@ -213,7 +213,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     type = draw(st.sampled_from(list(KINDS)))
     kind = KINDS[type]
     by = {'heads': st.sampled_from([1, 2, 4]), 'dropout': st.sampled_from([0.0, 0.3]), 'fc_dropout': st.just(0.1), 'decoder_layers': st.integers(1, 3), 'conv_hidden': st.just(4), 'ff_hidden': st.just(8),
-          'patch_steps': st.integers(1, 40), 'stride_steps': st.integers(1, 40), 'revin': st.booleans(), 'pool': st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
+          'patch_steps': st.integers(1, 40), 'stride_steps': st.integers(1, 40), 'revin': st.booleans(), 'subtract_last': st.booleans(), 'pool': st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
           'downsample': st.lists(st.integers(1, 30), min_size=1, max_size=3).map(tuple), 'pooling': st.sampled_from(['max', 'average']), 'interpolation': st.sampled_from(['linear', 'nearest']),
           'stacks': st.lists(st.sampled_from(['identity', 'trend', 'seasonality']), min_size=1, max_size=3).map(tuple), 'harmonics': st.integers(1, 3), 'polynomials': st.integers(1, 3)}
     options = tuple((n, draw(by[n])) for n in kind.options if draw(st.booleans()))

@@ -211,9 +211,9 @@ def test_orders_of_others_are_listed_and_not_told(d: Desk) -> None:
 def test_every_bar_lies_on_gekkos_grid(d: Desk, bar: str) -> None:
     now, length = d.clock.now(), duration(bar)
     bars = d.venue.history(SYMBOL, bar, now - 40 * length, now)
-    quick = length < MINUTE                          # the sandbox has printed nothing for a few seconds
+    quick = length < MINUTE                          # the sandbox has printed nothing for some seconds, a minute on a busy machine
     assert len(bars) >= (30 if quick else 38) and all(b.start % length == 0 and b.end == b.start + length <= now and b.volume >= 1 for b in bars)
-    assert [b.start for b in bars] == sorted({b.start for b in bars}) and bars[-1].end > now - (10 if quick else 2) * length
+    assert [b.start for b in bars] == sorted({b.start for b in bars}) and bars[-1].end > now - (30 if quick else 2) * length
 
 
 def test_history_in_pages_has_no_seam(d: Desk) -> None:

@@ -114,7 +114,7 @@ class Pool:
             except (OSError, Spoiled): rest_s = 2.0      # whoever needs it will hear why
             with contextlib.suppress(TimeoutError):
                 if rest_s > 1.0: await asyncio.sleep(rest_s)
-                await asyncio.wait_for(self._lack.wait(), rest_s)
+                async with asyncio.timeout(rest_s): await self._lack.wait()      # wait_for can lose a cancellation
 
     def _hold(self, pipe: Pipe) -> None:
         pipe.kept_at = asyncio.get_running_loop().time()
