@@ -175,6 +175,8 @@ def exists(url: str) -> bool:
 def writing(url: str, what: str, busy_ms: int = 2000, create: bool = True) -> Iterator[sa.Connection]:
     "A short durable transaction, for leases and run records. Halt with `reason` when the database won't take it; nothing is written then."
     if str(address(url)).startswith('sqlite') and not file_of(url): raise BadInput(f'{what} must outlive this process', expected='a ledger in a file', found=url)
+    if create and (p := file_of(url)) and not p.exists():
+        import alembic.operations, alembic.runtime.migration, alembic.script      # noqa: F401 - a second or two on a busy machine, and whoever makes the ledger at the same moment would wait for it behind the lock
     try:
         with engine(url, write=True, busy_ms=busy_ms, create=create).begin() as c:
             try: prepare(c)
