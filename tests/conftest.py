@@ -48,6 +48,24 @@ def shared_data() -> Path | None:
     return folder if (folder / 'README.md').is_file() else None
 
 
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+         '--font-render-hinting=none']
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator[Any]:
+    """A real headless Chromium, one for each file of tests."""
+    from playwright.sync_api import sync_playwright
+
+    from gekko.cli.doctor import find_chromium
+    path = find_chromium(os.environ)
+    assert path, 'no Chromium: scripts/chromium.sh installs one'
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=path, args=FLAGS)
+        yield b
+        b.close()
+
+
 class NotRun(Exception):
     """This machine can't carry out the check. It is counted and listed with its reason, and never among what passed."""
 

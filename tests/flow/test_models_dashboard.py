@@ -1,30 +1,17 @@
 """The models' page in a real browser, while two models live and one of them drifts: what a manager reads is what the registry and the record say."""
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from desk_stage import gekko, one_line, settings_of
 from model_stage import month
-from playwright.sync_api import expect, sync_playwright
-from test_dashboard import FLAGS, LOUD, Tab, dashboard
+from playwright.sync_api import expect
+from test_dashboard import LOUD, Tab, dashboard
 
-from gekko.cli.doctor import find_chromium
 from gekko.domain.time import DAY, HOUR, SystemClock, iso
 from gekko.ops.models import lived
-
-
-@pytest.fixture(scope='module')
-def browser() -> Iterator[Any]:
-    path = find_chromium(os.environ)
-    assert path, 'no Chromium: scripts/chromium.sh installs one'
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=path, args=FLAGS)
-        yield b
-        b.close()
 
 
 @pytest.mark.browser

@@ -2,19 +2,16 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from desk_stage import REPO, STRATEGIES, ended, gekko, launch, ledger_of, notebook, ok, one_line, only_run, outputs
-from playwright.sync_api import expect, sync_playwright
-from test_dashboard import FLAGS, LOUD, Tab, dashboard
+from playwright.sync_api import expect
+from test_dashboard import LOUD, Tab, dashboard
 
-from gekko.cli.doctor import find_chromium
 from gekko.ledger.journal import read_entries
 from gekko.ledger.rights import LimitPassed
 from gekko.risk.kill import KillSwitch
@@ -32,16 +29,6 @@ for n, window in enumerate(run):
     gross = 0.6 if n < 30 else 0.9 if n < 60 else 0.98
     run.target(weights={s: gross / 2 for s in symbols})
 result = run.finish()""")
-
-
-@pytest.fixture(scope='module')
-def browser() -> Iterator[Any]:
-    path = find_chromium(os.environ)
-    assert path, 'no Chromium: scripts/chromium.sh installs one'
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=path, args=FLAGS)
-        yield b
-        b.close()
 
 
 def bounded(home: Path) -> None:
