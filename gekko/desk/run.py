@@ -26,7 +26,7 @@ from ..venue.fillmodel import FillModel
 from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['WAIT', 'Market', 'lay_out', 'Run']
+__all__ = ['WAIT', 'Market', 'lay_out', 'history', 'cut', 'Run']
 
 # %% ../../nbs/09_desk/05_run.ipynb #0dc039ef
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,25 @@ class Market:
 def lay_out(spec: RunSpec, store: Store | None) -> Market:
     "History for `spec` from the store, or the reference series; BadInput when a symbol is unknown, not tradable, or has no bars in the period."
     if spec.recording: return _lay_out_tape(spec, store)
+    spec, bars, instruments = history(spec, store)
+    market = cut(spec, bars, instruments)
+    return replace(market, bars=on_grid(market.bars, instruments))
+
+def history(spec: RunSpec, store: Store | None) -> tuple[RunSpec, Bars, dict[str, Instrument]]:
+    "The spec with the bar that was found, all bars up to its end as they were given, and how each symbol is traded."
     spec = replace(spec, bar=spec.bar or common_bar(store, spec.symbols))
     bars, instruments = open_market(store, spec.symbols, spec.bar, None, spec.end)
     for s, i in instruments.items():
         if not i.tradable: raise BadInput(f'{s} cannot be traded', expected='a tradable instrument', found=f'a {i.kind} given for reference')
         if i.quote != spec.currency: raise BadInput(f'{s} is quoted in another currency', expected=spec.currency, found=i.quote)
+    return spec, bars, instruments
+
+def cut(spec: RunSpec, bars: Bars, instruments: Mapping[str, Instrument]) -> Market:
+    "The rows of a history that the run may see, as they are."
     first = 0 if spec.first is None else int((bars.end <= spec.first).sum())
     if first >= len(bars): raise BadInput('no bars in the period', expected=f'bars after {spec.start or "the beginning"}', found=f'the last one ends {iso(int(bars.end[-1]))}' if len(bars) else 'none')
     lo = max(first - spec.window, 0)
-    return Market(spec, on_grid(bars.rows(lo, len(bars)), instruments), instruments, first - lo)
+    return Market(spec, bars.rows(lo, len(bars)), instruments, first - lo)
 
 def _lay_out_tape(spec: RunSpec, store: Store | None) -> Market:
     "A recording as history: its bars, of a minute unless another length is asked for, and none before it."

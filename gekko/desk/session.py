@@ -6,6 +6,8 @@
 from __future__ import annotations
 import json, os, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -35,7 +37,7 @@ from ..risk.shocks import stresses
 
 # %% auto #0
 __all__ = ['T', 'Strategy', 'OUTLIVES_S', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell',
-           'Session', 'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'open_run',
+           'Session', 'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'opening', 'open_run',
            'made_up_market', 'trade']
 
 # %% ../../nbs/09_desk/10_session.ipynb #03b6d5d8
@@ -304,8 +306,18 @@ def identify(mode: str, spec: RunSpec, market_version: str, env: Mapping[str, st
     return Identity(context.run_id, name, mode, lineage(spec, name, context.notebook_hash, params, market_version), settings, Path(context.folder), context.desk, context.desk_key)
 
 # %% ../../nbs/09_desk/10_session.ipynb #11aacc52
+_opener: ContextVar[Callable[..., Session] | None] = ContextVar('opener', default=None)
+
+@contextmanager
+def opening(by: Callable[..., Session]) -> Iterator[None]:
+    "Meanwhile, in this thread, `open_run` gives what `by` gives: a sweep answers the runs that its columns open."
+    was = _opener.set(by)
+    try: yield
+    finally: _opener.reset(was)
+
 def open_run(symbols: str | Sequence[str], *, mode: str = 'backtest', **settings: Any) -> Session:
     "Open a run. `mode` is backtest, paper or live; everything else is a field of `desk.spec.RunSpec`, such as bar, start, window, cash, fee_bps, band, policy."
+    if (by := _opener.get()) is not None: return by(symbols, mode=mode, **settings)
     if mode not in MODES: raise BadInput('mode', expected=' '.join(MODES), found=mode)
     context, config = run_context(os.environ), load_settings()
     settings.setdefault('heartbeat_s', context.heartbeat_s if context is not None else config.heartbeat_s)
