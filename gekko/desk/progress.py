@@ -4,10 +4,11 @@
 
 # %% ../../nbs/09_desk/09_progress.ipynb #41e99590
 from __future__ import annotations
-import fcntl, sys, time
+import fcntl, time
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 import msgspec
+from .headway import Headway
 
 # %% auto #0
 __all__ = ['Progress', 'read_progress', 'Reporter', 'hold', 'deserted']
@@ -29,7 +30,7 @@ def read_progress(folder: Path) -> Progress | None:
 class Reporter:
     "Call it at every row, or at every quote. It writes to `folder` when there is one, else draws a bar for whoever sits at a notebook or a terminal. `total` 0: nobody knows when it ends."
     def __init__(self, folder: Path | None, total: int, label: str = '') -> None:
-        self._folder, self._total, self._next, self._bar = folder, total, 0.0, None if folder else _bar(total, label)
+        self._folder, self._total, self._next, self._bar = folder, total, 0.0, None if folder else Headway(label, total, 'bars')
         self._said, self._late = -1, cast('tuple[int, int, object] | None', None)
 
     def __call__(self, done: int, ts: int, equity: object) -> None:
@@ -46,19 +47,12 @@ class Reporter:
             new = self._folder/'.progress'
             new.write_bytes(msgspec.json.encode(Progress(done, self._total, ts, str(equity))))
             new.replace(self._folder/'progress.json')
-        elif self._bar is not None: self._bar.update(done - self._bar.n)
+        elif self._bar is not None: self._bar(done)
 
     def close(self) -> None:
         "The last word, if it was held back."
         if self._late is not None and (self._folder is None or self._folder.is_dir()): self._write(*self._late)
         if self._bar is not None: self._bar.close()
-
-# %% ../../nbs/09_desk/09_progress.ipynb #34faba7f
-def _bar(total: int, label: str) -> Any:
-    "A tqdm bar in a terminal or in JupyterLab; nothing in a pipe, where control characters would be noise."
-    if not (sys.stderr.isatty() or 'ipykernel' in sys.modules): return None
-    from tqdm.auto import tqdm
-    return tqdm(total=total, desc=label, unit='bar', leave=False, disable=None if 'ipykernel' not in sys.modules else False)
 
 # %% ../../nbs/09_desk/09_progress.ipynb #2de70609
 def hold(folder: Path) -> IO[bytes]:
