@@ -15,7 +15,7 @@ from ..data.bars import Bars
 from ..desk.spec import RunSpec
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
-from .fast import Asked, FastResult, answer, ask, checked
+from .fast import Asked, FastResult, answer, ask, checked, in_lots
 from .stats import Floats, Ints, periods_per_year
 from .terms import Counted, as_money, counted, grid as ticks_of
 if TYPE_CHECKING:
@@ -92,8 +92,9 @@ class _Work:
         from gekko.research import kernel
         w = np.ascontiguousarray(self.make(**params), np.float64)
         if w.shape != self.a.bars.close.shape: checked(w, self.a.bars)
+        if self.a.units: w = in_lots(w, self.a.spec.symbols, self.a.instruments)
         if isinstance(self.c, Counted):
-            m, f, *_ = kernel.run(self.c.terms, self.c.open, self.c.close, self.c.end, w, self.a.first, False)
+            m, f, *_ = kernel.run(self.c.terms._replace(units=int(self.a.units)), self.c.open, self.c.close, self.c.end, w, self.a.first, False)
             if not m[kernel.STATUS]: return numbers(self.c, self.a.spec, m, f, self.periods)
         return of_result(answer(self.a._replace(weights=checked(w, self.a.bars)), 'event'))
 
@@ -122,15 +123,15 @@ class Columns:
 
 # %% ../../nbs/10_research/34_columns.ipynb #51489367
 def many(bars: Bars | Market, make: Floats | Maker, grid: Grid | None = None, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, *,
-         workers: int = 0, progress: Callable[[int, int], None] | None = None, **settings: Any) -> Columns:
-    """A backtest for each column: weights (K, T, N), or a function of `grid`'s parameters that makes one column's (T, N), called in several threads.
+         workers: int = 0, progress: Callable[[int, int], None] | None = None, units: bool = False, **settings: Any) -> Columns:
+    """A backtest for each column: weights (K, T, N), or a function of `grid`'s parameters that makes one column's (T, N), called in several threads; with `units` they are positions in units.
 
     Each column is what `backtest` gives for its weights, exactly; one that the compiled pass has no room for goes the event path. `workers` threads, by default one a core;
     `progress` is told how many columns are done, of how many."""
     params = combinations(grid if grid is not None else [{'column': k} for k in range(len(make))] if isinstance(make, np.ndarray) else [{}])
     given = make if isinstance(make, np.ndarray) else None
     n = bars if isinstance(bars, Bars) else bars.bars
-    a = ask(bars, np.full(n.close.shape, np.nan), spec, instruments, first, **settings)
+    a = ask(bars, np.full(n.close.shape, np.nan), spec, instruments, first, units=units, **settings)
     c = counted(a.spec, a.bars, a.instruments, a.first)
     work = _Work(a, c, (lambda column: given[column]) if given is not None else make if callable(make) else _refuse(make), periods_per_year(a.bars.end[a.first:]))
     return Columns(tuple(params), tuple(_all(work, params, workers or os.cpu_count() or 1, progress)))

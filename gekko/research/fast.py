@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/32_fast.ipynb #97b70e5a
 from __future__ import annotations
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -26,33 +26,38 @@ if TYPE_CHECKING:
     from gekko.desk.session import Strategy
 
 # %% auto #0
-__all__ = ['PATHS', 'Asked', 'by_event', 'Fills', 'Passed', 'fills_of', 'fills_told', 'FastResult', 'checked', 'ask', 'backtest',
-           'answer', 'passed']
+__all__ = ['PATHS', 'Asked', 'by_event', 'Fills', 'Passed', 'fills_of', 'fills_told', 'FastResult', 'checked', 'in_lots', 'ask',
+           'backtest', 'answer', 'passed']
 
 # %% ../../nbs/10_research/32_fast.ipynb #0da403d7
 class Asked(NamedTuple):
-    "One backtest as it was asked for: `bars` as they were given, weights (T, N) for their rows, the first decision at row `first`."
+    "One backtest as it was asked for: `bars` as they were given, weights (T, N) for their rows, the first decision at row `first`. With `units` the weights are positions, in whole lots."
     spec: RunSpec
     bars: Bars
     instruments: Mapping[str, Instrument]
     first: int
     weights: Floats
     strategy: str = 'weights'
+    units: bool = False
 
 def by_event(a: Asked) -> Result:
     "The desk's own run over the same history: gate, paper venue, tracker and a journal in memory."
     from gekko.data.replay import on_grid
     from gekko.desk.run import Market, Run
-    from gekko.desk.session import targets_of
     from gekko.ledger.journal import Journal
     if not len(a.bars): raise BadInput('no bars', expected='a row at least', found='none')
     market = Market(a.spec, on_grid(a.bars, a.instruments), a.instruments, a.first)
     line, journal = lineage(a.spec, a.strategy, data_version=market.bars.version), Journal.open('sqlite:///:memory:', 'backtest', durable=False)
     try:
         run = Run(market, run_id=f'{a.strategy}-{line}', strategy=a.strategy, lineage=line, mode='backtest', account='backtest', journal=journal)
-        while run.advance(): run.answer(run.row, targets_of(a.weights[run.row], a.spec.symbols))
+        while run.advance(): run.answer(run.row, *_said(a, run.row))
         return run.finish()
     finally: journal.close()
+
+def _said(a: Asked, row: int) -> tuple[dict[str, float] | None, dict[str, Decimal] | None]:
+    "A row's targets as a notebook would state them: weights, or units."
+    told = {s: x for s, x in zip(a.spec.symbols, a.weights[row].tolist()) if x == x}
+    return (None, {s: EXACT.multiply(Decimal(int(x)), a.instruments[s].lot) for s, x in told.items()}) if a.units else (told, None)
 
 # %% ../../nbs/10_research/32_fast.ipynb #3cafca11
 class Fills(NamedTuple):
@@ -174,8 +179,20 @@ def checked(weights: Floats, bars: Bars) -> Floats:
     return w
 
 # %% ../../nbs/10_research/32_fast.ipynb #ac1159cd
-def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, **settings: Any) -> Asked:
-    "The question, checked: a strategy is called on the prices it trades at, and must need no more than its `window`. Settings are those of `desk.spec.RunSpec`."
+def in_lots(units: Floats, symbols: Sequence[str], instruments: Mapping[str, Instrument]) -> Floats:
+    "Positions (T, N) in units as whole lots, toward zero, as the desk takes `units`; each number is read as the decimal that it prints as."
+    out = np.array(units, np.float64)
+    for j, s in enumerate(symbols):
+        here = ~np.isnan(out[:, j])
+        some, which = np.unique(out[here, j], return_inverse=True)
+        lots = [EXACT.divide_int(Decimal(repr(x)), instruments[s].lot) for x in some.tolist()]
+        out[here, j] = np.array([float(x) + 0.0 for x in lots])[which] if lots else 0.0
+    if (np.abs(out) >= 2**53).any(): raise BadInput('a position', expected='fewer than 2**53 lots', found=float(np.nanmax(np.abs(out))))
+    return out
+
+# %% ../../nbs/10_research/32_fast.ipynb #9b354bc5
+def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, *, units: bool = False, **settings: Any) -> Asked:
+    "The question, checked: a strategy is called on the prices it trades at, and must need no more than its `window`. Settings are those of `desk.spec.RunSpec`; with `units` the weights are positions in units."
     if not isinstance(bars, Bars): spec, instruments, first, bars = spec or bars.spec, instruments or bars.instruments, first or bars.first, bars.bars
     if spec is not None and settings: raise BadInput('a spec and settings', expected='one of them', found=' '.join(settings))
     spec = spec or make_spec(bars.symbols, **settings)
@@ -185,22 +202,24 @@ def ask(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = 
     if not 0 <= first <= max(len(bars) - 1, 0): raise BadInput('first row of a backtest', expected=f'0 to {max(len(bars) - 1, 0)}', found=first)
     if not spec.bar and len(bars): spec = replace(spec, bar=bar_text(int(bars.end[0] - bars.start[0])))
     held = dict(instruments or {})
-    if not callable(weights): return Asked(spec, bars, held, first, checked(weights, bars))
+    def to_trade(w: Floats) -> Floats: return in_lots(w, spec.symbols, held) if units else w
+    if not callable(weights): return Asked(spec, bars, held, first, to_trade(checked(weights, bars)), units=units)
     from gekko.desk.session import check_window, weights_of      # a second of imports, which weights at hand don't need
     shown = snapped(bars, held)
     w = weights_of(weights, shown)
     if first < len(bars): check_window(weights, shown, w, first, spec.window)
-    return Asked(spec, bars, held, first, w, getattr(weights, '__name__', 'strategy'))
+    return Asked(spec, bars, held, first, to_trade(w), getattr(weights, '__name__', 'strategy'), units)
 
 # %% ../../nbs/10_research/32_fast.ipynb #89206f37
 PATHS = ('auto', 'fast', 'event')
 
-def backtest(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, *, how: str = 'auto', **settings: Any) -> FastResult:
-    """The weights (T, N), or a strategy that makes them from bars, traded as the desk trades them. `how` is auto, fast (BadInput where the pass can't) or event.
+def backtest(bars: Bars | Market, weights: Floats | Strategy, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, *, how: str = 'auto', units: bool = False,
+             **settings: Any) -> FastResult:
+    """The weights (T, N), or a strategy that makes them from bars, traded as the desk trades them; with `units` they are positions in units. `how` is auto, fast (BadInput where the pass can't) or event.
 
     The same as an event run to every fill and every digit of equity; where the compiled pass has no model for what is asked, it is the event run, and `why` says so."""
     if how not in PATHS: raise BadInput('how', expected=' '.join(PATHS), found=how)
-    return answer(ask(bars, weights, spec, instruments, first, **settings), how)
+    return answer(ask(bars, weights, spec, instruments, first, units=units, **settings), how)
 
 def answer(a: Asked, how: str = 'auto') -> FastResult:
     "The backtest that was asked for."
@@ -215,7 +234,7 @@ def answer(a: Asked, how: str = 'auto') -> FastResult:
 def passed(c: Counted, a: Asked) -> Passed | None:
     "The compiled pass; None when its sums do not fit."
     from gekko.research import kernel
-    p = Passed(*kernel.run(c.terms, c.open, c.close, c.end, np.ascontiguousarray(a.weights), a.first, True))
+    p = Passed(*kernel.run(c.terms._replace(units=int(a.units)), c.open, c.close, c.end, np.ascontiguousarray(a.weights), a.first, True))
     return None if p.money[kernel.STATUS] else p
 
 # %% ../../nbs/10_research/32_fast.ipynb #78172b09

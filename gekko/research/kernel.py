@@ -23,21 +23,21 @@ __all__ = ['F', 'Ints', 'Floats', 'i64', 'u64', 'f64', 'TOO_BIG', 'WORTH', 'LEAS
            'STALE', 'ORDER', 'QTY', 'BUYS', 'SELLS', 'MARK', 'MARKED', 'HEAD', 'TAIL', 'STEP', 'GROUP', 'BAND',
            'BAND_OF', 'BUY', 'BUY_OF', 'SELL', 'SELL_OF', 'FEE', 'FEE_OF', 'MOST_GROSS', 'MOST_GROSS_OF', 'MOST_NET',
            'MOST_NET_OF', 'MOST_DAY_LOSS', 'MOST_DAY_LOSS_OF', 'MOST_DRAWDOWN', 'MOST_DRAWDOWN_OF', 'MINOR',
-           'MOST_POSITIONS', 'CASH', 'EQUITY', 'PEAK', 'DAY_START', 'DAY', 'WORKING', 'ORDERS', 'BREACHES', 'SEQ',
-           'FILLS', 'FEES', 'STATUS', 'GROSS', 'NET', 'ACTIVE', 'BIG', 'O_ROW', 'O_COLUMN', 'O_LOTS', 'O_REDUCES',
-           'O_SEQ', 'O_STATE', 'O_FILL_ROW', 'O_FILL_LOTS', 'O_TICKS', 'O_FEE', 'O_FILL', 'O_NEXT', 'WAITS', 'DONE',
-           'SWEPT', 'B_ROW', 'B_COLUMN', 'B_LOTS', 'B_REDUCES', 'B_SEQ', 'B_RULE', 'B_EQUITY', 'B_GROSS', 'B_NET',
-           'B_ACTIVE', 'B_QTY', 'B_BUYS', 'B_SELLS', 'B_MARK', 'B_MARKED', 'B_DAY', 'B_PEAK', 'B_SENT', 'RULES',
-           'MINUTE', 'COUNT', 'SUM', 'SQUARES', 'DOWN', 'BEST', 'WORST', 'HIGH', 'DEPTH', 'BEFORE', 'TRADED',
-           'compiled', 'wide', 'split', 'sign_of', 'billionths', 'Terms', 'book_of', 'lots_for', 'price_of', 'fee_of',
-           'grown', 'opens', 'wait', 'in_play', 'ring', 'refused', 'plan', 'decide', 'run', 'through', 'crossed']
+           'MOST_POSITIONS', 'UNITS', 'CASH', 'EQUITY', 'PEAK', 'DAY_START', 'DAY', 'WORKING', 'ORDERS', 'BREACHES',
+           'SEQ', 'FILLS', 'FEES', 'STATUS', 'GROSS', 'NET', 'ACTIVE', 'BIG', 'O_ROW', 'O_COLUMN', 'O_LOTS',
+           'O_REDUCES', 'O_SEQ', 'O_STATE', 'O_FILL_ROW', 'O_FILL_LOTS', 'O_TICKS', 'O_FEE', 'O_FILL', 'O_NEXT',
+           'WAITS', 'DONE', 'SWEPT', 'B_ROW', 'B_COLUMN', 'B_LOTS', 'B_REDUCES', 'B_SEQ', 'B_RULE', 'B_EQUITY',
+           'B_GROSS', 'B_NET', 'B_ACTIVE', 'B_QTY', 'B_BUYS', 'B_SELLS', 'B_MARK', 'B_MARKED', 'B_DAY', 'B_PEAK',
+           'B_SENT', 'RULES', 'MINUTE', 'COUNT', 'SUM', 'SQUARES', 'DOWN', 'BEST', 'WORST', 'HIGH', 'DEPTH', 'BEFORE',
+           'TRADED', 'compiled', 'wide', 'split', 'sign_of', 'billionths', 'Terms', 'book_of', 'lots_for', 'price_of',
+           'fee_of', 'grown', 'opens', 'wait', 'in_play', 'ring', 'refused', 'plan', 'decide', 'run', 'through',
+           'crossed']
 
 # %% ../../nbs/10_research/30_kernel.ipynb #70e4edc1
 def compiled(f: F) -> F:
-    "`f` as machine code, made when it is first called and kept on disk for the next process. Code without a file, as a notebook's, is not kept."
+    "`f` as machine code, made when it is first called and kept on disk for the next process. A notebook's own code is not kept: it would be known by its cell alone, and not by the constants of others."
     jit: Any = njit
-    try: done: F = jit(cache=True, nogil=True, error_model='numpy')(f)
-    except RuntimeError: done = jit(nogil=True, error_model='numpy')(f)
+    done: F = jit(cache=f.__module__ != '__main__', nogil=True, error_model='numpy')(f)
     return done
 
 # %% ../../nbs/10_research/30_kernel.ipynb #6de17b55
@@ -133,18 +133,19 @@ class Terms(NamedTuple):
     position_value: Ints
     stale: Ints              # ns
     unit: float              # the smallest unit in the currency, for the statistics
+    units: int = 0           # 1 where targets are positions in lots and not weights of equity
 
 # %% ../../nbs/10_research/30_kernel.ipynb #54fcc2bd
 # of each column: what it is told, then what changes. Orders that wait are chained by column, oldest first
 (WORTH, LEAST, ORDER_LOTS, ORDER_VALUE, POSITION_VALUE, STALE, ORDER, QTY, BUYS, SELLS, MARK, MARKED, HEAD, TAIL, STEP, GROUP) = range(16)
 # of the run: what it is told, then its sums
-(BAND, BAND_OF, BUY, BUY_OF, SELL, SELL_OF, FEE, FEE_OF, MOST_GROSS, MOST_GROSS_OF, MOST_NET, MOST_NET_OF, MOST_DAY_LOSS, MOST_DAY_LOSS_OF, MOST_DRAWDOWN, MOST_DRAWDOWN_OF, MINOR, MOST_POSITIONS,
- CASH, EQUITY, PEAK, DAY_START, DAY, WORKING, ORDERS, BREACHES, SEQ, FILLS, FEES, STATUS, GROSS, NET, ACTIVE) = range(33)
+(BAND, BAND_OF, BUY, BUY_OF, SELL, SELL_OF, FEE, FEE_OF, MOST_GROSS, MOST_GROSS_OF, MOST_NET, MOST_NET_OF, MOST_DAY_LOSS, MOST_DAY_LOSS_OF, MOST_DRAWDOWN, MOST_DRAWDOWN_OF, MINOR, MOST_POSITIONS, UNITS,
+ CASH, EQUITY, PEAK, DAY_START, DAY, WORKING, ORDERS, BREACHES, SEQ, FILLS, FEES, STATUS, GROSS, NET, ACTIVE) = range(34)
 
 def book_of(x: Terms) -> tuple[Ints, Ints]:
-    "A run at its beginning: its own numbers (33,), and those of its columns (N, 16)."
-    m, c = np.zeros(33, np.int64), np.zeros((len(x.worth), 16), np.int64)
-    m[:CASH] = [*x.band, *x.buy, *x.sell, *x.fee, *x.gross, *x.net, *x.day_loss, *x.drawdown, x.minor, x.positions]
+    "A run at its beginning: its own numbers (34,), and those of its columns (N, 16)."
+    m, c = np.zeros(34, np.int64), np.zeros((len(x.worth), 16), np.int64)
+    m[:CASH] = [*x.band, *x.buy, *x.sell, *x.fee, *x.gross, *x.net, *x.day_loss, *x.drawdown, x.minor, x.positions, x.units]
     m[[CASH, EQUITY, PEAK, DAY_START]], m[DAY] = x.cash, -1
     c[:, :QTY] = np.stack([x.worth, x.least, x.order_lots, x.order_value, x.position_value, x.stale, x.order], axis=1)
     c[:, [HEAD, TAIL]] = -1
@@ -340,14 +341,14 @@ def _worth_it(m: Ints, c: Ints, j: int, want: int) -> bool:
 
 @compiled
 def plan(m: Ints, c: Ints, weights: Floats, t: int) -> int:
-    "The lots to trade by column, in `step`, toward row `t` of the weights (NaN: left alone); how many columns trade."
+    "The lots to trade by column, in `step`, toward row `t` of the weights, or of positions in lots (NaN: left alone); how many columns trade."
     n = 0
     for j in range(len(c)):
         w, c[j, STEP] = weights[t, j], 0
         if np.isnan(w) or c[j, MARK] == 0: continue
-        if abs(w) > 1e6: m[STATUS] = 1
+        if abs(w) > (BIG if m[UNITS] else 1e6): m[STATUS] = 1
         held = c[j, QTY] + c[j, BUYS] - c[j, SELLS]
-        want = i64(0) if m[STATUS] else lots_for(m[EQUITY], billionths(w), c[j, MARK]*c[j, WORTH])
+        want = i64(0) if m[STATUS] else i64(w) if m[UNITS] else lots_for(m[EQUITY], billionths(w), c[j, MARK]*c[j, WORTH])
         if abs(want) >= 2**62: m[STATUS] = 1
         c[j, STEP] = want - held
         if not _worth_it(m, c, j, want): c[j, STEP] = 0

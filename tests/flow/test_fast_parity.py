@@ -96,6 +96,17 @@ def test_runs_by_chance() -> None:
     assert {'max_gross', 'max_positions', 'max_orders_per_minute', 'max_net', 'max_daily_loss', 'max_drawdown', 'max_order_qty', 'max_order_notional', 'max_position_notional', 'stale_after_s', 'reduce_only'} <= tally.keys(), tally
 
 
+def test_positions_in_units_by_chance() -> None:
+    """The same runs told as positions in units: sizes off the lot grid, too large for the gate, flips and holes."""
+    tally = Tally()
+    for seed in range(1_000, 1_060):
+        r = random.Random(seed)
+        asked = run_of(r.choice, r.randint)
+        price = np.nanmedian(asked['bars'].close)
+        tally.add(**asked | {'weights': asked['weights'] * float(asked['cash']) / price, 'units': True})
+    assert tally['fast'] > 40 and tally['fills'] > 600 and tally['refusals'] > 500, tally
+
+
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_runs_that_hypothesis_thinks_of(data: st.DataObject) -> None:
