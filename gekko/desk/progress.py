@@ -28,9 +28,9 @@ def read_progress(folder: Path) -> Progress | None:
 
 # %% ../../nbs/09_desk/09_progress.ipynb #b05e256b
 class Reporter:
-    "Call it at every row, or at every quote. It writes to `folder` when there is one, else draws a bar for whoever sits at a notebook or a terminal. `total` 0: nobody knows when it ends."
-    def __init__(self, folder: Path | None, total: int, label: str = '') -> None:
-        self._folder, self._total, self._next, self._bar = folder, total, 0.0, None if folder else Headway(label, total, 'bars')
+    "Call it at every row, or at every quote. It writes to `folder` when there is one, else draws a bar for whoever sits at a notebook or a terminal. `total` 0: nobody knows when it ends. With `show` off no bar is drawn."
+    def __init__(self, folder: Path | None, total: int, label: str = '', show: bool = True) -> None:
+        self._folder, self._total, self._next, self._bar = folder, total, 0.0, None if folder or not show else Headway(label, total, 'bars')
         self._said, self._late = -1, cast('tuple[int, int, object] | None', None)
 
     def __call__(self, done: int, ts: int, equity: object) -> None:

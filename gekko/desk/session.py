@@ -120,14 +120,14 @@ class Identity:
 
 # %% ../../nbs/09_desk/10_session.ipynb #44d3855e
 class Backtest:
-    "A run in this process, on history, under a simulated clock."
+    "A run in this process, on history, under a simulated clock. `show`: whether it draws its progress."
     mode = 'backtest'
-    def __init__(self, who: Identity, market: Market) -> None:
+    def __init__(self, who: Identity, market: Market, show: bool = True) -> None:
         self.spec, self.run_id, self.market, self._who = market.spec, who.run_id, market, who
         self._journal = Journal.open(f'sqlite:///{who.folder}/journal.db' if who.folder else 'sqlite:///:memory:', 'backtest', durable=False)
         if self._journal.head[0]: raise Reject('this run has traded already', expected='one open_run a backtest job', found=who.run_id)
         self.run = Run(market, run_id=who.run_id, strategy=who.strategy, lineage=who.lineage, mode=self.mode, account='backtest', journal=self._journal, scenarios=partial(stresses, who.settings.home))
-        self._report = Reporter(who.folder, market.total, who.strategy)
+        self._report = Reporter(who.folder, market.total, who.strategy, show)
         self._result: Result | None = None
         self._torn = False
         self._talk = Conversation(who.run_id, self._journal.epoch, self._ask, current_cell)
