@@ -24,8 +24,8 @@ from ..risk.kill import KillSwitch, Trip
 from ..risk.mandate import Change, Mandate, changed, widens
 
 # %% auto #0
-__all__ = ['Charter', 'unlawful', 'take', 'charter_head', 'read_charter', 'writing_charter', 'name_officer', 'set_limits',
-           'allow', 'trip_id', 'throw_of', 'ask_reset']
+__all__ = ['Charter', 'unlawful', 'take', 'charter_head', 'read_charter', 'holding', 'writing_charter', 'name_officer',
+           'set_limits', 'check_reason', 'allow', 'trip_id', 'throw_of', 'ask_reset']
 
 # %% ../../nbs/09_desk/26_charter.ipynb #73cdf071
 @dataclass(slots=True)
@@ -107,30 +107,34 @@ def read_charter(url: str, since: Charter | None = None) -> Charter:
 
 # %% ../../nbs/09_desk/26_charter.ipynb #22697f51
 @contextmanager
-def writing_charter(url: str, clock: Clock, who: str, patience_s: float = 12.0) -> Iterator[tuple[Charter, Callable[[Any], int]]]:
-    """The charter, and what writes the next record: `put(make)`, where `make(prev)` gives the record, signed if it must be. Reject for what has no right; nothing is written then.
-    A writer that died is not waited for on its machine, and no longer than its ten seconds elsewhere."""
+def holding(url: str, account: str, clock: Clock, who: str, patience_s: float = 12.0) -> Iterator[Journal]:
+    "One of the firm's own journals in the hands of its one writer. One that died is not waited for on its machine, and no longer than its ten seconds elsewhere; Reject when `patience_s` is over."
     from gekko.desk.claims import here, is_dead
     until = time.monotonic() + patience_s
     while True:
-        try: lease = acquire(url, CHARTER, f'{who[:40]}:{os.getpid()}@{here()}', 10.0, clock, dead=is_dead)
+        try: lease = acquire(url, account, f'{who[:40]}:{os.getpid()}@{here()}', 10.0, clock, dead=is_dead)
         except Reject:
             if time.monotonic() > until: raise
             time.sleep(0.05)
         else: break
     try:
-        with Journal.open(url, CHARTER, epoch=lease.epoch) as journal:
-            c = read_charter(url)
-            def put(make: Callable[[str], Any]) -> int:
-                r = make(c.head)
-                if why := unlawful(c, r, c.head): raise Reject(f'the charter does not allow it: {why}', expected='an officer\'s right', found=type(r).__name__)
-                if isinstance(r, LimitsSet | LimitsAsked): changed(c.mandate, _change(r))      # BadInput before anything is written
-                e = journal.append(r, clock.now())
-                journal.commit()
-                c.apply(e)
-                return e.seq
-            yield c, put
+        with Journal.open(url, account, epoch=lease.epoch) as journal: yield journal
     finally: lease.release()
+
+@contextmanager
+def writing_charter(url: str, clock: Clock, who: str, patience_s: float = 12.0) -> Iterator[tuple[Charter, Callable[[Any], int]]]:
+    "The charter, and what writes the next record: `put(make)`, where `make(prev)` gives the record, signed if it must be. Reject for what has no right; nothing is written then."
+    with holding(url, CHARTER, clock, who, patience_s) as journal:
+        c = read_charter(url)
+        def put(make: Callable[[str], Any]) -> int:
+            r = make(c.head)
+            if why := unlawful(c, r, c.head): raise Reject(f'the charter does not allow it: {why}', expected='an officer\'s right', found=type(r).__name__)
+            if isinstance(r, LimitsSet | LimitsAsked): changed(c.mandate, _change(r))      # BadInput before anything is written
+            e = journal.append(r, clock.now())
+            journal.commit()
+            c.apply(e)
+            return e.seq
+        yield c, put
 
 # %% ../../nbs/09_desk/26_charter.ipynb #2d50ef04
 def name_officer(url: str, clock: Clock, name: str, key: str, user: str, by: Officer | None = None) -> int:
@@ -143,7 +147,7 @@ def name_officer(url: str, clock: Clock, name: str, key: str, user: str, by: Off
 # %% ../../nbs/09_desk/26_charter.ipynb #c08ef8c9
 def set_limits(url: str, clock: Clock, change: Change, who: str, why: str, officer: Officer | None = None) -> tuple[str, int]:
     "Set limits: ('set', its entry) when they only tighten, ('asked', its entry) when they loosen and an officer asks. Reject when they loosen and nobody signs."
-    _reason('limits are set for a reason', why)
+    check_reason('limits are set for a reason', why)
     with writing_charter(url, clock, who) as (c, put):
         changed(c.mandate, change)
         values, wider = dict(change.values), widens(c.mandate, change)
@@ -152,7 +156,7 @@ def set_limits(url: str, clock: Clock, change: Change, who: str, why: str, offic
         asks = officer
         return 'asked', put(lambda prev: asks.sign(LimitsAsked(change.scope, change.level, values, asks.name, why), prev))
 
-def _reason(what: str, why: str) -> None:
+def check_reason(what: str, why: str) -> None:
     "BadInput for no reason, and for one that no ledger keeps: unreadable characters, or a book."
     try: size = len(why.encode())
     except UnicodeEncodeError: raise BadInput(what, expected='readable text', found=ascii(why[:40])) from None
@@ -182,5 +186,5 @@ def throw_of(switch: KillSwitch) -> tuple[Trip, str] | None:
 
 def ask_reset(url: str, clock: Clock, trip: str, why: str, officer: Officer) -> int:
     "Ask for the throw of that name to be reset; the entry, for somebody else to allow."
-    _reason('a kill switch is reset for a reason', why)
+    check_reason('a kill switch is reset for a reason', why)
     with writing_charter(url, clock, officer.name) as (_, put): return put(lambda prev: officer.sign(ResetAsked(trip, officer.name, why), prev))

@@ -18,6 +18,7 @@ from ..domain.order import Accepted, Amended, AmendRejected, AmendRequested, Can
 from ..domain.parent import Parent
 from ..domain.target import Targets
 from ..domain.time import Nanos, iso
+from .promotions import PROMOTION_KINDS, describe_promotion
 from .rights import RIGHTS, BoundsTaken, LimitPassed, LimitsAsked, LimitsSet
 
 # %% auto #0
@@ -205,7 +206,7 @@ KINDS: dict[str, type] = {
     'breach': BreachRecorded, 'targets': Targets, 'deposit': Deposited, 'instrument': Instrument, 'mark': Marked,
     'run_opened': RunOpened, 'run_closed': RunClosed, 'policy': PolicyTaken, 'halt': Halted, 'resume': Resumed,
     'parent_opened': ParentOpened, 'parent_closed': ParentClosed, 'external': External, 'differed': Differed, 'corrected': Corrected, 'stages': Stages, 'day_closed': DayClosed,
-    'lease': LeaseTaken, 'note': Note, 'agreed': Agreed, 'recalled': Recalled, **RIGHTS}
+    'lease': LeaseTaken, 'note': Note, 'agreed': Agreed, 'recalled': Recalled, **RIGHTS, **PROMOTION_KINDS}
 "Kind to type, both ways one to one."
 _KIND: dict[type, str] = {t: k for k, t in KINDS.items()}
 
@@ -275,7 +276,8 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     Deposited: lambda r: f'{r.amount:+,} {r.currency}', Instrument: lambda r: f'{r.symbol} in {r.quote}, tick {r.tick}, lot {r.lot}',
     Marked: lambda r: f'equity {r.equity:,} at ' + ', '.join(f'{s} {p}' for s, p in r.prices.items()),
     Stages: lambda r: _passage(r), LimitsAsked: lambda r: f'{r.who} asks {_of_limits(r)}', LimitsSet: lambda r: f'{r.who} sets {_of_limits(r)}' + (f', as asked in #{r.asked}' if r.asked else ''),
-    LimitPassed: lambda r: f'{r.state}: {r.message}', BoundsTaken: lambda r: ', '.join(f'{n} {x}' for n, x in r.hard.items() if n != 'symbols' and x != 'off')}
+    LimitPassed: lambda r: f'{r.state}: {r.message}', BoundsTaken: lambda r: ', '.join(f'{n} {x}' for n, x in r.hard.items() if n != 'symbols' and x != 'off'),
+    **dict.fromkeys(PROMOTION_KINDS.values(), describe_promotion)}
 
 # %% ../../nbs/07_ledger/00_events.ipynb #98c97119
 def describe(obj: object) -> str:
