@@ -4,7 +4,7 @@
 
 # %% ../../nbs/03_forecast/25_rays.ipynb #00a72609
 from __future__ import annotations
-import logging, os, secrets, shutil, sys, tempfile
+import logging, os, secrets, shutil, socket, sys, tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from ..domain.errors import BadInput
 
 # %% auto #0
-__all__ = ['LONGEST', 'private', 'room', 'local']
+__all__ = ['LONGEST', 'private', 'room', 'local', 'place', 'answers', 'joined']
 
 # %% ../../nbs/03_forecast/25_rays.ipynb #466e5fcb
 def private() -> dict[str, str]:
@@ -31,8 +31,8 @@ def room(folder: Path) -> Path:
 
 # %% ../../nbs/03_forecast/25_rays.ipynb #cce4c785
 @contextmanager
-def local(cpus: int, folder: Path | None = None) -> Iterator[Any]:
-    "The module `ray`, connected: to the cluster this process is connected to already, else to one of its own with `cpus` CPUs, below `folder` or a temporary one, which ends with the block."
+def local(cpus: int, folder: Path | None = None, memory: int = 80 * 2**20) -> Iterator[Any]:
+    "The module `ray`, connected: to the cluster this process is connected to already, else to one of its own with `cpus` CPUs, below `folder` or a temporary one, which ends with the block. `memory`: bytes of its object store."
     if cpus < 1: raise BadInput('CPUs for Ray', expected='1 or more', found=cpus)
     os.environ.update(private())
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]
@@ -40,8 +40,61 @@ def local(cpus: int, folder: Path | None = None) -> Iterator[Any]:
     if ray.is_initialized(): yield ray; return
     at = room(folder or Path(tempfile.mkdtemp(prefix='gk-')))
     try:
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=str(at), object_store_memory=80 * 2**20)
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=str(at), object_store_memory=memory)
         yield ray
     finally:
         ray.shutdown()
         if folder is None: shutil.rmtree(at, ignore_errors=True)
+
+# %% ../../nbs/03_forecast/25_rays.ipynb #58ae5521
+def place(address: str) -> str:
+    "What Ray is told for an address: `ray://host:port`, `ray:host:port` as host:port, `ray:auto` as auto; `local` is ''. BadInput for anything else."
+    if address in ('local', 'ray:local'): return ''
+    if address == 'ray:auto': return 'auto'
+    kind, _, rest = address.partition(':')
+    host, _, port = rest.removeprefix('//').rstrip('/').rpartition(':')
+    if kind != 'ray' or not host or '/' in host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise BadInput('address of a Ray cluster', expected='ray://host:port, ray:host:port, ray:auto or local', found=repr(address))
+    return f'ray://{host}:{port}' if rest.startswith('//') else f'{host}:{port}'
+
+# %% ../../nbs/03_forecast/25_rays.ipynb #a6eff21a
+def answers(host: str, port: int, within_s: float) -> str:
+    "'' when something at the address speaks gRPC within so many seconds, else why not."
+    try: socket.create_connection((host, port), within_s).close()
+    except OSError as e: return e.strerror or str(e)
+    if os.environ.get('RAY_USE_TLS', '0') not in ('', '0'): return ''      # with certificates only Ray itself can ask
+    import grpc  # type: ignore[import-untyped]
+    with grpc.insecure_channel(f'{host}:{port}', options=[('grpc.enable_http_proxy', 0)]) as line:
+        try: grpc.channel_ready_future(line).result(within_s)
+        except grpc.FutureTimeoutError: return f'something listens there, and no Ray answered in {within_s:g} s'
+    return ''
+
+# %% ../../nbs/03_forecast/25_rays.ipynb #57d85a01
+@contextmanager
+def joined(address: str, within_s: float = 20.0) -> Iterator[Any]:
+    """The module `ray`, connected to the cluster at `address` for the block, or to the one this process is connected to already; `local` is one of our own, with a CPU for each core.
+    BadInput when it can't be reached within about `within_s`, or is of another version of Ray or Python. A cluster with a token takes it from RAY_AUTH_TOKEN, as Ray does."""
+    at = place(address)
+    if not at:
+        with local(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1, memory=256 * 2**20) as ray: yield ray; return
+    os.environ.update({k: v for k, v in private().items() if k != 'RAY_AUTH_TOKEN'})
+    sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]
+    import ray, ray._private.worker
+    if ray.is_initialized(): yield ray; return
+    if at != 'auto' and (why := answers(*_host(at), within_s)): raise _unreached(address, why)
+    heard, ray._private.worker.print_to_stdstream = ray._private.worker.print_to_stdstream, _unheard      # else a node's end is printed to stdout, in the middle of what a command says there
+    try:
+        try: ray.init(at, log_to_driver=False, logging_level=logging.CRITICAL)
+        except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as e: raise _unreached(address, ' '.join(str(e).split())[:300]) from None
+        yield ray
+    finally:
+        ray.shutdown()
+        ray._private.worker.print_to_stdstream = heard
+
+def _host(at: str) -> tuple[str, int]:
+    host, _, port = at.removeprefix('ray://').rpartition(':')
+    return host.strip('[]'), int(port)
+
+def _unreached(address: str, why: str) -> BadInput: return BadInput('the Ray cluster could not be joined', expected=f'one at {address}, of this version of Ray', found=why)
+
+def _unheard(*said: Any, **how: Any) -> None: return None
