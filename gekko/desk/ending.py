@@ -32,6 +32,7 @@ def ended(desk: Desk, result: Result, reason: str) -> None:
     assert desk.run is not None
     journal, live = desk.run.trader.journal, isinstance(desk.run, LiveRun)
     journal.close()
+    if desk.shown is not None: desk.shown.close(desk.run.trader.clock.now())
     if live:
         let_go(desk)
         with suppress(GekkoError): refresh(desk.settings.ledger, desk.account)

@@ -13,6 +13,7 @@ from .protocol import (AskFlatten, AskHalt, AskPositions, AskResume, AskStatus, 
                                  Reply, Request, RowReply, StatusReply, refusal)
 from .result import encode_result
 from .run import Run
+from .shown import Row, answered
 from .state import Desk, fault, resume_risk, status, stop_by_switch, stop_risk
 from .trader import LEASE
 from ..domain.errors import GekkoError, Halt, Reject
@@ -30,6 +31,8 @@ def running(desk: Desk, run_id: str) -> Run | LiveRun:
 
 # %% ../../nbs/09_desk/06_server.ipynb #8097c8b8
 def _take(desk: Desk, run: Run | LiveRun, q: Decide) -> None:
+    t = run.trader
+    if desk.shown is not None and run.due and q.row == run.row: answered(desk.shown, t.clock.now(), q, int(run.last.end[-1]), {s: t.view.marks[s] for s in run.spec.symbols if s in t.view.marks}, t.view.equity)
     try: run.answer(q.row, q.weights, q.units, q.cell)
     except Halt as e:
         if run.trader.who == LEASE and isinstance(run, LiveRun): return      # until the next comparison
@@ -48,7 +51,8 @@ def on_decide(desk: Desk, q: Decide) -> RowReply:
     if not taken and (run.row >= run.first or q.row >= 0): _take(desk, run, q)
     more = run.advance()
     if more: desk.asked = desk.clock.monotonic()
-    desk.told = q, _row(run, more)
+    desk.told = q, (reply := _row(run, more))
+    if reply.bars is not None and desk.shown is not None and desk.shown.live: desk.shown.write(Row(run.trader.clock.now(), reply.row, reply.bars))
     return desk.told[1]
 
 def _row(run: Run | LiveRun, more: bool | None) -> RowReply:

@@ -13,6 +13,7 @@ from .config import Settings
 from .live import LiveRun
 from .positions import PositionService
 from .protocol import Decide, Request, RowReply, RunOpenedReply, StatusReply
+from .shown import Shown
 from .result import Result
 from .run import Run
 from .trader import halt, resume
@@ -77,6 +78,7 @@ class Desk:
     opened: RunOpenedReply | None = None
     last: Result | None = None
     positions: PositionService | None = None
+    shown: Shown | None = None                        # where it is kept what the run is shown and what it answers
     beat: Nanos = 0         # when the notebook was last heard, when it last had something to decide,
     asked: Nanos = 0
     renewed: Nanos = 0      # and when its lease was renewed, all on the monotonic clock

@@ -201,13 +201,18 @@ LIMITS = 'limits'
 PASSING = frozenset({LEDGER, LEASE, WATCH, LIMITS})
 "Whose halts end by themselves."
 
+def _mark_of(t: Trader, client_id: str) -> Decimal | None:
+    "What its symbol is worth now: with it the order's way can be told from what the venue made of it."
+    mark = t.view.marks.get(t.tracker.get(client_id).symbol) if client_id in t.tracker else None
+    return None if mark is None else trim(mark)
+
 def _see_out(t: Trader) -> None:
     "What became of orders on their way out: those that never left end here, those that were acknowledged have their stages written."
     for leaving, why in t.outgoing.unsent():
         for a in leaving: _said(t, Rejected(a.order.client_id, f'not sent: {why}', t.clock.now()))
         halt(t, why, LEDGER if t.outgoing.trouble else LEASE)
     for e in t.outgoing.broken(): _heard(t, e)
-    for stages in t.outgoing.stages(): t.record(stages)
+    for stages in t.outgoing.stages(): t.record(replace(stages, mark=_mark_of(t, stages.client_id)))
     if t.outgoing.trouble: halt(t, t.outgoing.trouble, LEDGER)
     elif LEDGER in t.halts: resume(t, LEDGER)
 

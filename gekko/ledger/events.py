@@ -168,7 +168,7 @@ class Recalled:
 # %% ../../nbs/07_ledger/00_events.ipynb #041c7592
 @dataclass(frozen=True, slots=True)
 class Stages:
-    "When an order passed each stage, ns UTC, 0 where it is not known: the quote heard that led to it, decided, gated, intent on disk, first byte sent, acknowledgement heard."
+    "When an order passed each stage, ns UTC, 0 where it is not known: the quote heard that led to it, decided, gated, intent on disk, first byte sent, acknowledgement heard; and the `mark` then."
     client_id: str
     quote: Nanos = 0
     decided: Nanos = 0
@@ -176,6 +176,7 @@ class Stages:
     committed: Nanos = 0
     sent: Nanos = 0
     heard: Nanos = 0
+    mark: Decimal | None = None
 
 @dataclass(frozen=True, slots=True)
 class DayClosed:
