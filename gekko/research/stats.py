@@ -102,7 +102,8 @@ def moments(r: Floats) -> tuple[float, float]:
     "Skew and excess kurtosis: mean(d**3)/s**3 and mean(d**4)/s**4 - 3, with the population deviation s."
     if len(r) < 3 or not np.ptp(r) > 0: return float('nan'), float('nan')
     d = (r - np.mean(r)) / np.std(r)
-    return float(np.mean(d**3)), float(np.mean(d**4) - 3)
+    square = d * d      # numpy raises to a power ten times as slowly
+    return float(np.mean(square * d)), float(np.mean(square * square) - 3)
 
 # %% ../../nbs/10_research/00_stats.ipynb #cacdc9a5
 def hit_rate(r: Floats) -> float:

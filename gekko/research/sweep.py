@@ -172,7 +172,7 @@ class Bench:
     "A worker: the notebook and its history, made ready for one combination after another."
     def __init__(self, plan: Plan) -> None:
         self.plan, nb = plan, json.loads(plan.source)
-        self.book = Varied(nb, Path(plan.notebook).parent, plan.params, plan.swept, plan.shared, plan.checks)
+        self.book = Varied(nb, Path(plan.notebook).parent, plan.params, plan.swept, plan.shared, plan.checks, {'GEKKO_HOME': plan.home, 'GEKKO_STORE': plan.store})
         self.settings: Settings = load_settings({**os.environ, 'GEKKO_HOME': plan.home, 'GEKKO_STORE': plan.store})
         self.histories, self.counts = Histories(Store(plan.store)), dict[str, Counted | str]()
 
@@ -207,7 +207,7 @@ class Bench:
         return Traded(times, FastResult('fast', '', a, c, p).worth, numbers(c, m.spec, p.money, p.stats, periods_per_year(times)), m.bars.version)
 
     def _outcome(self, task: Task, params: Mapping[str, Any], t: Traded) -> Outcome:
-        p, c = self.plan, t.column
+        p, c = self.plan, Column(*(float(x) if isinstance(x, float) else x for x in t.column))      # numpy's floats are written otherwise
         if len(t.times) < 4: return Outcome(task.number, c, '', None)
         r = np.nan_to_num(returns(t.worth), nan=0.0)
         made = trial(p.notebook, params, t.times[1:], r, code=p.code, data_version=t.version, source=p.sweep_id, made=p.made, trades=c.fills, keep=p.keep)
@@ -226,10 +226,12 @@ class Here:
         for t in tasks: done(work(t))
 
 # %% ../../nbs/10_research/42_sweep.ipynb #63618368
-def examined(plan: Plan, tasks: Sequence[Task]) -> Plan:
-    "The plan, sharing what can be shared: as it is for fewer than four tasks, and without sharing where that makes a difference."
-    if len(tasks) < 4: return replace(plan, shared=False)
-    ends = [tasks[-1], tasks[0]]
-    shared, whole = Bench(replace(plan, shared=True)), Bench(replace(plan, shared=False))
-    first = [shared(t) for t in (*ends, tasks[-1])][1:]
-    return replace(plan, shared=all(map(alike, first, [whole(t) for t in ends[::-1]])))
+def examined(plan: Plan, tasks: Sequence[Task]) -> tuple[Plan, list[Outcome]]:
+    "The plan, in short where that is true and there are four tasks or more, else with every cell of each; and the outcomes that it took to know."
+    slow = replace(plan, shared=False, checks=True)
+    if len(tasks) < 4: return slow, []
+    whole, short = Bench(slow), Bench(plan)
+    for t in (tasks[0], tasks[len(tasks)//2]):
+        if (own := whole(t)).column is not None: break
+    before = short(tasks[-1])
+    return (plan, [own, before]) if alike(own, short(t)) else (slow, [own])

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/41_varied.ipynb #531b0f64
 from __future__ import annotations
-import ast, sys
+import ast, os, sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
@@ -15,7 +15,7 @@ from types import CodeType
 from typing import Any
 from ..desk.session import Session, opening
 from ..domain.errors import BadInput, GekkoError
-from .cells import Statement, _settles, code_cells, needed, statements
+from .cells import Statement, _settles, code_cells, declared, needed, statements
 from .rehearsal import Enough, line_of, show_lines
 
 # %% auto #0
@@ -32,9 +32,18 @@ def blind(node: ast.AST) -> bool:
     "Whether names can't be followed through the code: it makes them up as it runs."
     return any(isinstance(n, ast.Name) and n.id in _BLIND or isinstance(n, ast.alias) and n.name == '*' for n in ast.walk(node))
 
+def _plainly(told: Sequence[Statement]) -> list[Statement]:
+    "The statements, without the guess that a call changes a number or a text that it is given: it can't."
+    plain = {t.id for s in told if s.cell.parameters and isinstance(s.node, ast.Assign) and _unchanging(s.node.value) for t in s.node.targets if isinstance(t, ast.Name)}
+    plain -= {n for s in told for n in declared(s.node)}
+    return [s if s.cell.parameters else replace(s, writes=s.writes - (plain - _bound(s.node))) for s in told]
+
+def _unchanging(node: ast.expr) -> bool: return isinstance(node, ast.Constant) or isinstance(node, ast.UnaryOp) and _unchanging(node.operand)
+def _bound(node: ast.AST) -> set[str]: return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+
 def told_of(nb: Mapping[str, Any], checks: bool = False) -> list[Statement]:
     "The statements up to the trade on which it depends, and the guards before it; all of them with `checks`, or where a statement can't be seen through. BadInput when nothing is traded."
-    told = statements(code_cells(nb))
+    told = _plainly(statements(code_cells(nb)))
     last = max((k for k, s in enumerate(told) if s.trades), default=-1)
     if last < 0: raise BadInput('the notebook trades nothing', expected='open_run and trade', found='neither')
     if checks or any(blind(s.node) for s in told[:last + 1]): return told[:last + 1]
@@ -64,30 +73,40 @@ class Failed(Exception):
     "A combination came to no end: where in the notebook, and what was raised."
 
 @contextmanager
-def standing(folder: Path) -> Iterator[None]:
-    "The process stands where the notebook does, and finds the modules beside it."
+def standing(folder: Path, **env: str) -> Iterator[None]:
+    "The process stands where the notebook does, finds the modules beside it, has these variables, and is no run's kernel. Figures that are drawn meanwhile are thrown away."
+    before, figures = {k: os.environ.pop(k, None) for k in ('GEKKO_RUN', *env)}, _figures()
+    os.environ.update(env)
     sys.path.insert(0, at := str(folder))
     try:
         with chdir(folder): yield
-    finally: sys.path.remove(at)
+    finally:
+        sys.path.remove(at)
+        for k in before: os.environ.pop(k, None)
+        os.environ.update({k: x for k, x in before.items() if x is not None})
+        for n in _figures() - figures: sys.modules['matplotlib.pyplot'].close(n)
+
+def _figures() -> set[int]:
+    plt = sys.modules.get('matplotlib.pyplot')
+    return set(plt.get_fignums()) if plt is not None else set()
 
 def _nothing(*args: Any, **options: Any) -> None: return None
 
 # %% ../../nbs/10_research/41_varied.ipynb #2ecf4495
 class Varied:
     """A notebook to be run with one combination after another, in one namespace. `params` are all its parameters' values, `swept` the names that will change. With `shared` what they don't
-    reach is run once; else all is run each time, in a namespace of its own. Not for two threads at once."""
-    def __init__(self, nb: Mapping[str, Any], folder: Path, params: Mapping[str, Any], swept: Sequence[str], shared: bool = True, checks: bool = False) -> None:
+    reach is run once; else all is run each time, in a namespace of its own. `env` are variables that it finds. Not for two threads at once."""
+    def __init__(self, nb: Mapping[str, Any], folder: Path, params: Mapping[str, Any], swept: Sequence[str], shared: bool = True, checks: bool = False, env: Mapping[str, str] | None = None) -> None:
         told = told_of(nb, checks)
         for c in dict.fromkeys(s.cell for s in told): show_lines(c)
         fixed, again = divided(told, frozenset(swept)) if shared else ([], told)
         self.fixed, self.again = [_compiled(s) for s in fixed], [_compiled(s) for s in again]
-        self.folder, self.params, self.moved = folder, dict(params), set(swept).union(*(s.writes for s in again)) & set(params)
+        self.folder, self.env, self.params, self.moved = folder, dict(env or {}), dict(params), set(swept).union(*(s.writes for s in again)) & set(params)
         self.shared, self.space, self.kept = shared, dict[str, Any](), dict[str, Any]()
 
     def run(self, params: Mapping[str, Any], open_run: Callable[..., Session]) -> None:
         "Run the combination; `open_run` answers the run that it opens, and ends it by raising `Enough`. Failed says where anything else was raised."
-        with standing(self.folder), opening(open_run):
+        with standing(self.folder, **self.env), opening(open_run):
             if not self.shared or not self.kept: self._begin()
             self.space.clear()
             self.space.update(self.kept)
