@@ -7,8 +7,7 @@ from __future__ import annotations
 import hashlib, os, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,12 +31,13 @@ from ..domain.time import SECOND, Clock, SystemClock
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from .telling import reads_ledger, told_in
 from ..ledger.runs import RunRecord, Runs, new_run_id
+from ..research.installed import lock_hash
 from ..research.stats import performance
 
 # %% auto #0
-__all__ = ['commit_of', 'lock_hash', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'kernels', 'guarding',
-           'execute', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name', 'begin', 'run_job',
-           'patience', 'finish']
+__all__ = ['commit_of', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'kernels', 'guarding', 'execute',
+           'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name', 'begin', 'run_job', 'patience',
+           'finish']
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #f214a634
 def commit_of(folder: Path) -> str:
@@ -49,20 +49,16 @@ def commit_of(folder: Path) -> str:
     head = git('rev-parse', 'HEAD')
     return head + ('+' if head and git('status', '--porcelain', '--untracked-files=no') else '')
 
-def lock_hash() -> str:
-    "sha256 over name and version of every distribution installed here: what really ran, not what a file promised."
-    installed = sorted({f'{d.metadata["Name"]}=={d.version}'.lower() for d in metadata.distributions()})
-    return hashlib.sha256('\n'.join(installed).encode()).hexdigest()
-
 # %% ../../nbs/11_jobs/01_runner.ipynb #6bb8fc65
 @dataclass(frozen=True, slots=True)
 class Job:
-    "A checked request: which notebook, with which parameters, in which mode."
+    "A checked request: which notebook, with which parameters, in which mode, and of which larger work it is a `part`, as a sweep."
     notebook: Path
     nb: Mapping[str, Any]
     params: dict[str, Any]
     given: dict[str, Any]
     mode: str
+    part: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str: return self.notebook.stem
@@ -269,7 +265,7 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
     journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else ''      # empty: in the ledger that keeps the record
     return Runs(settings.ledger).put(RunRecord(
         run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account=account_name(job, settings, run_id), params=job.params, commit=commit_of(job.notebook.parent),
-        notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given}))
+        notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given, **({'run': job.part} if job.part else {})}))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #1e7d8859
 def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] | None = None, clock: Clock = SystemClock(), source: Path | None = None, models: Mapping[str, str] | None = None) -> Done:
