@@ -13,6 +13,7 @@ from .claims import books
 from .live import LiveRun
 from .protocol import Columns, OpenRun, RunOpenedReply
 from .run import Run, lay_out
+from .shown import keep
 from .spec import RunSpec, from_json
 from .charter import Charter, read_charter
 from .oversight import Oversight, days_of, oversee, rooms
@@ -108,6 +109,7 @@ def under_way(desk: Desk, q: OpenRun, run: Run | LiveRun, lease: Lease) -> RunOp
     desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
     desk.snapped = last_snapshot(desk.settings.ledger, lease.account)
     desk.opened = RunOpenedReply(lease.account, lease.epoch, run.spec.symbols, columns(run.history), run.first, run.total, run.version, run.spec.bar)
+    desk.shown = keep(desk.settings.home, q.run_id, run.trader.clock.now(), desk.opened, isinstance(run, LiveRun))
     return desk.opened
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #2da706d2
@@ -120,6 +122,9 @@ def begin(desk: Desk, q: OpenRun) -> RunOpenedReply:
     if not q.run_id: raise BadInput('a run needs a name', expected='an id', found='none')
     spec = from_json(q.spec)
     Limits.from_dict(spec.limits)
+    if (spec.venue and desk.settings.promotion != 'off') or desk.settings.promotion == 'paper':
+        from gekko.desk.admission import admit
+        spec = admit(desk.settings, q.run_id, spec)
     return under_way(desk, q, *(open_at_venue(desk, q, spec) if spec.venue else open_replay(desk, q, spec)))
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #d64191b3

@@ -55,6 +55,8 @@ class Settings(BaseModel):
     grace_s: float = Field(10.0, ge=0.1, le=600, alias='GEKKO_GRACE_S')
     linger_s: float = Field(30.0, ge=0.1, le=86_400, alias='GEKKO_LINGER_S')
     day_end: str = Field('utc', alias='GEKKO_DAY_END')      # when an account's day is closed: `gekko.ledger.days.day_end` says how it is written
+    promotion: Literal['off', 'real', 'live', 'paper'] = Field('real', alias='GEKKO_PROMOTION')      # which runs must be promoted: none, those of real money, all live ones, those on paper too
+    promotion_rules: str = Field('', alias='GEKKO_PROMOTION_RULES')      # thresholds of promotion, as paper_days=10,parity=0.98: `gekko.jobs.rules` says which there are
 
     @field_validator('trading_platforms')
     @classmethod
@@ -94,7 +96,7 @@ def load_settings(env: Mapping[str, str] | None = None, dotenv: Path | None = Pa
     for source in (*files, env):
         for key, field in Settings.model_fields.items():
             name = field.alias or key
-            if given := source.get(name.upper()): values[name] = given.lower() if key in ('log_level', 'model_type') else _absolute(name, given)
+            if given := source.get(name.upper()): values[name] = given.lower() if key in ('log_level', 'model_type', 'promotion') else _absolute(name, given)
     try: return Settings.model_validate(values)
     except ValidationError as e:
         first = e.errors()[0]

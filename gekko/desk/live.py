@@ -22,7 +22,7 @@ from .working import Works
 from .trader import Trader, beyond, cancel_working, carry_out, close_row, close_run, decide, hear, last_words, on_step
 from ..domain.errors import BadInput, Halt, Reject, Retry
 from ..domain.market import Bar
-from ..domain.money import ZERO
+from ..domain.money import EXACT, ZERO
 from ..domain.time import SECOND, Nanos, iso
 from ..execution.broker import Capability
 from ..ledger.days import UTC_DAY, DayEnd
@@ -183,7 +183,7 @@ def _answer(run: LiveRun, row: int, weights: Mapping[str, float] | None, units: 
     unknown = sorted({*(weights or {}), *(units or {})} - set(run.spec.symbols))
     if unknown: raise BadInput('a target for a symbol the run does not trade', expected=' '.join(run.spec.symbols), found=' '.join(unknown))
     run.due = False
-    try: decide(run.trader, _allowed(run, weights), _allowed(run, units), cell)
+    try: decide(run.trader, _allowed(run, _part(run, weights)), _allowed(run, _part(run, units)), cell)
     except BadInput:
         run.due = True
         raise
@@ -193,6 +193,11 @@ def _allowed(run: LiveRun, wanted: Mapping[str, Any] | None) -> dict[str, Any] |
     "What the venue can hold: where nothing can be sold short, a short is no position."
     if wanted is None or Capability.SHORT in run.trader.venue.capabilities: return None if wanted is None else dict(wanted)
     return {s: max(x, type(x)(0)) for s, x in wanted.items()}
+
+def _part(run: LiveRun, wanted: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    "The run's share of what is wanted: a canary holds a tenth of it, in the same places. The policy at the end is not shared out: all is closed."
+    share = run.spec.share
+    return wanted if wanted is None or share == 1 else {s: EXACT.multiply(x, share) if isinstance(x, Decimal) else x * float(share) for s, x in wanted.items()}
 
 # %% ../../nbs/09_desk/12_live.ipynb #69854c8a
 def _count_from(run: LiveRun, row: int) -> None:

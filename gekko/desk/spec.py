@@ -37,7 +37,7 @@ def setting(name: str, x: object, low: str | None = None, high: str | None = Non
 # %% ../../nbs/09_desk/01_spec.ipynb #10bf945a
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself); what to do about orders made elsewhere (`external`); how often the books are compared with the venue's; and the algorithm that works each difference `over` a time, instead of one order at once. `deadman_s`: live, how far ahead limit orders have the date at which the venue ends them by itself (0: none; desk.deadman). Backtest and paper: the `recording` of the store that is played instead of bars."
+    "What a run trades, on what history, with what money, costs and limits. Amounts in `currency`; `*_bps` in basis points of notional; an empty `bar` is the shortest that all symbols have. Live: the `venue` to trade on, and after how many decided bars to end (0: not by itself); what to do about orders made elsewhere (`external`); how often the books are compared with the venue's; and the algorithm that works each difference `over` a time, instead of one order at once. `deadman_s`: live, how far ahead limit orders have the date at which the venue ends them by itself (0: none; desk.deadman); and the `share` of what is asked for that is traded, which a canary's desk sets. Backtest and paper: the `recording` of the store that is played instead of bars."
     symbols: tuple[str, ...]
     bar: str = ''
     start: str = ''
@@ -65,6 +65,7 @@ class RunSpec:
     algo_params: dict[str, Any] = field(default_factory=dict)
     recording: str = ''
     deadman_s: float = 0.0
+    share: Decimal = Decimal(1)
 
     def __post_init__(self) -> None:
         if not self.symbols: raise BadInput('symbols', expected='at least one symbol', found='none')
@@ -87,7 +88,7 @@ class RunSpec:
 
 # %% ../../nbs/09_desk/01_spec.ipynb #f5e28f3c
 _RANGES: dict[str, tuple[str | None, str | None]] = {'cash': ('0.01', '1e18'), 'fee_bps': ('0', '1000'), 'slippage_bps': ('0', '1000'), 'participation': ('0.000001', '1'),
-                                                     'band': ('0', '1'), 'reduce_to': ('0', '1')}
+                                                     'band': ('0', '1'), 'reduce_to': ('0', '1'), 'share': ('0.000001', '1')}
 _WHOLE = ('window', 'seed', 'bars')
 _MAPPINGS = {'limits': 'limit names', 'algo_params': 'parameter names'}
 _SECONDS: dict[str, tuple[str, str]] = {'heartbeat_s': ('0.02', '60'), 'decision_timeout_s': ('0', '86400'), 'reconcile_s': ('0.2', '86400'), 'reject_rate': ('0', '1'), 'deadman_s': ('0', '86400')}
@@ -119,9 +120,9 @@ def _whole(name: str, x: object) -> int:
 
 # %% ../../nbs/09_desk/01_spec.ipynb #5ad761ac
 def to_json(spec: RunSpec) -> dict[str, Any]:
-    "Plain data; Decimals as text."
+    "Plain data; Decimals as text. The whole `share` is left out: what was written before there was one reads and hashes the same."
     out: dict[str, Any] = msgspec.to_builtins(spec, builtin_types=())
-    return {k: (str(v) if isinstance(v, Decimal) else v) for k, v in out.items()}
+    return {k: (str(v) if isinstance(v, Decimal) else v) for k, v in out.items() if k != 'share' or spec.share != 1}
 
 def from_json(data: Mapping[str, Any]) -> RunSpec:
     "The spec that `to_json` wrote, checked again."

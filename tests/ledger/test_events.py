@@ -17,6 +17,7 @@ from gekko.domain.order import (Accepted, Amended, AmendRejected, AmendRequested
                                 Submitted, TimeInForce)
 from gekko.domain.parent import Parent
 from gekko.domain.target import Targets
+from gekko.ledger.promotions import Demoted, EvidenceKept, PromotionAllowed, Promoted
 from gekko.ledger.rights import BoundsTaken, KillSeen, LimitPassed, LimitsAsked, LimitsSet, OfficerNamed, ResetAsked, ResetGiven
 from gekko.ledger.events import (KINDS, AccountOpened, Adopted, Agreed, BreachRecorded, Corrected, DayClosed, Deposited, Differed, External, Halted, IntentRecorded, LeaseTaken, Marked, Note, ParentClosed, ParentOpened, PolicyTaken, Recalled, Resumed,
                                  RunClosed, RunOpened, Stages, body, chained, decode, describe, encode)
@@ -68,7 +69,9 @@ RECORDS = {
     'officer': st.builds(OfficerNamed, text, text, text, text, text), 'limits_asked': st.builds(LimitsAsked, text, text, values, text, text, text), 'limits_set': st.builds(LimitsSet, text, text, values, text, text, st.integers(0, 2**40), text),
     'reset_asked': st.builds(ResetAsked, text, text, text, text), 'reset_given': st.builds(ResetGiven, text, text, st.integers(0, 2**40), text), 'kill': st.builds(KillSeen, text, text, text),
     'bounds': st.builds(BoundsTaken, json_dict, json_dict, st.dictionaries(text, text, max_size=3), st.integers(0, 2**40)), 'limit': st.builds(LimitPassed, *[text] * 9),
-    'agreed': st.builds(Agreed, text, ts), 'recalled': st.builds(Recalled, text, orders, st.lists(fills, max_size=2).map(tuple))}
+    'agreed': st.builds(Agreed, text, ts), 'recalled': st.builds(Recalled, text, orders, st.lists(fills, max_size=2).map(tuple)),
+    'evidence': st.builds(EvidenceKept, text, text, st.booleans(), text, json_dict), 'promotion_allowed': st.builds(PromotionAllowed, text, st.integers(0, 2**40), text, text, text),
+    'promoted': st.builds(Promoted, *[text] * 7, json_dict, st.lists(json_dict, max_size=2), json_dict, json_dict, text), 'demoted': st.builds(Demoted, *[text] * 5)}
 any_record = st.one_of(*RECORDS.values())
 
 
