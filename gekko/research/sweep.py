@@ -4,12 +4,12 @@
 
 # %% ../../nbs/10_research/42_sweep.ipynb #73673c5c
 from __future__ import annotations
-import json, os, warnings
+import json, math, os, warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 import numpy as np
 from ..data.bars import Bars, stamp
 from ..data.replay import on_grid
@@ -32,8 +32,8 @@ from .trials import KEPT, Trial, trial
 from .varied import Failed, Varied
 
 # %% auto #0
-__all__ = ['Task', 'Outcome', 'alike', 'Plan', 'plan_text', 'plan_from', 'Worker', 'Executor', 'Histories', 'Traded', 'told',
-           'Tried', 'Bench', 'make_worker', 'Here', 'examined']
+__all__ = ['Task', 'Outcome', 'alike', 'Plan', 'Tasks', 'plan_text', 'plan_from', 'Worker', 'Executor', 'Histories', 'Traded',
+           'told', 'Tried', 'Bench', 'make_worker', 'Here', 'examined']
 
 # %% ../../nbs/10_research/42_sweep.ipynb #f2aee504
 class Task(NamedTuple):
@@ -70,6 +70,25 @@ class Plan:
     shared: bool = True
     checks: bool = False
     keep: int = KEPT
+
+class Tasks(Sequence[Task]):
+    "The combinations of a grid by their numbers, its last name moving fastest, each made when it is asked for. `numbers`: which of them, all by default."
+    def __init__(self, grid: Mapping[str, Sequence[Any]], numbers: Sequence[int] | None = None) -> None:
+        self.grid = {k: list(x) for k, x in grid.items()}
+        self.numbers: Sequence[int] = range(math.prod(map(len, self.grid.values()))) if numbers is None else numbers
+
+    def __len__(self) -> int: return len(self.numbers)
+    @overload
+    def __getitem__(self, k: int) -> Task: ...
+    @overload
+    def __getitem__(self, k: slice) -> Tasks: ...
+    def __getitem__(self, k: int | slice) -> Task | Tasks:
+        if isinstance(k, slice): return Tasks(self.grid, self.numbers[k])
+        at, params = self.numbers[k], dict[str, Any]()
+        for name, values in reversed(self.grid.items()):
+            at, which = divmod(at, len(values))
+            params[name] = values[which]
+        return Task(self.numbers[k], {name: params[name] for name in self.grid})
 
 def plan_text(plan: Plan) -> str: return json.dumps(asdict(plan))
 def plan_from(text: str) -> Plan:
@@ -207,7 +226,7 @@ class Bench:
         return Traded(times, FastResult('fast', '', a, c, p).worth, numbers(c, m.spec, p.money, p.stats, periods_per_year(times)), m.bars.version)
 
     def _outcome(self, task: Task, params: Mapping[str, Any], t: Traded) -> Outcome:
-        p, c = self.plan, Column(*(float(x) if isinstance(x, float) else x for x in t.column))      # numpy's floats are written otherwise
+        p, c = self.plan, Column._make(float(x) if isinstance(x, float) else x for x in t.column)      # numpy's floats are written otherwise
         if len(t.times) < 4: return Outcome(task.number, c, '', None)
         r = np.nan_to_num(returns(t.worth), nan=0.0)
         made = trial(p.notebook, params, t.times[1:], r, code=p.code, data_version=t.version, source=p.sweep_id, made=p.made, trades=c.fills, keep=p.keep)

@@ -124,10 +124,10 @@ class Varied:
     def _through(self, told: Sequence[tuple[Statement, CodeType]], params: Mapping[str, Any]) -> None:
         for n, (s, code) in enumerate(told):
             try: exec(code, self.space)  # noqa: S102  the user's own notebook
-            except Exception as e: raise Failed(f'cell {s.cell.number}, line {line_of(e, s)}: {_words(e)}') from e
+            except (Exception, SystemExit) as e: raise Failed(f'cell {s.cell.number}, line {line_of(e, s)}: {_words(e)}') from e
             if s.cell.parameters and (n + 1 == len(told) or told[n + 1][0].cell is not s.cell): self.space.update(deepcopy(dict(params)))
 
 def _compiled(s: Statement) -> tuple[Statement, CodeType]: return s, compile(ast.Module([s.node], []), s.cell.file, 'exec')
 
-def _words(e: Exception) -> str:
+def _words(e: BaseException) -> str:
     return (str(e) if isinstance(e, GekkoError) else f'{type(e).__name__}: {e}')[:300]
