@@ -228,7 +228,7 @@ def attribute(rungs: Sequence[Rung], s: Start, equity: Decimal, account: Decimal
     if len(rungs) < 2: raise BadInput('rungs', expected='a backtest and a run at least', found=len(rungs))
     if unknown := [r.cause for r in rungs[1:] if r.cause not in CAUSES]: raise BadInput('cause', expected=', '.join(CAUSES), found=unknown[0])
     parts = [p for a, b in zip(rungs, rungs[1:]) for p in step(a, b, s)]
-    odd = unexcused(rungs[-2], rungs[-1])
+    odd = unexcused(rungs[-2], rungs[-1]) if rungs[-1].cause == 'fill model' else set()
     last = len(parts) - len(step(rungs[-2], rungs[-1], s))
     parts = [Part(p.decision, p.symbol, 'unexplained', p.what, p.money) if n >= last and p.what == 'size' and (p.decision, p.symbol) in odd else p for n, p in enumerate(parts)]
     rest = EXACT.subtract(EXACT.subtract(equity, worth(rungs[-1], s)), account)

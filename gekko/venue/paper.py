@@ -166,6 +166,10 @@ class PaperVenue:
             case Bar(): self.on_bar(event)
             case Quote(): self.on_quote(event)
 
+    def bring(self, symbol: str, qty: Decimal) -> None:
+        "A position that is there already: no order of this venue made it, and it can be reduced like any other."
+        self._floor.positions[symbol] = EXACT.add(self._floor.positions.get(symbol, ZERO), qty)
+
     def order(self, client_id: str) -> Order | None:
         known = self._orders.get(client_id)
         return view(known) if isinstance(known, Held) else known
