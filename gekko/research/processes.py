@@ -4,16 +4,17 @@
 
 # %% ../../nbs/10_research/43_processes.ipynb #75b220ed
 from __future__ import annotations
-import os, pickle, queue, selectors, subprocess, sys, tempfile, threading
+import os, pickle, queue, selectors, subprocess, sys, tempfile, threading, time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import IO, Any
 from ..domain.errors import GekkoError
-from .sweep import Outcome, Plan, Task, make_worker, plan_from, plan_text
+from .sweep import Outcome, Plan, Task, Worker, plan_from, plan_text
 
 # %% auto #0
-__all__ = ['READY', 'AHEAD', 'DIED', 'say', 'Heard', 'serve', 'Hand', 'started', 'Processes']
+__all__ = ['READY', 'COMPILED', 'AHEAD', 'DIED', 'say', 'Heard', 'maker', 'serve', 'Hand', 'started', 'Processes']
 
 # %% ../../nbs/10_research/43_processes.ipynb #13ac5fb7
 def say(to: IO[bytes], x: Any) -> None:
@@ -36,12 +37,21 @@ class Heard:
 READY = 'ready'
 "What a worker says when it has made itself ready."
 
-def serve() -> None:
+COMPILED = 'gekko.research.sweep:make_worker'
+"What makes a process's worker of a plan, where it is imported from."
+
+def maker(named: str) -> Callable[[Plan], Worker]:
+    "The function that is named `module:function`."
+    module, _, function = named.partition(':')
+    made: Callable[[Plan], Worker] = getattr(import_module(module), function)
+    return made
+
+def serve(make: str = COMPILED) -> None:
     "A worker: a plan and then tasks on standard input, outcomes on standard output. Its own prints go nowhere. It ends with its input."
     out, todo = os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue[Any]()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     threading.Thread(target=_read, args=(todo,), daemon=True).start()
-    try: work = make_worker(plan_from(todo.get()))
+    try: work = maker(make)(plan_from(todo.get()))
     except GekkoError as e:
         say(out, e)
         return
@@ -55,10 +65,10 @@ def _read(todo: queue.SimpleQueue[Any]) -> None:
         for x in heard.take(data): todo.put(x)
     os._exit(0)
 
-# %% ../../nbs/10_research/43_processes.ipynb #07f165db
+# %% ../../nbs/10_research/43_processes.ipynb #0653b69e
 _SINGLE = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'NUMEXPR_NUM_THREADS', 'NUMBA_NUM_THREADS'), '1')
 AHEAD = 16
-"Tasks that a worker is told at once: so many that it never waits, and so few that its pipe never fills."
+"Tasks that a worker is told at once, at most: so many that it never waits, and so few that its pipe never fills."
 
 @dataclass
 class Hand:
@@ -68,11 +78,19 @@ class Hand:
     tasks: deque[Task] = field(default_factory=deque)
     heard: Heard = field(default_factory=Heard)
     ready: bool = False
+    ahead: int = 1
+    since: float = 0.0
+
+    def paced(self, answers: int) -> None:
+        "So many answers have come since the last time: tell it about 50 ms ahead."
+        now = time.monotonic()
+        if answers and self.since: self.ahead = max(1, min(AHEAD, int(0.05*answers/max(now - self.since, 1e-6))))
+        self.since = now
 
     def tell(self, todo: deque[Task]) -> None:
         "More tasks, as long as it has few. One that has died is told nothing; its end will be heard."
         assert self.process.stdin is not None
-        while todo and self.ready and len(self.tasks) < AHEAD:
+        while todo and self.ready and len(self.tasks) < self.ahead:
             self.tasks.append(todo.popleft())
             try: say(self.process.stdin, self.tasks[-1])
             except BrokenPipeError: return
@@ -88,34 +106,36 @@ class Hand:
         self.words.close()
         return f'killed by signal {-code}' if code < 0 else f'exit code {code}' + (f', {last}' if last else '')
 
-def started(plan: Plan) -> Hand:
+def started(plan: Plan, make: str = COMPILED) -> Hand:
     "A worker of its own session, so that Ctrl-C is heard by its starter alone; one thread each for the libraries that would take every core."
     words = tempfile.TemporaryFile()
     env = {**os.environ, **_SINGLE, 'MPLBACKEND': 'Agg', 'PYTHONWARNINGS': 'ignore'}
-    p = subprocess.Popen([sys.executable, '-c', 'from gekko.research.processes import serve; serve()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=env, start_new_session=True)
+    p = subprocess.Popen([sys.executable, '-c', 'import sys; from gekko.research.processes import serve; serve(sys.argv[1])', make], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=env, start_new_session=True)
     assert p.stdin is not None
     say(p.stdin, plan_text(plan))
     return Hand(p, words)
 
 # %% ../../nbs/10_research/43_processes.ipynb #e57bf30f
-DIED = 'its process died twice'
+DIED = 'its process died'
 "How the error of a task begins that no process survived."
 
 @dataclass(frozen=True, slots=True)
 class Processes:
     """Carries the tasks out over `workers` processes (0: one a processor). What a worker had not answered when it died is told to another; a task that two died of is an outcome in error.
-    GekkoError when workers don't come up."""
+    GekkoError when workers don't come up. `make` names what makes a worker of the plan."""
     workers: int = 0
+    make: str = COMPILED
 
     def run(self, plan: Plan, tasks: Sequence[Task], done: Callable[[Outcome], None]) -> None:
-        n = min(self.workers or len(os.sched_getaffinity(0)), -(-len(tasks)//4))
-        crew = _Crew(plan, tasks, done)
+        n = min(self.workers or len(os.sched_getaffinity(0)), -(-len(tasks)//4) if self.make == COMPILED else len(tasks))      # for three columns no process is worth its start
+        crew = _Crew(plan, tasks, done, self.make)
         try: crew.work(max(n, 1))
         finally: crew.leave()
 
 class _Crew:
     "Workers and what is left to do."
-    def __init__(self, plan: Plan, tasks: Sequence[Task], done: Callable[[Outcome], None]) -> None:
+    def __init__(self, plan: Plan, tasks: Sequence[Task], done: Callable[[Outcome], None], make: str = COMPILED) -> None:
+        self.make = make
         self.plan, self.tasks, self.done, self.next, self.left = plan, tasks, done, 0, len(tasks)
         self.again, self.blamed, self.stillborn = deque[Task](), dict[int, int](), 0
         self.watch = selectors.DefaultSelector()
@@ -134,7 +154,7 @@ class _Crew:
         self.watch.close()
 
     def _hire(self) -> None:
-        hand = started(self.plan)
+        hand = started(self.plan, self.make)
         assert hand.process.stdout is not None
         self.watch.register(hand.process.stdout.fileno(), selectors.EVENT_READ, hand)
 
@@ -146,12 +166,14 @@ class _Crew:
         return self.again
 
     def _hear(self, hand: Hand, data: bytes) -> None:
+        before = len(hand.tasks)
         for x in hand.heard.take(data):
             if isinstance(x, GekkoError): raise x
             if isinstance(x, Outcome):
                 hand.tasks.popleft()      # it answers in order
                 self._count(x)
             else: hand.ready, self.stillborn = True, 0
+        hand.paced(before - len(hand.tasks))
         hand.tell(self._todo())
 
     def _count(self, outcome: Outcome) -> None:
@@ -169,6 +191,6 @@ class _Crew:
             self.blamed[suspect.number] = self.blamed.get(suspect.number, 0) + 1
             if self.blamed[suspect.number] > 1:
                 hand.tasks.popleft()
-                self._count(Outcome(suspect.number, None, f'{DIED}: {how}', None))
+                self._count(Outcome(suspect.number, None, f'{DIED} twice: {how}', None))
         self.again.extendleft(reversed(hand.tasks))
         if self.left: self._hire()
