@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import IO, Any
 from ..domain.errors import GekkoError
-from .sweep import Outcome, Plan, Task, Worker, plan_from, plan_text
+from .sweep import Outcome, Plan, Task, Worker, make_worker, plan_from, plan_text
 
 # %% auto #0
-__all__ = ['READY', 'COMPILED', 'AHEAD', 'DIED', 'say', 'Heard', 'maker', 'serve', 'Hand', 'started', 'Processes']
+__all__ = ['READY', 'COMPILED', 'AHEAD', 'DIED', 'WORTH_S', 'say', 'Heard', 'maker', 'serve', 'Hand', 'started', 'Processes',
+           'Auto']
 
 # %% ../../nbs/10_research/43_processes.ipynb #13ac5fb7
 def say(to: IO[bytes], x: Any) -> None:
@@ -194,3 +195,19 @@ class _Crew:
                 self._count(Outcome(suspect.number, None, f'{DIED} twice: {how}', None))
         self.again.extendleft(reversed(hand.tasks))
         if self.left: self._hire()
+
+# %% ../../nbs/10_research/43_processes.ipynb #d7fa22b8
+WORTH_S = 8.0
+"Seconds of work left above which more processes are begun: they take about three to get ready."
+
+@dataclass(frozen=True, slots=True)
+class Auto:
+    "Begins in this process, and takes `workers` more (0: one a processor) for the rest when that would last longer than WORTH_S."
+    workers: int = 0
+
+    def run(self, plan: Plan, tasks: Sequence[Task], done: Callable[[Outcome], None]) -> None:
+        work, began = make_worker(plan), time.monotonic()
+        for k, t in enumerate(tasks):
+            spent = time.monotonic() - began
+            if spent > 0.3 and spent/k*(len(tasks) - k) > WORTH_S: return Processes(self.workers).run(plan, tasks[k:], done)
+            done(work(t))
