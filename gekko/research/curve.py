@@ -110,8 +110,8 @@ def picture(now: Drawn, pinned: Drawn | None = None) -> str:
 
 # %% ../../nbs/10_research/61_curve.ipynb #f1ffb7be
 def _figures(c: Column, years: float) -> list[tuple[str, str, float, str]]:
-    "Name, words, the number, and how its change is written."
-    yearly = (1 + c.total_return)**(1/years) - 1 if years > 0 and c.total_return > -1 else float('nan')
+    "Name, words, the number, and how its change is written. Weeks tell nothing of a year."
+    yearly = (1 + c.total_return)**(1/years) - 1 if years >= 1 and c.total_return > -1 else float('nan')
     return [('equity', f'{c.final:,.2f}', float(c.final), ',.2f'), ('return', f'{c.total_return:+.2%}', c.total_return, '+.2%'), ('a year', f'{yearly:+.2%}', yearly, '+.2%'), ('Sharpe', f'{c.sharpe:.2f}', c.sharpe, '+.2f'),
             ('volatility', f'{c.volatility:.1%}', c.volatility, '+.1%'), ('worst fall', f'{c.max_drawdown:.2%}', c.max_drawdown, '+.2%'), ('fills', f'{c.fills:,}', float(c.fills), '+,.0f'), ('fees', f'{c.fees:,.2f}', c.fees, '+,.2f')]
 
@@ -125,5 +125,5 @@ def figures(now: Column, years: float, pinned: Column | None = None, pinned_year
         tone = UP if change > 0 else DOWN if change < 0 else INK
         below = f'<div style="font-size:11px;color:{DIM}">{esc(b[1])}</div>' if b else ''
         said = a[1].replace('nan%', '–').replace('nan', '–')
-        return f'<div style="min-width:64px"><div style="font-size:11px;color:{DIM}">{a[0]}</div><div class="gk-{a[0].replace(" ", "-")}" style="font-weight:600;font-size:15px;color:{tone}">{esc(said)}</div>{below}</div>'
-    return f'<div style="display:flex;flex-wrap:wrap;gap:4px 20px;color:{INK};line-height:1.35;font-variant-numeric:tabular-nums">' + ''.join(map(one, _figures(now, years), old)) + '</div>'
+        return f'<div style="min-width:52px"><div style="font-size:11px;color:{DIM}">{a[0]}</div><div class="gk-{a[0].replace(" ", "-")}" style="font-weight:600;font-size:15px;color:{tone}">{esc(said)}</div>{below}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap;gap:4px 16px;color:{INK};line-height:1.35;font-variant-numeric:tabular-nums">' + ''.join(map(one, _figures(now, years), old)) + '</div>'

@@ -71,7 +71,7 @@ def _numbers(name: str, start: Any, low: Any, high: Any, step: Any, note: str) -
     whole = all(type(x) is int for x in (low, high)) and type(start) in (int, type(None)) and type(step) in (int, type(None))
     step = step if step is not None else 1 if whole else float(round_step(high - low))
     if not step > 0: raise BadInput(f'step of {name}', expected='above zero', found=step)
-    if start is None: start = low + (high - low)/step//2*step
+    if start is None: start = low + int((high - low)/step//2)*step
     if type(start) not in (int, float) or not low <= start <= high: raise BadInput(f'range of {name}', expected=f'one that holds its default {start}', found=f'{low} to {high}')
     return Dial(name, start, low, high, step, note=note) if whole else Dial(name, float(start), float(low), float(high), float(step), note=note)
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from ..data.bars import Bars
+from ..desk.session import check_window, weights_of
 from ..desk.spec import RunSpec
 from ..domain.errors import GekkoError
 from ..domain.instrument import Instrument
 from ..domain.time import Clock, SystemClock
 from .columns import Column, numbers, of_result
 from .dials import takes_bars
-from .fast import Asked, FastResult, answer, ask, checked, in_lots, passed
+from .fast import Asked, FastResult, answer, ask, in_lots, passed
 from .stats import periods_per_year, returns
 from .terms import Counted, counted, snapped
 from .trials import Trials, trial
@@ -24,7 +25,7 @@ from .trials import Trials, trial
 X = TypeVar('X')
 
 # %% auto #0
-__all__ = ['X', 'Asking', 'Look', 'Looking', 'asking', 'Newest', 'code_of', 'Count', 'Counter']
+__all__ = ['X', 'Asking', 'Look', 'Ask', 'Looking', 'asking', 'Newest', 'code_of', 'Count', 'Counter']
 
 # %% ../../nbs/10_research/62_looks.ipynb #0f8e9c95
 class Look(NamedTuple):
@@ -32,8 +33,14 @@ class Look(NamedTuple):
     params: dict[str, Any]
     result: FastResult
     column: Column
+    check: Callable[[], None]
 
-Asking = Callable[[Mapping[str, Any]], Asked]
+class Ask(NamedTuple):
+    "A backtest, and what looks whether its strategy is one: called once a hand rests, it raises BadInput for one that needs more than its window, or bars to come."
+    asked: Asked
+    check: Callable[[], None] = lambda: None
+
+Asking = Callable[[Mapping[str, Any]], Ask]
 "From parameters to the backtest that they ask for."
 
 class Looking:
@@ -44,16 +51,16 @@ class Looking:
         self._counted: Counted | str = ''
 
     def __call__(self, params: Mapping[str, Any]) -> Look:
-        a = self.asking(params)
+        a, check = self.asking(params)
         now = (a.spec, a.bars, a.first)
         if self._for is None or not (now[0] == self._for[0] and now[1] is self._for[1] and now[2] == self._for[2]):
             self._for, self._counted = now, counted(a.spec, a.bars, a.instruments, a.first)
         c = self._counted
         p = passed(c, a) if isinstance(c, Counted) else None
         if isinstance(c, Counted) and p is not None:
-            return Look(dict(params), FastResult('fast', '', a, c, p), numbers(c, a.spec, p.money, p.stats, periods_per_year(a.bars.end[a.first:])))
+            return Look(dict(params), FastResult('fast', '', a, c, p), numbers(c, a.spec, p.money, p.stats, periods_per_year(a.bars.end[a.first:])), check)
         r = answer(a, 'event')
-        return Look(dict(params), r, of_result(r))
+        return Look(dict(params), r, of_result(r), check)
 
 # %% ../../nbs/10_research/62_looks.ipynb #b45ba952
 def asking(f: Callable[..., Any], bars: Bars | Any, asked: Mapping[str, Any], spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, *, units: bool = False, **settings: Any) -> Asking:
@@ -61,10 +68,11 @@ def asking(f: Callable[..., Any], bars: Bars | Any, asked: Mapping[str, Any], sp
     rows = bars if isinstance(bars, Bars) else bars.bars
     base = ask(bars, np.full(rows.close.shape, np.nan), spec, instruments, first, units=units, **settings)._replace(strategy=getattr(f, '__name__', 'strategy'))
     shown = (snapped(base.bars, base.instruments),) if takes_bars(f, asked) else ()
-    def of(params: Mapping[str, Any]) -> Asked:
-        said = f(*shown, **params)
-        w = checked(said.to_numpy() if hasattr(said, 'to_numpy') else said, base.bars)
-        return base._replace(weights=in_lots(w, base.spec.symbols, base.instruments) if units else w)
+    def of(params: Mapping[str, Any]) -> Ask:
+        w = weights_of(lambda b: f(*shown, **params), base.bars)
+        def check() -> None:
+            if shown and base.first < len(base.bars): check_window(lambda b: f(b, **params), shown[0], w, base.first, base.spec.window)
+        return Ask(base._replace(weights=in_lots(w, base.spec.symbols, base.instruments) if units else w), check)
     return of
 
 # %% ../../nbs/10_research/62_looks.ipynb #1b0651c8
@@ -117,9 +125,9 @@ class Count:
     problem: str = ''
 
 class Counter:
-    "Notes looks as trials of `family` at `url`, apart from the looking: autocorrelations over 200,000 returns take longer than a look does. `heard` is told after each."
-    def __init__(self, url: str, family: str, code: str = '', clock: Clock = SystemClock(), heard: Callable[[Count], None] = lambda c: None) -> None:
-        self.url, self.family, self.code, self.clock, self.heard, self.count = url, family, code, clock, heard, Count()
+    "Notes looks as trials of `family` at `url`, apart from the looking: autocorrelations over 200,000 returns take longer than a look does. `fixed`: parameters that no dial turns. `heard` is told after each."
+    def __init__(self, url: str, family: str, code: str = '', fixed: Mapping[str, Any] | None = None, clock: Clock = SystemClock(), heard: Callable[[Count], None] = lambda c: None) -> None:
+        self.url, self.family, self.code, self.fixed, self.clock, self.heard, self.count = url, family, code, dict(fixed or {}), clock, heard, Count()
         self._waiting: list[Look] = []
         self._going, self._change = False, threading.Condition()
 
@@ -149,7 +157,7 @@ def _noted(c: Counter, look: Look) -> Count:
     try:
         moves = np.nan_to_num(returns(r.worth), nan=0.0)
         if len(moves) < 3: return Count(was.rested + 1, was.new, was.family_total, 'too few rows to be a trial')
-        made = trial(c.family, look.params, r.times[1:], moves, code=c.code, data_version=r.asked.bars.version, source='explore', made=c.clock.now(), trades=look.column.fills)
+        made = trial(c.family, {**c.fixed, **look.params}, r.times[1:], moves, code=c.code, data_version=r.asked.bars.version, source='explore', made=c.clock.now(), trades=look.column.fills)
         kept = Trials(c.url)
         new = kept.add([made])
         return Count(was.rested + 1, was.new + new, kept.families().get(made.family, 0))

@@ -85,8 +85,8 @@ class Explorer:
         self.button: Any = w.Button(description='pin', layout=w.Layout(width='auto'))
         self.copies = [copier('copy call'), copier('copy cell'), *([copier('copy gekko run')] if notebook else [])]
         self.widget = _laid_out(self)
+        _rested(self)
         self._show(self.look)
-        counter.note(self.look)
 
     @property
     def params(self) -> dict[str, Any]: return {d.name: as_set(d, self.controls[d.name].value) for d in self.dials}
@@ -114,8 +114,7 @@ class Explorer:
 
     def _moved(self, change: object) -> None: self._newest.ask(self.params)
     def _work(self, params: dict[str, Any]) -> None: _looked(self, params)
-    def _rest(self, params: dict[str, Any]) -> None:
-        if not self.problem: self.counter.note(self.look)
+    def _rest(self, params: dict[str, Any]) -> None: _rested(self)
     def _show(self, look: Look) -> None: _shown(self, look)
     def _counted(self, c: Count) -> None: self.said.value = counted_words(c, self.counter.family)
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any: return self.widget._repr_mimebundle_(include=include, exclude=exclude)
@@ -137,6 +136,15 @@ def _looked(e: Explorer, params: dict[str, Any]) -> None:
         e.look, e.ms = look, (time.perf_counter() - began)*1000
     e._show(e.look)
 
+def _rested(e: Explorer) -> None:
+    "A setting that was stayed with is checked, and counted."
+    if e.problem: return
+    try: e.look.check()
+    except Exception as x:
+        e.problem = str(x)
+        e._show(e.look)
+    else: e.counter.note(e.look)
+
 def _shown(e: Explorer, look: Look) -> None:
     "Figures and curve in one message, so that they never disagree on the page."
     trouble = f'<div class="gk-problem" style="color:{DOWN};font-size:12px">{esc(e.problem)}</div>' if e.problem else ''
@@ -151,8 +159,9 @@ def _shown(e: Explorer, look: Look) -> None:
 # %% ../../nbs/10_research/63_panel.ipynb #4d1a5ddc
 def counted_words(c: Count, family: str) -> str:
     "How many settings this hand has rested on, and what that makes of the family."
-    if c.problem: return f'<span class="gk-count" style="color:{DOWN};font-size:12px">{c.rested} settings looked at; {esc(c.problem)}</span>'
-    return f'<span class="gk-count" style="color:{DIM};font-size:12px">{c.rested} {"setting" if c.rested == 1 else "settings"} looked at, {c.new} new {"trial" if c.new == 1 else "trials"}; {esc(family)} has {c.family_total:,} in all</span>'
+    looked = f'{c.rested} {"setting" if c.rested == 1 else "settings"} looked at'
+    if c.problem: return f'<div class="gk-count" style="color:{DOWN};font-size:12px;line-height:1.4">{looked}; {esc(c.problem)}</div>'
+    return f'<div class="gk-count" style="color:{DIM};font-size:12px;line-height:1.4">{looked}, {c.new} new {"trial" if c.new == 1 else "trials"}; {esc(family)} has {c.family_total:,} in all</div>'
 
 def _laid_out(e: Explorer) -> Any:
     "The widgets, wired and in their places: dials beside the curve, or above it where the page is narrow."
@@ -172,10 +181,11 @@ def explore(strategy: Callable[..., Any], bars: Any, params: Mapping[str, Any] |
 
     `params`: ranges, as (10, 50), (10, 50, 5), '10:50:5' or a list of choices; what is left out has a range round its default. Settings are those of `desk.spec.RunSpec`. Each setting rested on for
     `rest_s` is a trial of `family`, by default the notebook's name, in the trials of `ledger`, by default this home's."""
-    asked, history = dict(params or {}), getattr(bars, 'market', bars)
+    asked, history, home = dict(params or {}), getattr(bars, 'market', bars), load_settings()
+    if not ledger: home.home.mkdir(parents=True, exist_ok=True)
     notebook = os.environ.get('JPY_SESSION_NAME', '')
     name = getattr(strategy, '__name__', 'strategy')
-    counter = Counter(trials_url(ledger or load_settings().ledger), family or Path(notebook).stem or name, code_of(strategy))
+    counter = Counter(trials_url(ledger or home.ledger), family or Path(notebook).stem or name, code_of(strategy))
     return Explorer(dials_of(strategy, asked), asking(strategy, history, asked, spec, instruments, first, units=units, **settings), name=name, counter=counter, notebook=_beside(notebook), rest_s=rest_s)
 
 def _beside(notebook: str) -> str:
