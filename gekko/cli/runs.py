@@ -4,6 +4,7 @@
 
 # %% ../../nbs/14_cli/01_runs.ipynb #b74e274f
 from __future__ import annotations
+import getpass, sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +14,12 @@ from ..desk.config import Settings
 from ..domain.errors import BadInput, Halt
 
 if TYPE_CHECKING:
-    from gekko.jobs.runner import Done
+    from gekko.jobs.runner import Done, Job
     from gekko.ledger.runs import RunRecord
 
 # %% auto #0
-__all__ = ['pairs', 'start', 'summary', 'next_steps', 'shown', 'list_runs', 'show_run', 'shown_run', 'diff_runs', 'rerun_run',
-           'shown_rerun']
+__all__ = ['pairs', 'start', 'promoted', 'summary', 'next_steps', 'shown', 'list_runs', 'show_run', 'shown_run', 'diff_runs',
+           'rerun_run', 'shown_rerun']
 
 # %% ../../nbs/14_cli/01_runs.ipynb #16241ede
 def pairs(words: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -34,8 +35,21 @@ def start(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setting
     "Check the job, run it with a progress bar on a terminal, and give back what came of it."
     from gekko.jobs.runner import prepare, run_job
     job = prepare(notebook, given, mode, settings, venue)
+    if mode != 'backtest': promoted(job, settings)
     with progress(f'{job.name} ({venue or mode})', quiet) as move:
         return run_job(job, settings, watch=lambda p: move(p.done, p.total, f'{when(p.ts)[:10]}  equity {_money(p.equity)}'))
+
+def promoted(job: Job, settings: Settings) -> None:
+    "Nothing for a job that may trade where it wants to; a line of warning for real money that nobody was asked about. BadInput names what is missing, before a kernel is started."
+    if settings.promotion == 'off':
+        if job.mode == 'live':
+            from gekko.desk.admission import real_money
+            if real_money(settings, str(job.params.get('venue', ''))): print('gekko: real money, and no promotion is asked for (GEKKO_PROMOTION=off)', file=sys.stderr)
+        return
+    if job.mode == 'paper' and settings.promotion != 'paper': return
+    from gekko.domain.time import SystemClock
+    from gekko.jobs.promoting import require
+    require(job, settings, SystemClock(), getpass.getuser())
 
 def _money(text: object) -> str:
     from decimal import Decimal

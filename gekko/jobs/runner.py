@@ -4,7 +4,7 @@
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #b17f0dfb
 from __future__ import annotations
-import hashlib, os, shutil, signal, subprocess, sys, threading, time
+import hashlib, json, os, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 import msgspec
 from ..data.store import Store
+from ..desk.admission import pinned
 from ..desk.client import Line
 from ..desk.config import Settings
 from ..desk.progress import Progress, hold, read_progress
@@ -261,7 +262,8 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
     folder = settings.home/'runs'/run_id
     try: folder.mkdir(parents=True)
     except OSError as e: raise BadInput('no place for a run', expected='a home that can be written', found=f'{settings.home}: {e.strerror}') from None
-    shutil.copyfile(source or job.notebook, folder/'source.ipynb')
+    if source: shutil.copyfile(source, folder/'source.ipynb')
+    else: (folder/'source.ipynb').write_text(json.dumps(job.nb, indent=1))      # what was checked and hashed, whatever the file has become since
     journal = f'sqlite:///{folder}/journal.db' if job.mode == 'backtest' else ''      # empty: in the ledger that keeps the record
     return Runs(settings.ledger).put(RunRecord(
         run_id=run_id, lineage='', notebook=str(job.notebook), mode=job.mode, account=account_name(job, settings, run_id), params=job.params, commit=commit_of(job.notebook.parent),
@@ -280,7 +282,7 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
             if job.mode == 'paper': desk = start_desk(settings, name, log=log)
             elif job.mode == 'live': desk = KeptDesk(settings, name, log=log, venue=str(job.params['venue']))
             RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
-                       desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s, dict(models or {})).save(folder/'run.json')
+                       desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s, dict(models or pinned(settings, record, str(job.params.get('venue', ''))))).save(folder/'run.json')
             runs.update(record.run_id, state='running', started=clock.now())
             with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append, settings.ledger if reads_ledger(job.nb) else '')
             state, reason = 'done', 'finished'
