@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from ..domain.errors import BadInput, Retry
 from ..forecast.rays import joined, place
+from .processes import DIED
 from .installed import Installed, differs, installed
 from .sweep import Bench, Outcome, Plan, Task, Worker, make_worker
 
 # %% auto #0
-__all__ = ['WORTH_S', 'MOST', 'TRIES', 'LATE_S', 'batch_size', 'Dealt', 'dealt', 'Crate', 'packed', 'unpacked', 'Answer',
-           'carry_out', 'OnRay']
+__all__ = ['WORTH_S', 'MOST', 'TRIES', 'LATE_S', 'batch_size', 'Dealt', 'Crate', 'packed', 'unpacked', 'Answer', 'carry_out',
+           'OnRay']
 
 # %% ../../nbs/10_research/45_cluster.ipynb #88a6746e
 WORTH_S, MOST = 0.5, 1000
@@ -33,35 +34,43 @@ TRIES = 5
 
 @dataclass
 class Dealt:
-    "Which tasks are to be given out, and which have not been told yet. `lost` counts how often each went down with whoever had it; `each_s` is what one takes."
-    todo: deque[Task]
-    untold: set[int]
+    """Who has which tasks: `fresh` were given to nobody yet, `again` came back, and `open` are given out and not told. `lost` counts how often a task went down with whoever had it;
+    `each_s` is what one takes, and `left` how many are to be told."""
+    tasks: Sequence[Task]
+    fresh: int = 0
+    again: deque[Task] = field(default_factory=deque)
+    open: set[int] = field(default_factory=set)
     lost: Counter[int] = field(default_factory=Counter)
     each_s: float = 0.0
 
+    @property
+    def waiting(self) -> int: return len(self.again) + len(self.tasks) - self.fresh
+    @property
+    def left(self) -> int: return len(self.open) + len(self.tasks) - self.fresh
+
     def batch(self, places: int) -> list[Task]:
-        "The next tasks to go together, none when all are given out."
-        out, n = list[Task](), batch_size(self.each_s, len(self.todo), places)
-        while self.todo and len(out) < n and not (out and self.lost[self.todo[0].number]):
-            if (t := self.todo.popleft()).number in self.untold: out.append(t)
-            if self.lost[t.number] and out: break
+        "The next tasks to go together, none when all are given out; what came back goes first, and alone."
+        while self.again:
+            if (t := self.again.popleft()).number in self.open: return [t]
+        n = batch_size(self.each_s, len(self.tasks) - self.fresh, places)
+        out = [self.tasks[k] for k in range(self.fresh, min(self.fresh + n, len(self.tasks)))]
+        self.fresh += len(out)
+        self.open.update(t.number for t in out)
         return out
 
     def told(self, outcomes: Sequence[Outcome], took_s: float = 0.0) -> list[Outcome]:
         "Those of the outcomes that were not told before."
         if outcomes and took_s > 0: self.each_s = took_s/len(outcomes) if not self.each_s else 0.7*self.each_s + 0.3*took_s/len(outcomes)
-        new = [x for x in outcomes if x.number in self.untold]
-        self.untold.difference_update(x.number for x in new)
+        new = [x for x in outcomes if x.number in self.open]
+        self.open.difference_update(x.number for x in new)
         return new
 
     def gone(self, batch: Sequence[Task], why: str) -> list[Outcome]:
         "The batch was lost: its tasks are next again, but for those that were lost too often, whose outcome is the error."
-        left = [t for t in batch if t.number in self.untold]
-        self.lost.update(t.number for t in left)
-        self.todo.extendleft(t for t in reversed(left) if self.lost[t.number] < TRIES)
-        return self.told([Outcome(t.number, None, f'lost {TRIES} times with the process that had it: {why}', None) for t in left if self.lost[t.number] >= TRIES])
-
-def dealt(tasks: Sequence[Task]) -> Dealt: return Dealt(deque(tasks), {t.number for t in tasks})
+        back = [t for t in batch if t.number in self.open]
+        self.lost.update(t.number for t in back)
+        self.again.extendleft(t for t in reversed(back) if self.lost[t.number] < TRIES)
+        return self.told([Outcome(t.number, None, f'{DIED} {TRIES} times: {why}', None) for t in back if self.lost[t.number] >= TRIES])
 
 # %% ../../nbs/10_research/45_cluster.ipynb #0c5a2393
 class Crate(NamedTuple):
@@ -138,8 +147,8 @@ def _fill(r: _Round) -> None:
     "Two batches for each place; when there are no more, a second copy of each that is late."
     most = 2*r.places()
     while len(r.out) < most and (batch := r.d.batch(most // 2)): r.give(batch)
-    for o in [] if r.d.todo else list(r.out.values()):
-        left = [t for t in o.batch if t.number in r.d.untold]
+    for o in [] if r.d.waiting else list(r.out.values()):
+        left = [t for t in o.batch if t.number in r.d.open]
         if len(r.out) < most and left and o.late(r.d.each_s):
             o.twice = True
             r.give(left, True)
@@ -188,9 +197,9 @@ class OnRay:
             done(worker(tasks[0]))
             shelf, key = [ray.put(packed(plan, worker))], f'{plan.sweep_id} {secrets.token_hex(8)}'
             far = ray.remote(carry_out).options(num_cpus=1, max_retries=0, scheduling_strategy='SPREAD')
-            r = _Round(ray, lambda batch: far.remote(shelf, key, batch), dealt(tasks[1:]), self.patience_s)
+            r = _Round(ray, lambda batch: far.remote(shelf, key, batch), Dealt(tasks[1:]), self.patience_s)
             try:
-                while r.d.untold:
+                while r.d.left:
                     _fill(r)
                     for x in _hear(r): done(x)
             except ConnectionError as e: raise Retry('the connection to the Ray cluster broke', expected='one that lasts as long as the sweep', found=str(e)) from None
