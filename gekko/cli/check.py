@@ -4,12 +4,13 @@
 
 # %% ../../nbs/14_cli/15_check.ipynb #c711b42b
 from __future__ import annotations
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from .show import progress
 from ..desk.config import Settings
-from ..domain.errors import BadInput
+from ..domain.errors import BadInput, GekkoError
 if TYPE_CHECKING:
     from gekko.research.leakage import LeakReport
     from gekko.research.verdict import Evidence
@@ -37,7 +38,15 @@ def check_leakage(settings: Settings, notebook: Path, given: Mapping[str, Any], 
     nb = load_notebook(notebook)
     values = given_values(nb, notebook.name, given)
     with progress(f'{notebook.stem} (leakage)', quiet):
-        return prove_notebook(notebook, values, budget_s=seconds, nb=nb, env={'GEKKO_HOME': str(settings.home), 'GEKKO_STORE': str(settings.store)})
+        report = prove_notebook(notebook, values, budget_s=seconds, nb=nb, env={'GEKKO_HOME': str(settings.home), 'GEKKO_STORE': str(settings.store)})
+    _kept(settings, notebook, nb, given, report, seconds)
+    return report
+
+def _kept(settings: Settings, notebook: Path, nb: Mapping[str, Any], given: Mapping[str, Any], report: LeakReport, seconds: float) -> None:
+    "What was found is evidence for a promotion. Where it can't be kept that is said, and spoils no check."
+    from gekko.cli.promote import keep_check
+    try: keep_check(settings, notebook, nb, given, report, seconds)
+    except GekkoError as e: print(f'gekko: this check could not be kept as evidence: {e}', file=sys.stderr)
 
 # %% ../../nbs/14_cli/15_check.ipynb #cb1a59d8
 def check_overfit(settings: Settings, notebook: Path, run: str = '') -> Evidence:

@@ -22,16 +22,18 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
-           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'run', 'join_pairs', 'runs_list',
-           'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume',
-           'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests',
-           'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story',
-           'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify',
-           'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions',
-           'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list',
-           'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'model_day',
-           'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage', 'check_overfit', 'dashboard', 'doctor',
-           'bench', 'leave', 'main']
+           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'kernel_app',
+           'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status',
+           'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover', 'risk_limits',
+           'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset', 'risk_use',
+           'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull', 'data_record',
+           'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate',
+           'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards',
+           'model_train', 'model_list', 'model_show', 'model_move', 'model_add', 'model_export', 'model_bench',
+           'model_verify', 'model_day', 'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage',
+           'check_overfit', 'promote', 'demote', 'promotions_list', 'promotions_show', 'promotions_allow',
+           'promotions_check', 'dashboard', 'doctor', 'bench', 'kernel_install', 'kernel_warm', 'kernel_status',
+           'kernel_stop', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
@@ -512,6 +514,60 @@ def check_overfit(notebook: Annotated[Path, typer.Argument(help='The strategy no
     print(show.as_json(as_data(e)) if json_out else str(e))
     if not e.passed: raise typer.Exit(1)
 
+# %% ../../nbs/14_cli/04_main.ipynb #892e0d14
+promotions_app = group('What was promoted, and by whom.')
+app.add_typer(promotions_app, name='promotions')
+Params = Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter and its value; may be repeated.')]
+
+def _given(p: list[str] | None) -> dict[str, str]:
+    from gekko.cli.runs import pairs
+    return pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []])
+
+@app.command()
+def promote(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')], to: Annotated[str, typer.Option(help='backtest, paper or live; what is missing is told when left out.')] = '', p: Params = None,
+            why: Annotated[str, typer.Option('--why', help='The reason; it is written into the ledger with your name.')] = '', key: Key = None, collect: Annotated[bool, typer.Option('--collect', help='Make the leakage proof and the backtest where they are missing.')] = False,
+            explain: Annotated[bool, typer.Option('--explain', help='What is there and what is missing, with the command that provides it; nothing is written.')] = False,
+            seconds: Annotated[float, typer.Option(help='With --collect: how long to search for leaks, about.')] = 40.0, json_out: Json = False) -> None:
+    "Move a strategy a stage toward the market, on evidence. Exit code 1 when something is missing: each item with its number, its threshold and a command."
+    from gekko.cli import promote as up
+    if explain or not to:
+        answer(lambda: up.explain(_settings(), notebook, _given(p)), json_out, up.shown_explained)
+        return
+    said = answer(lambda: up.promote_here(_settings(), notebook, _given(p), to, why, key, collect, seconds, json_out), json_out, up.shown_promoted)
+    if said['state'] == 'refused': raise typer.Exit(1)
+
+@app.command()
+def demote(what: Annotated[str, typer.Argument(help='A notebook, every version of it, or how a digest begins.')], to: Annotated[str, typer.Option(help='research, backtest or paper.')], why: Why, json_out: Json = False) -> None:
+    "Take a strategy back."
+    from gekko.cli.promote import demote_here
+    answer(lambda: demote_here(_settings(), what, to, why), json_out, show.table)
+
+# %% ../../nbs/14_cli/04_main.ipynb #5fb193d1
+@promotions_app.command('list')
+def promotions_list(every: Annotated[bool, typer.Option('--all', help='Those that were taken back too.')] = False, json_out: Json = False) -> None:
+    "Where each strategy stands, and whether that still holds."
+    from gekko.cli.promote import list_promotions
+    answer(lambda: list_promotions(_settings(), every), json_out, lambda rows: show.table(rows) if rows else 'nothing is promoted: gekko promote NOTEBOOK --explain')
+
+@promotions_app.command('show')
+def promotions_show(digest: Annotated[str, typer.Argument(help='How it begins.')], json_out: Json = False) -> None:
+    "One promotion: what it is of, its evidence, and its story."
+    from gekko.cli.promote import show_promotion, shown_promotion
+    answer(lambda: show_promotion(_settings(), digest), json_out, shown_promotion)
+
+@promotions_app.command('allow')
+def promotions_allow(entry: Annotated[int, typer.Argument(help='The entry that asks.')], key: Annotated[Path, typer.Option('--key', help='File of your key.')], json_out: Json = False) -> None:
+    "Allow what another person asked for."
+    from gekko.cli.promote import allow_promotion_here
+    answer(lambda: allow_promotion_here(_settings(), entry, key), json_out, show.facts)
+
+@promotions_app.command('check')
+def promotions_check(json_out: Json = False) -> None:
+    "Take back, by rule, what no longer holds; exit code 1 when anything was."
+    from gekko.cli.promote import check_promotions
+    said = answer(lambda: check_promotions(_settings()), json_out, lambda rows: show.table(rows) if rows else 'every promotion holds')
+    if any(r['demoted'] for r in said): raise typer.Exit(1)
+
 # %% ../../nbs/14_cli/04_main.ipynb #6ee1bdea
 @app.command()
 def dashboard(view: str = 'desk', port: int = 8866, host: str = '127.0.0.1', json_out: Json = False) -> None:
@@ -537,6 +593,34 @@ def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-pa
     from gekko.cli.bench import measure
     said = answer(lambda: measure(name, seconds=seconds, kills=kills, seed=seed, lanes=lanes, venue=venue), json_out, show.facts)
     if said.get('violations'): raise typer.Exit(1)
+
+# %% ../../nbs/14_cli/04_main.ipynb #17cd8cac
+kernel_app = group('Kernels that start at once, forked from a process that has everything loaded.')
+app.add_typer(kernel_app, name='kernel')
+
+@kernel_app.command('install')
+def kernel_install(prefix: Annotated[str, typer.Option(help='Where, when not in this environment: a folder that holds share/jupyter.')] = '', json_out: Json = False) -> None:
+    "Let Jupyter find the kernel."
+    from gekko.cli.kernel import install_here
+    answer(lambda: install_here(prefix), json_out, lambda said: f'kernel gekko: {said["file"]}')
+
+@kernel_app.command('warm')
+def kernel_warm(wait: Annotated[float, typer.Option(help='Seconds to wait for it.')] = 120.0, json_out: Json = False) -> None:
+    "Load everything now, so that the next kernel starts at once."
+    from gekko.cli.kernel import shown, warm_here
+    answer(lambda: warm_here(wait, json_out), json_out, shown)
+
+@kernel_app.command('status')
+def kernel_status(json_out: Json = False) -> None:
+    "What is loaded, and the kernels that live from it."
+    from gekko.cli.kernel import shown, status_here
+    answer(status_here, json_out, shown)
+
+@kernel_app.command('stop')
+def kernel_stop(json_out: Json = False) -> None:
+    "Let the process end; its kernels live on."
+    from gekko.cli.kernel import shown, stop_here
+    answer(stop_here, json_out, shown)
 
 # %% ../../nbs/14_cli/04_main.ipynb #8917f42e
 def leave(code: int) -> NoReturn:

@@ -211,7 +211,7 @@ def of_second(case: Case) -> list[Need]:
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #7c3e4d15
 STEPS: dict[str, tuple[Callable[[Case], list[Need]], ...]] = {
-    'backtest': (of_leakage, of_backtest),
+    'backtest': (of_backtest, of_leakage),      # the backtest first: it says which models were asked for, and they are part of the digest
     'paper': (of_overfit, lambda c: of_limits(c, c.backtests)),
     'live': (of_paper, of_parity, lambda c: of_limits(c, c.papers, limits_of(c.backtests[0], c.settings.ledger) if c.backtests else None), of_models)}
 "What each step asks, the second person aside."
