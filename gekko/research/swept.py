@@ -211,6 +211,9 @@ class SweepResult:
         given = {**self.plan.given, **self.params(number)}
         return f'gekko run {_shown(self.plan.notebook)} ' + ' '.join(f'-p {k} {_quoted(v)}' for k, v in given.items())
     def __repr__(self) -> str: return '\n'.join(summary(self))
+    def _repr_html_(self) -> str:
+        from gekko.research.landscape import as_html
+        return as_html(self)
 
 def _shown(notebook: str) -> str:
     here, path = Path.cwd(), Path(notebook)
