@@ -18,7 +18,7 @@ setup(
     packages=find_packages(include=['gekko', 'gekko.*']), package_data={'gekko': ['py.typed'], 'gekko.risk': ['scenarios.toml']}, zip_safe=False,
     package_dir={'': '.'},   # editable as a plain path, not as an import hook that costs 10 ms in every start
     install_requires=c['requirements'].split(), extras_require={'dev': c['dev_requirements'].split()},
-    entry_points={'console_scripts': c['console_scripts'].split(), 'pytest11': c['pytest_plugins'].split(), 'nbdev': [f"{c['lib_path']}={c['lib_path']}._modidx:d"]},
+    entry_points={'console_scripts': c['console_scripts'].split(), 'pytest11': c['pytest_plugins'].split(), 'jupyter_client.kernel_provisioners': c['kernel_provisioners'].split(), 'nbdev': [f"{c['lib_path']}={c['lib_path']}._modidx:d"]},
     classifiers=[
         f'Development Status :: {statuses[int(c["status"])]}', f'Intended Audience :: {c["audience"]}', f'Natural Language :: {c["language"]}',
         *(f'Programming Language :: Python :: 3.{n}' for n in (11, 12, 13)), 'Typing :: Typed',

@@ -70,6 +70,7 @@ fi
 say "4/4   gekko itself"
 pip install --no-deps --no-build-isolation -e .
 pip check
+.venv/bin/gekko kernel install >>"$log" 2>&1 || failed
 scripts/hooks.sh
 echo "$packages" >.venv/.packages
 echo "$project" >.venv/.project

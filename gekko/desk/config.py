@@ -55,6 +55,7 @@ class Settings(BaseModel):
     grace_s: float = Field(10.0, ge=0.1, le=600, alias='GEKKO_GRACE_S')
     linger_s: float = Field(30.0, ge=0.1, le=86_400, alias='GEKKO_LINGER_S')
     day_end: str = Field('utc', alias='GEKKO_DAY_END')      # when an account's day is closed: `gekko.ledger.days.day_end` says how it is written
+    kernel: Literal['warm', 'cold'] = Field('warm', alias='GEKKO_KERNEL')      # of jobs: forked from a process that has everything loaded, or started anew
     promotion: Literal['off', 'real', 'live', 'paper'] = Field('real', alias='GEKKO_PROMOTION')      # which runs must be promoted: none, those of real money, all live ones, those on paper too
     promotion_rules: str = Field('', alias='GEKKO_PROMOTION_RULES')      # thresholds of promotion, as paper_days=10,parity=0.98: `gekko.jobs.rules` says which there are
 

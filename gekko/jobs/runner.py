@@ -29,6 +29,7 @@ from ..desk.spec import MODES, RunContext, make_spec
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..venue.venues import default_symbols
 from ..domain.time import SECOND, Clock, SystemClock
+from .kernelspec import chosen
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from .telling import reads_ledger, told_in
 from ..ledger.runs import RunRecord, Runs, new_run_id
@@ -187,14 +188,14 @@ def _kill(pid: int) -> None:
     with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)      # SIGTERM would wait for a stopped process to go on
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #51d21806
-def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid: None, ledger: str = '') -> None:
+def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid: None, ledger: str = '', cold: bool = False) -> None:
     "papermill over the job's notebook; the executed one is written as it goes, so a failure leaves all that had run. The ledger's address is not the kernel's to know, unless it is a report's."
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # a grammar jsonschema loads for a format nobody here uses: 1.5 s
     import papermill
     injected = {k: v for k, v in job.params.items() if k in job.given or k == 'mode'}
     with environment(GEKKO_RUN=str(folder/'run.json'), GEKKO_LEDGER=ledger):
         papermill.execute_notebook(str(folder/'source.ipynb'), str(folder/'executed.ipynb'), injected, cwd=str(job.notebook.parent), progress_bar=False, log_output=False,
-                                   start_timeout=60, kernel_manager_class=kernels(folder/'kernel.log', started))
+                                   start_timeout=60, kernel_name=chosen(job.nb, cold), kernel_manager_class=kernels(folder/'kernel.log', started))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #b32b12d7
 def account_of(desk: DeskProcess | KeptDesk, run_id: str, wait_s: float) -> tuple[Result | None, str]:
@@ -284,7 +285,7 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
             RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
                        desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s, dict(models or pinned(settings, record, str(job.params.get('venue', ''))))).save(folder/'run.json')
             runs.update(record.run_id, state='running', started=clock.now())
-            with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append, settings.ledger if reads_ledger(job.nb) else '')
+            with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append, settings.ledger if reads_ledger(job.nb) else '', settings.kernel == 'cold')
             state, reason = 'done', 'finished'
         except (Exception, KeyboardInterrupt) as e:
             state, reason, kind = why(e)
