@@ -25,6 +25,7 @@ class Began(msgspec.Struct, tag='b', array_like=True, frozen=True):
     symbols: tuple[str, ...]
     version: str = ''
     history: Columns | None = None
+    short: bool = True      # whether its venue lets one sell what is not held
 
 class Row(msgspec.Struct, tag='r', array_like=True, frozen=True):
     "Live: closed bars, handed to the notebook at `ts`; more than one row when it was slower than the market."
@@ -78,7 +79,7 @@ class Shown:
         self._fd = -1
 
 # %% ../../nbs/09_desk/29_shown.ipynb #9e8c0b32
-def keep(home: Path, run_id: str, ts: Nanos, opened: RunOpenedReply, live: bool) -> Shown | None:
+def keep(home: Path, run_id: str, ts: Nanos, opened: RunOpenedReply, live: bool, short: bool = True) -> Shown | None:
     "Begin to write, or go on after a desk that died; None for a run without a folder, or where nothing can be written."
     folder = home/'runs'/run_id
     if not folder.is_dir(): return None
@@ -86,7 +87,7 @@ def keep(home: Path, run_id: str, ts: Nanos, opened: RunOpenedReply, live: bool)
     except OSError as e:
         sys.stderr.write(f'{folder/FILE}: what the run is shown is not kept: {e}\n')
         return None
-    shown.write(Began(ts, opened.symbols, opened.data_version, opened.history if live else None))
+    shown.write(Began(ts, opened.symbols, opened.data_version, opened.history if live else None, short))
     return shown
 
 def answered(shown: Shown, ts: Nanos, q: Decide, end: Nanos, marks: Mapping[str, Decimal], equity: Decimal) -> None:

@@ -39,6 +39,7 @@ class Seen:
     first: Nanos = 0
     whole: bool = True
     version: str = ''
+    short: bool = True
 
 def joined_rows(parts: Sequence[Bars]) -> Bars:
     "Rows one after another, each once, the first telling of it."
@@ -50,19 +51,19 @@ def joined_rows(parts: Sequence[Bars]) -> Bars:
 def seen_in(folder: Path) -> Seen | None:
     "What the file in a run's folder tells; None when there is none. BadInput for one that was cut."
     if not (folder/FILE).exists(): return None
-    answers, rows, handed, symbols, over, first, version = dict[Nanos, Answered](), list[Bars](), dict[Nanos, Nanos](), tuple[str, ...](), False, 0, ''
+    answers, rows, handed, symbols, over, first, version, short = dict[Nanos, Answered](), list[Bars](), dict[Nanos, Nanos](), tuple[str, ...](), False, 0, '', True
     for line in lines_of(folder/FILE):
         over = isinstance(line, Over)
         match line:
             case Began():
-                symbols, version = line.symbols, line.version
+                symbols, version, short = line.symbols, line.version, line.short
                 if line.history is not None and line.history.rows: rows.append(rows_of(line.history, symbols))
             case Row():
                 rows.append(rows_of(line.bars, symbols))
                 for t in rows[-1].end.tolist(): handed.setdefault(t, line.ts)
                 first = first or int(rows[-1].end[0])
             case Answered(): answers.setdefault(line.end, line)
-    return Seen(answers, joined_rows(rows) if rows else None, handed, first, over, version)
+    return Seen(answers, joined_rows(rows) if rows else None, handed, first, over, version, short)
 
 # %% ../../nbs/10_research/52_parity_lived.ipynb #bf8db160
 @dataclass

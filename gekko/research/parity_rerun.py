@@ -22,7 +22,6 @@ from ..desk.session import Backtest, Identity, targets_of, weights_of
 from ..desk.spec import RunContext, RunSpec, make_spec
 from ..domain.errors import BadInput, GekkoError
 from ..domain.instrument import Instrument
-from ..domain.money import EXACT
 from ..domain.time import Nanos
 from .cells import code_cells, needed, statements
 from .parity_rungs import Want
@@ -30,7 +29,7 @@ from .rehearsal import Enough, Notes, Outcome, Script, rehearse
 from .sources import Sources, patch
 
 # %% auto #0
-__all__ = ['History', 'Said', 'KeptRun', 'shared', 'market_of', 'said_of', 'serve', 'Source', 'decisions']
+__all__ = ['History', 'Said', 'KeptRun', 'market_of', 'said_of', 'serve', 'Source', 'decisions']
 
 # %% ../../nbs/10_research/53_parity_rerun.ipynb #adc92511
 @dataclass(frozen=True)
@@ -73,13 +72,8 @@ class KeptRun:
         return self.finish()
 
     def finish(self, reason: str = 'finished') -> Result:
-        self._keep(Said({t: shared(w, self.spec.share) for t, w in self._wants.items()}, self.spec))
+        self._keep(Said(self._wants, self.spec))
         raise Enough
-
-# %% ../../nbs/10_research/53_parity_rerun.ipynb #c403452f
-def shared(w: Want, share: Decimal) -> Want:
-    "The run's part of what is wanted."
-    return w if share == 1 else Want({s: x*float(share) for s, x in w.weights.items()}, {s: EXACT.multiply(q, share) for s, q in w.units.items()})
 
 # %% ../../nbs/10_research/53_parity_rerun.ipynb #e1db8429
 def market_of(spec: RunSpec, h: History, store: str) -> Market:
