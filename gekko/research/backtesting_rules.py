@@ -51,6 +51,8 @@ class Order:
     @property
     def is_short(self) -> bool: return self.size < 0
     @property
+    def parent_trade(self) -> Trade | None: return self.trade
+    @property
     def is_contingent(self) -> bool: return self.trade is not None and (self is self.trade.stop or self is self.trade.goal)
     def cancel(self) -> None:
         "Take it off the book."
@@ -162,7 +164,7 @@ class Book:
         self.orders.append(order)
         return order
     def _make_room(self) -> None:
-        for o in list(self.orders):
+        for o in self.orders:      # a list that shrinks as it is gone through, as there: of several orders every second stays
             if not o.is_contingent: o.cancel()
         for t in self.trades: t.close()
     def _asked(self, size: float, price: float) -> float: return price*(1 + copysign(self.terms.spread, size))
