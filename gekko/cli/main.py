@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 from . import show
 from .command import Json, answer, group, settings as _settings
+from .sweep import join_grid
 from ..domain.errors import BadInput, GekkoError
 
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
@@ -23,17 +24,17 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
            'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'kernel_app',
-           'run', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve', 'desk_status',
-           'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover', 'risk_limits',
-           'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset', 'risk_use',
-           'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull', 'data_record',
-           'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate',
-           'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards',
-           'model_train', 'model_list', 'model_show', 'model_move', 'model_add', 'model_export', 'model_bench',
-           'model_verify', 'model_day', 'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage',
-           'check_overfit', 'promote', 'demote', 'promotions_list', 'promotions_show', 'promotions_allow',
-           'promotions_check', 'dashboard', 'doctor', 'bench', 'kernel_install', 'kernel_warm', 'kernel_status',
-           'kernel_stop', 'leave', 'main']
+           'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
+           'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover',
+           'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset',
+           'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull',
+           'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot',
+           'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
+           'venue_cards', 'model_train', 'model_list', 'model_show', 'model_move', 'model_add', 'model_export',
+           'model_bench', 'model_verify', 'model_day', 'model_deploy', 'model_undeploy', 'model_endpoints',
+           'check_leakage', 'check_overfit', 'promote', 'demote', 'promotions_list', 'promotions_show',
+           'promotions_allow', 'promotions_check', 'dashboard', 'doctor', 'bench', 'kernel_install', 'kernel_warm',
+           'kernel_status', 'kernel_stop', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
@@ -50,6 +51,23 @@ def run(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')]
     if done.error is None: return
     if not json_out: print(f'gekko: {done.error}', file=sys.stderr)
     raise typer.Exit(done.error.exit_code)
+
+# %% ../../nbs/14_cli/04_main.ipynb #fb45949f
+@app.command()
+def sweep(notebook: Annotated[Optional[Path], typer.Argument(help='The strategy notebook; none with --resume.')] = None,
+          grid: Annotated[Optional[list[str]], typer.Option(metavar='NAME=FIRST:LAST:STEP ...', help='Parameters and the values to try: a range, or values with commas between.')] = None,
+          p: Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter that stays as it is; may be repeated.')] = None,
+          on: Annotated[str, typer.Option(help='here, processes, runs (each a whole job), or a Ray cluster as ray://host:port; by itself as many processes as are worth it.')] = '',
+          workers: Annotated[int, typer.Option(help='Processes at once; 0: one a processor.')] = 0,
+          resume: Annotated[str, typer.Option(metavar='ID', help='Go on with a sweep that was stopped or killed.')] = '',
+          sample: Annotated[int, typer.Option(help='Try so many combinations, chosen by --seed; 0: all.')] = 0, seed: int = 0,
+          by: Annotated[str, typer.Option(help='Rank by sharpe, sortino, total_return or max_drawdown.')] = 'sharpe',
+          plots: Annotated[Optional[Path], typer.Option(metavar='PAGE.html|FOLDER', help='Keep the map, the parameters and the years as a page or as pictures.')] = None, json_out: Json = False) -> None:
+    "Backtest every combination of a grid: the ranking, its plateau, whether it lasts, and what it is worth after all trials."
+    from gekko.cli.runs import pairs
+    from gekko.cli.sweep import Asked, as_data, carried_out
+    def asked() -> Asked: return Asked(notebook, tuple(grid or ()), pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []]), on, workers, resume, sample, seed, by, plots)
+    answer(lambda: (lambda r: as_data(r) if json_out else r)(carried_out(asked(), _settings(), json_out)), json_out, str)
 
 # %% ../../nbs/14_cli/04_main.ipynb #1f38b762
 def join_pairs(argv: list[str]) -> list[str]:
@@ -633,6 +651,6 @@ def leave(code: int) -> NoReturn:
 
 def main() -> None:
     "Entry point of the command `gekko`."
-    try: app(join_pairs(sys.argv[1:]), standalone_mode=True)
+    try: app(join_grid(join_pairs(sys.argv[1:])), standalone_mode=True)
     except GekkoError as e: leave(show.complain(e, '--json' in sys.argv))
     except SystemExit as e: leave(e.code if isinstance(e.code, int) else 0 if e.code is None else 1)

@@ -15,6 +15,7 @@ from ..domain.time import Clock, SystemClock
 from .grid import checked_grid, parse_grid, sampled
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters
 from .runner import Stopped, prepare, stoppable
+from .sweep_runs import AsRuns
 from .telling import reads_ledger
 from ..ledger.database import exists
 from ..ledger.runs import Runs, new_run_id
@@ -71,6 +72,7 @@ def resume(sweep_id: str, settings: Settings, *, executor: Executor | None = Non
 
 # %% ../../nbs/11_jobs/19_sweeping.ipynb #c7097fe8
 def _through(log: SweepLog, settings: Settings, executor: Executor | None, progress: Progress | None, by: str) -> SweepResult:
+    whole = isinstance(executor, AsRuns)      # whose runs are complete, and note their trials themselves
     began, trials, total = time.monotonic(), Trials(trials_url(settings.ledger)), len(log.tasks)
     plan = replace(log.plan, home=str(settings.home.resolve()), store=settings.store)
     try:
@@ -79,10 +81,12 @@ def _through(log: SweepLog, settings: Settings, executor: Executor | None, progr
             before = total - len(todo)
             told = (lambda done: progress(before + done, total)) if progress is not None else (lambda done: None)
             known: list[Outcome] = []
-            if todo: plan, known = examined(plan, todo)
+            noted = {t.key for t in trials.of(plan.notebook)} if whole else set[str]()
+            if todo and not whole: plan, known = examined(plan, todo)
             news = carry_out(log, plan, executor or Auto(), trials, told, known)
     except (KeyboardInterrupt, Stopped) as e:
         raise Halted(f'stopped after {len(log.lines()):,} of {total:,} combinations', plan.sweep_id) from e
+    if whole: news = len({x.key for x in log.lines().values() if x.key} - noted)
     return _told(log, settings, trials, by, news, time.monotonic() - began)
 
 def _told(log: SweepLog, settings: Settings, trials: Trials, by: str, news: int, seconds: float) -> SweepResult:

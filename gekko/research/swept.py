@@ -278,7 +278,7 @@ def summary(r: SweepResult, n: int = 10) -> list[str]:
     out += [f'{word:<12}{said}' for word, said in findings(r)]
     for said, count in _errors(r)[:3]: out.append(f'{"failed":<12}{count:,} times: {said}')
     if r.best is not None: out.append(f'{"again":<12}{r.again(r.best)}')
-    return out
+    return [*out, f'{"sweep":<12}{r.plan.sweep_id}']
 
 def _errors(r: SweepResult) -> list[tuple[str, int]]:
     "What went wrong, and how often, the most frequent first."
