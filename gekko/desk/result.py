@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from ..domain.money import EXACT, ZERO
 from ..domain.order import Fill, Order
-from ..domain.time import DAY, Nanos
+from ..domain.show import DOWN, card, esc
+from ..domain.time import DAY, Nanos, iso
 
 # %% auto #0
 __all__ = ['Refusal', 'Result', 'encode_result', 'decode_result']
@@ -28,6 +29,9 @@ class Refusal:
     found: str
     client_id: str = ''
     message: str = ''
+
+    def _row_(self) -> dict[str, str]: return {'when': iso(self.ts), 'symbol': self.symbol, 'limit': self.limit, 'allowed': self.allowed, 'found': self.found, 'order': self.client_id}
+    def _repr_html_(self) -> str: return card(DOWN, esc(self.message or f'{self.symbol}: {self.limit}'), esc(f'allowed {self.allowed} · found {self.found} · {iso(self.ts)}'))
 
 # %% ../../nbs/09_desk/02_result.ipynb #e77d4523
 def _in_kind(f: Fill) -> bool:

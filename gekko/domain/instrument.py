@@ -45,6 +45,7 @@ class Instrument:
         "Value of `qty` at `price` in the quote currency, signed as `qty` is."
         return EXACT.multiply(EXACT.multiply(qty, price), self.multiplier)
 
+    def _row_(self) -> dict[str, str]: return _line(self)
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str: return _sketch(self)
     def _repr_html_(self) -> str:
@@ -58,6 +59,11 @@ def _check(i: Instrument) -> None:
         if not (isinstance(x, Decimal) and x.is_finite()): raise BadInput(f'{i.symbol}: {name} is not an amount', expected='a finite Decimal', found=repr(x))
         if x < 0 or (x == 0 and name != 'min_notional'): raise BadInput(f'{i.symbol}: {name} out of range', expected='zero or more' if name == 'min_notional' else 'above zero', found=x)
     if i.kind not in KINDS: raise BadInput(f'{i.symbol}: unknown kind', expected=' '.join(KINDS), found=i.kind)
+
+def _line(i: Instrument) -> dict[str, str]:
+    "Its columns among other instruments."
+    return {'symbol': i.symbol, 'base': i.base, 'quote': i.quote, 'kind': i.kind, 'tick': plain(i.tick), 'lot': plain(i.lot), 'at least': plain(i.min_notional) if i.min_notional else '',
+            'multiplier': plain(i.multiplier) if i.multiplier != 1 else '', 'calendar': i.calendar, 'venue': i.venue, 'tradable': '' if i.tradable else 'no'}
 
 def _sketch(i: Instrument) -> str:
     "One line: what it is, its grid, and what is unusual about it."

@@ -72,6 +72,7 @@ class Intent:
         if needs_stop or self.stop is not None: _price(self, 'stop', self.stop, needs_stop)
         if (self.expires != 0 if self.tif is not TimeInForce.GTD else not 0 < self.expires < _FOREVER): _until(self)
 
+    def _row_(self) -> dict[str, str]: return _columns(self)
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str: return _wish(self)
     def _repr_html_(self) -> str: return card(_tone(self.side), esc(self), esc(' · '.join(x for x in (self.reason, self.run, self.cell) if x)))
@@ -101,6 +102,15 @@ def _wish(i: Intent) -> str:
     how = [i.type.value.replace('_', ' ')] + [f'{n} {p}' if i.type is OrderType.STOP_LIMIT else str(p) for n, p in (('stop', i.stop), ('limit', i.limit)) if p is not None]
     flags = [f'gtd {iso(i.expires)}' if i.expires else i.tif.value] * (i.tif is not TimeInForce.GTC) + ['reduce-only'] * i.reduce_only + ['post-only'] * i.post_only
     return ' '.join([i.side.value, plain(i.qty), i.symbol, *how, *flags])
+
+def _columns(i: Intent) -> dict[str, str]:
+    "Its columns among other intents."
+    return {'when': _moment(i.ts), 'side': i.side.value, 'symbol': i.symbol, 'size': plain(i.qty), 'type': i.type.value.replace('_', ' '), 'limit': str(i.limit or ''), 'stop': str(i.stop or ''),
+            'tif': i.tif.value if i.tif is not TimeInForce.GTC else '', 'flags': ' '.join(['reduce-only']*i.reduce_only + ['post-only']*i.post_only), 'reason': i.reason}
+
+def _moment(ts: Nanos) -> str:
+    "To the second, which is what a column has room for."
+    return iso(ts - ts % SECOND).replace('T', ' ') if ts else ''
 
 def _tone(side: Side) -> str: return UP if side is Side.BUY else DOWN
 
@@ -140,6 +150,9 @@ class Fill:
     def signed(self) -> Decimal:
         "The size as it moves the position: negative for a sale."
         return self.qty if self.side is Side.BUY else self.qty.copy_negate()
+    def _row_(self) -> dict[str, str]:
+        return {'when': _moment(self.ts), 'side': self.side.value, 'symbol': self.symbol, 'size': plain(self.qty), 'price': str(self.price), 'fee': plain(self.fee) if self.fee else '', 'in': self.fee_currency if self.fee else '',
+                'role': 'maker' if self.maker else 'taker', 'fill': self.fill_id, 'order': self.client_id}
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str:
         return f'{"bought" if self.side is Side.BUY else "sold"} {plain(self.qty)} {self.symbol} at {self.price}' + (f', fee {plain(self.fee)} {self.fee_currency}' if self.fee else '')
@@ -270,6 +283,7 @@ class Order:
     @property
     def avg_price(self) -> Decimal | None: return EXACT.divide(self.paid, self.filled) if self.filled else None
 
+    def _row_(self) -> dict[str, str]: return _order_line(self)
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str: return f'{self.client_id}: {_wish(self.intent)}, {_standing(self)}' + (f', {_progress(self)}' if self.filled else '')
     def _repr_html_(self) -> str: return _ticket(self)
@@ -281,6 +295,12 @@ def _standing(o: Order) -> str: return o.state.value.replace('_', ' ') + ', canc
 
 def _progress(o: Order) -> str:
     return f'{plain(o.filled)} of {plain(o.intent.qty)}' + (f' at {plain(o.avg_price, 8)}' if o.filled else '') + (f', fees {plain(o.fees)}' if o.fees else '')
+
+def _order_line(o: Order) -> dict[str, str]:
+    "Its columns among other orders: what was wanted, and how far it is."
+    wish = _columns(o.intent)
+    return {**{k: wish[k] for k in ('when', 'side', 'symbol', 'size', 'type', 'limit', 'stop', 'tif')}, 'state': _standing(o), 'filled': plain(o.filled) if o.filled else '', 'at': plain(o.avg_price, 8) if o.filled else '',
+            'fees': plain(o.fees) if o.fees else '', 'order': o.client_id, 'reason': o.conflict or o.reason}
 
 def _ticket(o: Order) -> str:
     "The order as a ticket: what was wanted, where it stands, how much is done, and what is odd about it."

@@ -37,6 +37,7 @@ class Position:
         "What closing at `price` would add to `realised`, before fees."
         return EXACT.subtract(self.value(price), self.cost)
 
+    def _row_(self) -> dict[str, str]: return _line(self)
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str: return f'{_held(self)} · ' + _earned(self)
     def _repr_html_(self) -> str: return card(UP if self.qty > 0 else DOWN if self.qty else DIM, esc(_held(self)), esc(_earned(self)))
@@ -45,6 +46,11 @@ class Position:
 def _held(p: Position) -> str:
     if not p.qty: return f'flat {p.symbol}'
     return f'{"long" if p.qty > 0 else "short"} {plain(p.qty.copy_abs())} {p.symbol} at {plain(p.avg_price, 8)}' + (f' × {plain(p.multiplier)}' if p.multiplier != 1 else '')
+
+def _line(p: Position) -> dict[str, str]:
+    "Its columns among other positions."
+    money = {n: cash(x, p.currency) for n, x in (('cost', p.cost), ('realised', p.realised), ('fees', p.fees))}
+    return {'symbol': p.symbol, 'side': 'long' if p.qty > 0 else 'short' if p.qty else 'flat', 'size': plain(p.qty), 'avg price': plain(p.avg_price, 8) if p.qty else '', **money, 'in': p.currency}
 
 def _earned(p: Position) -> str:
     cost, realised, fees = (cash(x, p.currency) for x in (p.cost, p.realised, p.fees))

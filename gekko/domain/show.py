@@ -4,14 +4,14 @@
 
 # %% ../../nbs/00_domain/09_show.ipynb #6dc1cfa1
 from __future__ import annotations
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 # %% auto #0
 __all__ = ['INK', 'UP', 'DOWN', 'WARN', 'COOL', 'DIM', 'brief', 'esc', 'words', 'box', 'path', 'svg', 'Picture', 'gauge', 'sided',
-           'pill', 'card', 'table']
+           'pill', 'card', 'table', 'Row', 'Listing', 'listed']
 
 # %% ../../nbs/00_domain/09_show.ipynb #7937f4f8
 def _default(f: Field[Any]) -> object:
@@ -102,3 +102,56 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> 
     def row(cells: Sequence[str], tag: str) -> str:
         return '<tr>' + ''.join(f'<{tag} style="text-align:{"left" if i < left else "right"}">{c}</{tag}>' for i, c in enumerate(cells)) + '</tr>'
     return '<table>' + (row(head, 'th') if head else '') + ''.join(row(r, 'td') for r in rows) + '</table>'
+
+# %% ../../nbs/00_domain/09_show.ipynb #8ac2c71f
+class Row(Protocol):
+    "A fact that can stand in a table: its columns by name, as text, numbers as they are to be read."
+    def _row_(self) -> Mapping[str, str]: ...
+
+_TONED = {'buy': UP, 'long': UP, 'done': UP, 'filled': UP, 'sell': DOWN, 'short': DOWN, 'failed': DOWN, 'killed': DOWN, 'refused': DOWN, 'rejected': DOWN, 'unknown': WARN, 'accepted': COOL, 'partly filled': COOL, 'running': COOL}
+
+def _number(text: str) -> bool: return bool(text) and text[0] in '+-–0123456789' and not any(c.isalpha() or c == ':' for c in text.split(' ')[0])
+
+# %% ../../nbs/00_domain/09_show.ipynb #c847edd6
+@dataclass(frozen=True, slots=True, repr=False)
+class Listing:
+    "Facts of one kind as a table, or as lines in columns; `most` of them, the middle left out."
+    facts: Sequence[Row]
+    most: int = 24
+
+    def __len__(self) -> int: return len(self.facts)
+    def __repr__(self) -> str: return _as_lines(*_columns(self))
+    def _repr_html_(self) -> str: return _as_table(*_columns(self))
+
+def _columns(x: Listing) -> tuple[list[str], list[list[str]], int]:
+    "Names of columns that any row has something in, the rows that are shown, and before which of them others are left out (-1: none)."
+    n, cut = len(x.facts), x.most//2
+    some = list(x.facts) if n <= x.most else [*x.facts[:cut], *x.facts[n - cut:]]
+    rows = [f._row_() for f in some]
+    head = [k for k in dict.fromkeys(k for r in rows for k in r) if any(r.get(k) for r in rows)]
+    return head, [[r.get(k, '') for k in head] for r in rows], -1 if n <= x.most else n - 2*cut
+
+def _as_lines(head: list[str], rows: list[list[str]], left_out: int) -> str:
+    if not rows: return 'none'
+    right = [all(_number(r[k]) for r in rows if r[k]) for k in range(len(head))]
+    wide = [max(len(r[k]) for r in (head, *rows)) for k in range(len(head))]
+    lines = ['  '.join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, wide, right)).rstrip() for row in (head, *rows)]
+    if left_out > 0: lines.insert(1 + len(rows)//2, f'... {left_out:,} more')
+    return '\n'.join(lines)
+
+# %% ../../nbs/00_domain/09_show.ipynb #342f8121
+def _as_table(head: list[str], rows: list[list[str]], left_out: int) -> str:
+    if not rows: return f'<div style="color:{DIM}">none</div>'
+    side = ['right' if all(_number(r[k]) for r in rows if r[k]) else 'left' for k in range(len(head))]
+    def cell(tag: str, text: str, k: int) -> str:
+        tone = f';color:{_TONED[text]}' if tag == 'td' and text in _TONED else ''
+        return f'<{tag} style="text-align:{side[k]};white-space:nowrap{tone}">{esc(text)}</{tag}>'
+    lines = ['<tr>' + ''.join(cell('td', c, k) for k, c in enumerate(r)) + '</tr>' for r in rows]
+    if left_out > 0: lines.insert(len(rows)//2, f'<tr><td colspan="{len(head)}" style="text-align:center;color:{DIM}">… {left_out:,} more …</td></tr>')
+    return f'<table style="font-variant-numeric:tabular-nums"><thead><tr>{"".join(cell("th", c, k) for k, c in enumerate(head))}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+def listed(x: object) -> Listing | None:
+    "A list, tuple or dict of facts of one kind, as a table; None for anything else."
+    every = list(x.values()) if isinstance(x, dict) else x if type(x) in (list, tuple) else []
+    if not isinstance(every, (list, tuple)) or not every or not hasattr(first := type(every[0]), '_row_'): return None
+    return Listing(every) if all(type(e) is first for e in every) else None

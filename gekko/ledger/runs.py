@@ -8,12 +8,14 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
+from decimal import Decimal
 from html import escape
 from typing import Any
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from ..domain.errors import BadInput
+from ..domain.show import COOL, DIM, DOWN, UP, card, pill
 from ..domain.time import SECOND, Clock, Nanos, iso
 from .events import canonical
 from .database import reading, runs, writing
@@ -63,6 +65,7 @@ class RunRecord:
     def __repr__(self) -> str:
         took = f', {self.seconds:.1f} s' if self.seconds is not None else ''
         return f'{self.run_id}: {self.mode} {self.state}{took}' + (f' ({self.exit_reason})' if self.exit_reason else '')
+    def _row_(self) -> dict[str, str]: return _line(self)
     def _repr_html_(self) -> str: return _html(self)
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #bf4a20ad
@@ -120,10 +123,30 @@ class Runs:
         with reading(self.url) as c: return [RunRecord(**r) for r in c.execute(q).mappings()]
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #28bb243c
+_TONE = {'done': UP, 'running': COOL, 'starting': COOL, 'failed': DOWN, 'killed': DOWN, 'refused': DOWN}
+
+def _figures(m: dict[str, Any]) -> dict[str, str]:
+    "The headline numbers of a run's metrics, as they are to be read; money to its last digit."
+    forms = {'total_return': ('return', '+.2%'), 'sharpe': ('Sharpe', '.2f'), 'max_drawdown': ('worst fall', '.2%'), 'fills': ('fills', ',')}
+    out = {'equity': f'{Decimal(m["equity"]):,f}'} if m.get('equity') else {}
+    return out | {name: format(m[k], form) for k, (name, form) in forms.items() if isinstance(m.get(k), (int, float))} | ({'fees': f'{Decimal(m["fees"]):,f}'} if m.get('fees') else {})
+
+def _line(r: RunRecord) -> dict[str, str]:
+    "Its columns among other runs."
+    took = f'{r.seconds:.1f} s' if r.seconds is not None else ''
+    f = _figures(r.metrics)
+    return {'run': r.run_id, 'mode': r.mode, 'state': r.state, **{k: f.get(k, '') for k in ('equity', 'return', 'Sharpe', 'worst fall', 'fills')}, 'took': took, 'ended': r.exit_reason}
+
+# %% ../../nbs/07_ledger/04_runs.ipynb #7bbf118b
 def _html(r: RunRecord) -> str:
-    def said(n: str, v: Any) -> str: return iso(v) if n in ('created', 'started', 'ended') else ', '.join(f'{k} {x}' for k, x in v.items()) if isinstance(v, dict) else str(v)
-    shown = ((n, v) for n, v in asdict(r).items() if n == 'seed' or v not in ('', 0, {}) and n != 'spec')
-    return '<table>' + ''.join(f'<tr><th style="text-align:left">{n}</th><td style="text-align:left">{escape(said(n, v))}</td></tr>' for n, v in shown) + '</table>'
+    "Headline, figures and parameters; what it was made of below, small, for whoever must make it again."
+    def pairs(x: dict[str, Any]) -> str: return ' · '.join(f'{escape(str(k))} <b>{escape(str(v))}</b>' for k, v in x.items())
+    made = {n: getattr(r, n) for n in ('notebook', 'account', 'commit', 'notebook_hash', 'lock_hash', 'data_version', 'journal_head', 'seed')} | {f'model {k}': v for k, v in r.model_digests.items()}
+    short = {n.replace('_', ' '): str(v)[:60] for n, v in made.items() if v not in ('', None)}
+    times = ' → '.join(iso(t - t % SECOND).replace('T', ' ') for t in (r.started or r.created, r.ended) if t)
+    took = f' ({r.seconds:.1f} s)' if r.seconds is not None else ''
+    small = f'<span style="font-size:11px;color:{DIM}">{escape(times + took)}<br>{pairs(short)}</span>'
+    return card(_TONE.get(r.state, DIM), f'{escape(r.run_id)} {pill(r.mode)} {pill(r.state, _TONE.get(r.state, DIM))}', pairs(_figures(r.metrics)), escape(r.exit_reason), pairs(r.params), small)
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #e7b1be1a
 @dataclass(frozen=True, slots=True)

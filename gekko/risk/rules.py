@@ -12,7 +12,8 @@ from ..domain.account import Account
 from ..domain.instrument import Instrument
 from ..domain.money import EXACT, ZERO, on_step
 from ..domain.order import Intent, Order, OrderState, OrderType, Side
-from ..domain.time import Nanos
+from ..domain.show import DOWN, card, esc
+from ..domain.time import Nanos, iso
 from .lens import Lens
 from .limits import Limits, percent, plain, shown
 
@@ -34,7 +35,9 @@ class Breach:
     ts: Nanos
     message: str
 
+    def _row_(self) -> dict[str, str]: return {'when': iso(self.ts), 'symbol': self.symbol, 'limit': self.limit, 'allowed': self.allowed, 'found': self.found, 'order': self.client_id}
     def __str__(self) -> str: return self.message
+    def _repr_html_(self) -> str: return card(DOWN, esc(self.message), esc(f'{self.limit} · allowed {self.allowed} · found {self.found}'), esc(' · '.join(x for x in (self.symbol, self.client_id, iso(self.ts) if self.ts else '') if x)))
 
 # %% ../../nbs/05_risk/01_rules.ipynb #871aae41
 class Reserved(NamedTuple):
