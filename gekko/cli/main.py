@@ -32,7 +32,7 @@ __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why'
            'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
            'venue_cards', 'model_train', 'model_list', 'model_show', 'model_move', 'model_add', 'model_export',
            'model_bench', 'model_verify', 'model_day', 'model_deploy', 'model_undeploy', 'model_endpoints',
-           'check_leakage', 'check_overfit', 'promote', 'demote', 'promotions_list', 'promotions_show',
+           'check_leakage', 'check_parity', 'check_overfit', 'promote', 'demote', 'promotions_list', 'promotions_show',
            'promotions_allow', 'promotions_check', 'dashboard', 'doctor', 'bench', 'kernel_install', 'kernel_warm',
            'kernel_status', 'kernel_stop', 'leave', 'main']
 
@@ -521,6 +521,15 @@ def check_leakage(notebook: Annotated[Path, typer.Argument(help='The strategy no
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
     print(show.as_json(report.data()) if json_out else str(report))
     if not report.clean: raise typer.Exit(1)
+
+# %% ../../nbs/14_cli/04_main.ipynb #a1b30b61
+@check_app.command('parity')
+def check_parity(run: Annotated[str, typer.Argument(help='A paper or live run, by its id or a part of it.')], out: Annotated[Optional[Path], typer.Option(help='Where the report goes besides the run\'s folder: an .ipynb file.')] = None,
+                 threshold: Annotated[float, typer.Option(help='The score from 0 to 1 that is asked for; 1 is the same.')] = 0.0, json_out: Json = False) -> None:
+    "A run beside its backtest: every cent of the difference by its cause, and a score. Exit code 1 when it is below the threshold."
+    from gekko.cli.parity import check_parity as compared, shown_parity
+    said = answer(lambda: compared(_settings(), run, out, threshold, json_out), json_out, shown_parity)
+    if not said['passed']: raise typer.Exit(1)
 
 # %% ../../nbs/14_cli/04_main.ipynb #2aeb3f41
 @check_app.command('overfit')
