@@ -15,7 +15,7 @@ from ..domain.errors import BadInput
 from ..domain.show import COOL, DOWN, UP, WARN, card, pill, table
 from .plots import BLUE, GREY, INK, PALE, RUST, STYLE, WIDTH, png, title
 from .stats import Floats
-from .swept import HEAD, SweepResult, _brief, combination, findings, headline, ordered, top_rows
+from .swept import HEAD, NAMES, SweepResult, _brief, combination, findings, headline, ordered, top_rows
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def map_figure(r: SweepResult) -> Figure:
         fig.subplots_adjust(left=0.09, right=0.97, top=0.84, bottom=0.16)
     return fig
 
-def _of(r: SweepResult) -> str: return {'sharpe': 'Sharpe ratio', 'sortino': 'Sortino ratio', 'total_return': 'return', 'max_drawdown': 'worst fall'}[r.by]
+def _of(r: SweepResult) -> str: return NAMES[r.by]
 
 def _heat(fig: Figure, ax: Axes, r: SweepResult, names: Sequence[str], values: Sequence[Sequence[Any]], land: Floats) -> None:
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
@@ -198,7 +198,7 @@ def as_html(r: SweepResult) -> str:
     "The result as a page has it: what is to be said of the best, the figures, and the ranking."
     tone = {'a plateau': UP, 'a slope': WARN, 'a lone peak': DOWN, 'passed': UP}
     best = f' · best {escape(combination(r.params(r.best)))}' if r.best is not None else ''
-    said = [f'<div style="margin:2px 0">{pill(word if word != "gate" else text.split(":")[0], tone.get(word, DOWN if text.startswith("refused") else COOL))} <span style="opacity:0.85">{escape(text)}</span></div>' for word, text in findings(r)]
+    said = [f'<div style="margin:2px 0">{pill(word if word != "gate" else text.split(":")[0], tone.get(word, DOWN if text.startswith("refused") else COOL))} <span style="opacity:0.85">{escape(text.removeprefix("refused: ") if word == "gate" else text)}</span></div>' for word, text in findings(r)]
     figures = ''.join(f'<div><img alt="{n}" style="max-width:100%;width:760px" src="data:image/png;base64,{base64.b64encode(x).decode()}"></div>' for n, x in pictures(r).items())
     rows = table([*r.tasks.grid, *HEAD], [[escape(x) for x in row] for row in top_rows(r)], left=0)
     again = f'<p style="opacity:0.85"><code>{escape(r.again(r.best))}</code></p>' if r.best is not None else ''
@@ -209,7 +209,7 @@ def save_plots(r: SweepResult, to: Path) -> list[Path]:
     try:
         if to.suffix == '.html':
             to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_text(f'<!doctype html><meta charset="utf-8"><title>{escape(r.plan.sweep_id)}</title><body style="font:14px/1.45 system-ui,sans-serif;max-width:860px;margin:24px auto;padding:0 16px;color:{INK}">{as_html(r)}</body>', encoding='utf-8')
+            to.write_text(f'<!doctype html><meta charset="utf-8"><title>{escape(r.plan.sweep_id)}</title><style>td, th {{padding: 2px 8px}}</style><body style="font:14px/1.45 system-ui,sans-serif;max-width:860px;margin:24px auto;padding:0 16px;color:{INK}">{as_html(r)}</body>', encoding='utf-8')
             return [to]
         to.mkdir(parents=True, exist_ok=True)
         made = {to/f'{n}.png': x for n, x in pictures(r).items()}

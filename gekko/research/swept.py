@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['BY', 'HEAD', 'Plateau', 'ordered', 'plateau', 'Lasting', 'lasting', 'combination', 'SweepResult', 'result_of',
-           'headline', 'top_rows', 'findings', 'summary']
+__all__ = ['BY', 'NAMES', 'HEAD', 'Plateau', 'ordered', 'plateau', 'Lasting', 'lasting', 'combination', 'SweepResult',
+           'result_of', 'headline', 'top_rows', 'findings', 'summary']
 
 # %% ../../nbs/10_research/47_swept.ipynb #efd3f6ff
 class Plateau(NamedTuple):
@@ -41,8 +41,10 @@ class Plateau(NamedTuple):
     def held(self) -> float: return (self.median - self.typical)/(self.best - self.typical) if self.best > self.typical else math.nan
     @property
     def kind(self) -> str:
-        if not self.neighbours or math.isnan(self.held): return 'alone'
-        return 'a plateau' if self.held >= 0.6 else 'a slope' if self.held >= 0.3 else 'a lone peak'
+        "What the best stands on: neighbours that keep four fifths of it, or most of what it is above the typical column, make a plateau; those that lose half of it and more leave it alone."
+        if not self.neighbours or math.isnan(self.median): return 'alone'
+        drop, held = (self.best - self.median)/max(abs(self.best), 1e-12), 0.0 if math.isnan(self.held) else self.held
+        return 'a plateau' if drop <= 0.2 or held >= 0.6 else 'a slope' if drop <= 0.5 or held >= 0.3 else 'a lone peak'
 
 def ordered(values: Sequence[Any]) -> bool:
     "Whether the values have an order in which one lies next to another."
@@ -141,6 +143,8 @@ def _years(pick: Trial, x: Floats, own: int) -> tuple[tuple[str, float, float, f
 # %% ../../nbs/10_research/47_swept.ipynb #c3d02b99
 BY = ('sharpe', 'sortino', 'total_return', 'max_drawdown')
 "What columns may be ranked by: the highest is the best, and of falls the smallest."
+
+NAMES = {'sharpe': 'Sharpe ratio', 'sortino': 'Sortino ratio', 'total_return': 'return', 'max_drawdown': 'worst fall'}
 
 def combination(params: Mapping[str, Any]) -> str: return ' '.join(f'{k}={_brief(v)}' for k, v in params.items())
 def _brief(v: Any) -> str: return ','.join(map(str, v)) if isinstance(v, list) else f'{v:g}' if isinstance(v, float) else str(v)
@@ -251,8 +255,8 @@ def findings(r: SweepResult) -> list[tuple[str, str]]:
     out: list[tuple[str, str]] = []
     if r.best is None: return [('nothing', 'no column traded')]
     if (p := r.plateau) is not None and p.neighbours:
-        centre = '' if p.centre == r.best else f'; the best neighbourhood is that of {combination(r.params(p.centre))} ({r.by} {_score(r, p.centre)})'
-        out.append((p.kind, f'{p.neighbours} neighbours have a median {r.by} of {p.median:.2f}, the typical column {p.typical:.2f}{centre}'))
+        centre = '' if p.centre == r.best else f'; the best neighbourhood is that of {combination(r.params(p.centre))} ({_score(r, p.centre)})'
+        out.append((p.kind, f'{p.neighbours} neighbours have a median {NAMES[r.by]} of {p.median:.2f}, the typical column {p.typical:.2f}{centre}'))
         if p.edges: out.append(('edge', f'the best has the first or last value of {", ".join(p.edges)}: what lies beyond was not tried'))
     if (l := r.lasting) is not None:
         a, b = l.halves
@@ -275,10 +279,10 @@ def summary(r: SweepResult, n: int = 10) -> list[str]:
         table = [[*r.tasks.grid, *HEAD], *rows]
         wide = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
         out += ['', *('  '.join(x.rjust(w) for x, w in zip(row, wide)) for row in table), '']
-    out += [f'{word:<12}{said}' for word, said in findings(r)]
-    for said, count in _errors(r)[:3]: out.append(f'{"failed":<12}{count:,} times: {said}')
-    if r.best is not None: out.append(f'{"again":<12}{r.again(r.best)}')
-    return [*out, f'{"sweep":<12}{r.plan.sweep_id}']
+    out += [f'{word:<13}{said}' for word, said in findings(r)]
+    for said, count in _errors(r)[:3]: out.append(f'{"failed":<13}{count:,} times: {said}')
+    if r.best is not None: out.append(f'{"again":<13}{r.again(r.best)}')
+    return [*out, f'{"sweep":<13}{r.plan.sweep_id}']
 
 def _errors(r: SweepResult) -> list[tuple[str, int]]:
     "What went wrong, and how often, the most frequent first."
