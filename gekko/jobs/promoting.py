@@ -165,6 +165,7 @@ def require(job: Job, settings: Settings, clock: Clock, who: str) -> Standing | 
     if found is not None: return found
     try: standing_of(p, stage, s.code, s.params, s.lock)
     except BadInput as e: why = str(e.found)
-    missing = open_needs(case_of(s, settings), stage)
+    case, all_of_it = case_of(s, settings), s.words('gekko promote') + ' --explain'
+    missing = open_needs(case, stage)
     names = list(dict.fromkeys(n.item.name for _, n in missing))
-    raise BadInput(f'{job.notebook.name} is not promoted to {stage} ({why}): it lacks {", ".join(names)}', expected=missing[0][1].command or s.words('gekko promote') + ' --explain', found=f'all of it: {s.words("gekko promote")} --explain')
+    raise BadInput(f'{job.notebook.name} is not promoted to {stage} ({why}): it lacks {", ".join(names)}', expected=f'{first}, and what {all_of_it} says' if (first := missing[0][1].command) else all_of_it, found=f'stage {case.stage}')

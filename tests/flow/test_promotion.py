@@ -1,0 +1,210 @@
+"""One strategy on its way from a backtest to a venue, by the commands that people type: what keeps it back at each step, who must sign, how small it begins, and what brings it down."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from desk_stage import gekko, ledger_of, notebook, ok, one_line, result_of, runs_of, settings_of, tidy
+from live_stage import asked, served
+
+from gekko.cli.promote import check_promotions, demote_here, explain, list_promotions, promote_here, show_promotion
+from gekko.data.store import Store
+from gekko.desk.admission import admit, asked_of
+from gekko.desk.config import Settings
+from gekko.desk.promotions import read_promotions
+from gekko.desk.spec import from_json
+from gekko.domain.errors import BadInput
+from gekko.domain.instrument import Instrument
+from gekko.domain.time import SystemClock
+from gekko.jobs.evidence import case_of
+from gekko.jobs.promoting import lapsed, require
+from gekko.jobs.runner import prepare
+from gekko.jobs.subject import read_subject
+from gekko.ledger.journal import read_entries
+from gekko.ledger.runs import Runs
+from gekko.venue.wire.secret import save_access
+
+RULE = ("""mode = 'backtest'
+venue = ''
+symbols = ['BTC-USD']
+start = '2019-01-10'
+bars = 1
+lag = 0""", 'import numpy as np\nfrom gekko.api import open_run, trade', """def weights(bars):
+    return 0.5 + 0.4 * np.sign(bars.frame().pct_change().shift(lag).fillna(0.0))""", """run = open_run(symbols, mode=mode, venue=venue, bars=bars, bar='1d', start=start, window=5, fee_bps=0.5, slippage_bps=0.5, policy='hold', limits={'max_gross': 2})
+result = trade(run, weights)""")
+AT = {'venue': 'binanceus'}
+RULES = 'paper_days=300,paper_bars=300,canary=0.1,canary_days=1,canary_bars=1'
+
+
+def momentum(rows: int = 600) -> pd.DataFrame:
+    """Daily bars whose moves go on for a while: a market in which the rule earns its money."""
+    rng, moves = np.random.default_rng(3), np.zeros(rows)
+    for t, e in enumerate(rng.normal(0, 0.01, rows)): moves[t] = (0.5 * moves[t - 1] if t else 0) + e
+    close = np.round(30_000 * np.exp(np.cumsum(moves)), 2)
+    opened = np.concatenate([[30_000.0], close[:-1]])
+    return pd.DataFrame({'timestamp': pd.date_range('2019-01-01', periods=rows, freq='D', tz='UTC'), 'open': opened, 'high': np.maximum(opened, close) + 1, 'low': np.minimum(opened, close) - 1, 'close': close, 'volume': 1e6})
+
+
+class Way:
+    """The home, the notebook, and its settings, where everything that trades must be promoted."""
+    def __init__(self, home: Path) -> None:
+        self.home, self.rule = home, notebook(home.parent / 'rule.ipynb', *RULE)
+        Store(str(home / 'store')).write('BTC-USD', '1d', momentum(), Instrument('BTC-USD', 'BTC', 'USD', tick=Decimal('0.01'), lot=Decimal('0.00001')))
+        self.env = {'GEKKO_PROMOTION': 'live', 'GEKKO_PROMOTION_RULES': RULES}
+
+    @property
+    def settings(self) -> Settings: return settings_of(self.home, **self.env)
+    def call(self, *words: object, **env: str) -> Any: return gekko(self.home, *words, **{**self.env, **env})
+    def step(self, to: str, **more: Any) -> dict[str, Any]: return promote_here(self.settings, self.rule, AT, to, 'a step', **more)
+    def stage(self) -> str: return str(explain(self.settings, self.rule, AT)['stage'])
+    def live(self) -> Any: return self.call('run', self.rule, '--mode', 'live', '--venue', 'binanceus', '--json')
+
+
+@pytest.fixture(scope='module')
+def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    with tidy(tmp_path_factory.mktemp('way') / 'home') as home, served(home, 'binanceus') as card:
+        made = Way(home)
+        made.card = card  # type: ignore[attr-defined]
+        yield made
+
+
+def names(said: dict[str, Any]) -> set[str]: return {i['name'] for i in said['lacking']}
+
+
+def test_nothing_is_there_and_each_line_says_what_to_type(way: Way) -> None:
+    """The live job is refused before a kernel starts, with what is missing; the screen has every item with its command."""
+    refused = way.live()
+    said = json.loads(refused.stdout)
+    assert refused.returncode == 2 and 'it lacks backtest, leaks, luck' in said['error'] and said['expected'].startswith('gekko run rule.ipynb -p venue binanceus') and said['expected'].endswith('--explain says') and said['found'] == 'stage research'
+    assert not (way.home / 'runs').exists() and asked(way.card, 'orders')['orders'] == []  # type: ignore[attr-defined]
+    screen = ok(way.call('promote', way.rule, '-p', 'venue', 'binanceus'))
+    for words in ('rule', 'is at research', 'gekko run rule.ipynb -p venue binanceus', 'gekko check leakage rule.ipynb -p venue binanceus', 'paper days', '≥ 300', 'parity', 'second person'): assert words in screen
+    assert len(screen.splitlines()) <= 40
+    skipped = way.call('promote', way.rule, '--to', 'live', '--why', 'now', '-p', 'venue', 'binanceus', '--json')
+    assert skipped.returncode == 1 and {'stage', 'paper days', 'parity'} <= names(json.loads(skipped.stdout))
+    assert not read_promotions(way.settings.ledger).history
+
+
+def test_up_to_paper_on_evidence(way: Way) -> None:
+    """`--collect` makes the backtest and the proof; the statistics are asked of every trial; a check made by hand counts as well."""
+    done = one_line(way.call('promote', way.rule, '--to', 'backtest', '--why', 'a first look', '--collect', '--seconds', '3', '-p', 'venue', 'binanceus', '--json'))
+    assert done['state'] == 'promoted' and [(i['name'], i['ok']) for i in done['items']] == [('backtest', True), ('leaks', True)]
+    kept = read_promotions(way.settings.ledger).evidence[done['digest'], 'leakage'][1]
+    assert kept.ok and kept.facts['seeds'] and kept.facts['seconds'] > 0 and sum(kept.facts['tests'].values()) > 10 and kept.facts['budget_s'] == 3
+    up = way.step('paper')
+    assert up['state'] == 'promoted' and {'luck', 'deflated Sharpe', 'SPA', 'limits'} <= {i['name'] for i in up['items']} and way.stage() == 'paper'
+    record = show_promotion(way.settings, done['digest'][:10])
+    assert record['limits']['max_gross'] == '2' and record['rules']['luck'] == 0.01 and all(i['ok'] for i in record['evidence'])
+
+
+def test_to_live_only_with_paper_parity_and_a_second_person(way: Way) -> None:
+    """Days on paper count once however often; a score that nobody measured is missing, and a bad one fails; asked for, it waits for another person."""
+    assert {'paper days', 'paper bars', 'parity'} == names(way.step('live'))
+    one_line(way.call('run', way.rule, '--mode', 'paper', '-p', 'venue', 'binanceus', '--json'))
+    (paper,) = [r for r in runs_of(way.home) if r.mode == 'paper']
+    assert names(way.step('live')) == {'parity'}
+    runs = Runs(ledger_of(way.home))
+    runs.update(paper.run_id, metrics={**paper.metrics, 'parity_score': 0.4})
+    bad = way.step('live')
+    assert names(bad) == {'parity'} and bad['lacking'][0]['value'] == 0.4 and paper.run_id in bad['next']
+    runs.update(paper.run_id, metrics={**paper.metrics, 'parity_score': 0.999})
+    asks = way.step('live')
+    assert asks['state'] == 'asked' and way.stage() == 'paper'
+    assert way.live().returncode == 2                       # asked for is not allowed
+    keys = way.home.parent / 'ann.pem', way.home.parent / 'bob.pem'
+    ok(way.call('risk', 'officer', 'ann', '--file', keys[0]))
+    ok(way.call('risk', 'officer', 'bob', '--file', keys[1], '--key', keys[0]))
+    alone = way.call('promotions', 'allow', asks['entry'], '--key', keys[0])
+    assert alone.returncode == 1 and 'that may be one person' in alone.stderr
+    again = way.step('live', key=keys[1])                   # bob asks with his key, and ann may be at the same machine
+    both = one_line(way.call('promotions', 'allow', again['entry'], '--key', keys[0], '--json'))
+    assert both['who'] == 'ann' and way.stage() == 'live'
+    own = way.call('promotions', 'allow', again['entry'], '--key', keys[1])
+    assert own.returncode == 2 and 'nothing to allow' in own.stderr
+
+
+def test_the_first_live_run_is_a_tenth(way: Way) -> None:
+    """Targets, limits and so every order are a tenth of what was promoted; a second run, after the canary's days, is whole."""
+    sizes = []
+    for share in ('0.1', ''):
+        first = one_line(way.live())
+        record = next(r for r in runs_of(way.home) if r.run_id == first['run_id'])
+        opened = [e.record for e in read_entries(ledger_of(way.home), record.account, kinds=('run_opened',))][-1]
+        assert opened.run == record.run_id and opened.spec.get('share', '') == share
+        assert Decimal(opened.spec['limits']['max_gross']) == (Decimal('0.2') if share else 2) and 'stale_after_s' in opened.spec['limits']
+        result = result_of(record)
+        assert first['state'] == 'done' and result.fills
+        sizes.append(sum(f.signed * f.price for f in result.fills) / result.final_equity)
+    assert 0 < sizes[0] <= Decimal('0.0901') and sizes[0] + sizes[1] > Decimal('0.091')      # the second run trades the rest of the way
+    assert 'full size' in show_promotion(way.settings, list_promotions(way.settings)[0]['digest'])['canary']
+
+
+def test_other_parameters_limits_and_hands_are_others(way: Way) -> None:
+    """What runs is what was promoted: neither a parameter, nor a looser limit, nor a notebook by hand."""
+    other = way.call('run', way.rule, '--mode', 'live', '--venue', 'binanceus', '-p', 'lag', '1')
+    assert other.returncode == 2 and 'what was promoted has lag 0, not 1' in other.stderr
+    run = next(r for r in runs_of(way.home) if r.mode == 'live')
+    spec = from_json({'symbols': ['BTC-USD'], 'venue': 'binanceus', 'limits': {'max_gross': 2}})
+    assert admit(way.settings, run.run_id, spec) == spec
+    with pytest.raises(BadInput, match='limits only tighten'): admit(way.settings, run.run_id, from_json({'symbols': ['BTC-USD'], 'venue': 'binanceus', 'limits': {'max_gross': 3}}))
+    with pytest.raises(BadInput, match='a notebook used by hand'): admit(way.settings, 'by-hand', spec)
+
+
+def test_an_edit_is_another_strategy_and_the_old_one_is_itself_again(way: Way) -> None:
+    text = way.rule.read_text()
+    before = read_subject(way.rule, AT, way.settings)
+    try:
+        way.rule.write_text(text.replace('0.4 *', '0.5 *'))
+        changed = way.live()
+        assert changed.returncode == 2 and 'no promotion of this code' in json.loads(changed.stdout)['error'] and way.stage() == 'research'
+        assert [(x.rule, x.falls) for x in lapsed(way.settings)] == [('code', False)]
+        assert check_promotions(way.settings)[0]['demoted'] is False
+        # judged of the bytes that were read, whatever the file is by now
+        assert case_of(before, way.settings).stage == 'live' != case_of(read_subject(way.rule, AT, way.settings), way.settings).stage
+    finally: way.rule.write_text(text)
+    assert way.stage() == 'live' and lapsed(way.settings) == []
+
+
+def test_a_started_job_runs_what_was_hashed(way: Way) -> None:
+    """The file is changed after the check: what executes is what was checked."""
+    from gekko.jobs.runner import begin
+    text, job = way.rule.read_text(), prepare(way.rule, AT, 'backtest', way.settings)
+    try:
+        way.rule.write_text(text.replace('0.4 *', '9.9 *'))
+        record = begin(job, way.settings, SystemClock())
+    finally: way.rule.write_text(text)
+    kept = json.loads((Path(record.executed).parent / 'source.ipynb').read_text())
+    assert kept == json.loads(text)
+    Runs(ledger_of(way.home)).update(record.run_id, state='killed', exit_reason='never ran')
+
+
+def test_lost_parity_takes_it_back_before_the_next_run(way: Way) -> None:
+    """By rule, at the moment of the run; and what came before does not outlive it: new days on paper are asked for."""
+    live = next(r for r in runs_of(way.home) if r.mode == 'live')
+    Runs(ledger_of(way.home)).update(live.run_id, metrics={**live.metrics, 'parity_score': 0.7})
+    job = prepare(way.rule, AT, 'live', way.settings)
+    with pytest.raises(BadInput, match=r'promoted to live no longer: expected parity of .* is 0\.7'): require(job, way.settings, SystemClock(), 'carl')
+    assert way.stage() == 'paper' and read_promotions(way.settings.ledger).history[-1][2].rule == 'parity'
+    refused = way.live()
+    assert refused.returncode == 2 and 'it was demoted to paper: parity of' in json.loads(refused.stdout)['error']
+    assert {'paper days', 'paper bars', 'parity'} == names(way.step('live'))
+    down = demote_here(way.settings, 'rule.ipynb', 'research', 'the idea was poor')
+    assert [(d['from'], d['to']) for d in down] == [('paper', 'research')] and list_promotions(way.settings) == []
+
+
+def test_where_money_is_real_it_is_asked_for_unless_somebody_says_otherwise(way: Way, tmp_path: Path) -> None:
+    card = {'venue': 'coinbase', 'account': 'nobody', 'key': 'k', 'secret': 's'}
+    home = tmp_path / 'home'
+    for rest, promotion, stage in (('https://api.coinbase.com', '', 'live'), ('https://api-sandbox.coinbase.com', '', ''), ('http://127.0.0.1:1', '', ''), ('http://127.0.0.1:1', 'live', 'live'), ('https://api.coinbase.com', 'off', '')):
+        save_access(home, {**card, 'rest': rest})
+        settings = settings_of(home, **({'GEKKO_PROMOTION': promotion} if promotion else {}))
+        assert asked_of(settings, 'live', 'coinbase') == stage and asked_of(settings, 'paper') == asked_of(settings, 'backtest') == ''
+    save_access(home, {**card, 'rest': 'https://api.coinbase.com'})
+    refused = gekko(home, 'run', way.rule, '--mode', 'live', '--venue', 'coinbase')
+    assert refused.returncode == 2 and 'rule.ipynb is not promoted to live' in refused.stderr and not (home / 'runs').exists()
