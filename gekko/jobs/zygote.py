@@ -84,9 +84,9 @@ class Birth:
 GRACE_S = 5.0
 
 class Zygote:
-    "The door at `listener`. `seen`: stamps of what is loaded; `beside`: packages that children load anew; `about`: what a status shows. Ends when idle for `idle_s`."
-    def __init__(self, listener: socket.socket, path: str, seen: Mapping[str, Stamp], beside: Sequence[str], about: Mapping[str, Any], idle_s: float) -> None:
-        self.listener, self.path, self.seen, self.beside, self.about, self.idle_s = listener, path, seen, tuple(beside), dict(about), idle_s
+    "The door at `listener`. `seen`: stamps of what is loaded; `beside`: packages that children load anew; `about`: what a status shows; `lock`: held while the door is open. Ends when idle for `idle_s`."
+    def __init__(self, listener: socket.socket, path: str, seen: Mapping[str, Stamp], beside: Sequence[str], about: Mapping[str, Any], idle_s: float, lock: int) -> None:
+        self.listener, self.path, self.seen, self.beside, self.about, self.idle_s, self.lock = listener, path, seen, tuple(beside), dict(about), idle_s, lock
         self.children, self.forks, self.closed = dict[int, Child](), 0, ''
         self.selector = selectors.DefaultSelector()
         self._looked, self._busy, self._inode = 0.0, time.monotonic(), os.stat(path).st_ino
@@ -114,6 +114,7 @@ class Zygote:
         if stamp_inode(self.path) == self._inode: os.unlink(self.path)
         self.selector.unregister(self.listener)
         self.listener.close()
+        os.close(self.lock)      # another may take the place
 
     def _late(self) -> None:
         "End what was told to end and did not."
@@ -176,7 +177,7 @@ class Zygote:
     def _forget(self, but: socket.socket) -> None:
         "In a fork: close what belongs to the parent and to its other children."
         self.selector.close()
-        if not self.closed: self.listener.close()
+        if not self.closed: _close(self.listener, self.lock)
         for c in self.children.values(): _close(c.pidfd, *([c.ready] if c.ready >= 0 else []), *([c.client] if c.client is not None else []))
 
     def _ready(self, c: Child) -> None:
@@ -262,7 +263,7 @@ def door(path: str) -> socket.socket:
 
 Left = tuple[list[str], list[str], list[Any], Known | None]
 
-def hold(path: str, names: Sequence[str], beside: Sequence[str], idle_s: float) -> tuple[Birth | str | None, Left]:
+def hold(path: str, names: Sequence[str], beside: Sequence[str], idle_s: float, lock: int) -> tuple[Birth | str | None, Left]:
     "Load, open the door and serve: None at the end, in a fork what it is to become, or the module that starts a thread."
     began = time.time()
     gc.disable()
@@ -276,19 +277,18 @@ def hold(path: str, names: Sequence[str], beside: Sequence[str], idle_s: float) 
     gc.collect()
     gc.freeze()
     about = {'names': list(names), 'failed': failed, 'modules': len(sys.modules), 'loading_s': round(time.time() - began, 2), 'since': began}
-    return Zygote(door(path), path, seen, beside, about, idle_s).run(), left
+    return Zygote(door(path), path, seen, beside, about, idle_s, lock).run(), left
 
 def main() -> None:
     "The process: told of in one JSON argument. Returns from a fork when its kernel has ended."
     told = json.loads(sys.argv[1])
-    born, left = hold(told['path'], told['names'], told['beside'], told['idle_s'])
+    born, left = hold(told['path'], told['names'], told['beside'], told['idle_s'], told['lock'])
     if isinstance(born, str):      # begin again without the module that started a thread: each child imports it for itself
         sys.stderr.write(f'{born} starts a thread and is left out\n')
         sys.stderr.flush()
         os.set_inheritable(told['lock'], True)
         os.execv(sys.executable, [sys.executable, '-c', 'from gekko.jobs.zygote import main; main()', json.dumps({**told, 'names': [n for n in told['names'] if n != born]})])
     if born is None: return
-    os.close(told['lock'])       # the parent's, held as long as somebody has it
     settle(born.request, born.fds, *left[:3])
     end_with(born.client)
     def ready() -> None:
