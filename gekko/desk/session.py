@@ -36,9 +36,9 @@ from ..ledger.runs import new_run_id
 from ..risk.shocks import stresses
 
 # %% auto #0
-__all__ = ['T', 'Strategy', 'OUTLIVES_S', 'weights_of', 'targets_of', 'check_window', 'check_parameters', 'current_cell',
-           'Session', 'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify', 'opening', 'open_run',
-           'made_up_market', 'trade']
+__all__ = ['T', 'Strategy', 'WINDOW_ROUNDING', 'OUTLIVES_S', 'weights_of', 'targets_of', 'check_window', 'check_parameters',
+           'current_cell', 'Session', 'Identity', 'Backtest', 'rows_of', 'DeskRun', 'require_live', 'identify',
+           'opening', 'open_run', 'made_up_market', 'trade']
 
 # %% ../../nbs/09_desk/10_session.ipynb #03b6d5d8
 T = TypeVar('T')
@@ -60,11 +60,15 @@ def targets_of(row: NDArray[np.float64], symbols: Sequence[str]) -> dict[str, fl
     return {s: x for s, x in zip(symbols, row.tolist()) if x == x}
 
 # %% ../../nbs/09_desk/10_session.ipynb #cf1f8e49
+WINDOW_ROUNDING = 1e-6
+"A decision from its window and the same one from all of history may differ by so much, as a part of the largest weight: running sums begin elsewhere and round elsewhere. What differs by more, differs in what it knew."
+
 def check_window(strategy: Strategy, bars: Bars, weights: NDArray[np.float64], first: int, window: int) -> None:
-    "Recompute the first, middle and last decision from their trailing windows; BadInput when one differs in any bit."
+    "Recompute the first, middle and last decision from their trailing windows; BadInput when one differs by more than rounding."
+    near = WINDOW_ROUNDING * float(np.nanmax(np.abs(weights), initial=0.0)) if np.isfinite(weights).any() else 0.0
     for row in sorted({first, (first + len(bars)) // 2, len(bars) - 1}):
         again = weights_of(strategy, bars.rows(max(row + 1 - window, 0), row + 1))[-1]
-        if not np.array_equal(again, weights[row], equal_nan=True):
+        if not np.allclose(again, weights[row], rtol=0, atol=near, equal_nan=True):
             raise BadInput(f'row {row} depends on more than the {window} bars before it, or on bars after it', expected=f'{again.tolist()} as from its window', found=weights[row].tolist())
 
 # %% ../../nbs/09_desk/10_session.ipynb #8b72bac8

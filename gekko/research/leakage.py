@@ -4,15 +4,16 @@
 
 # %% ../../nbs/10_research/23_leakage.ipynb #f8b85f02
 from __future__ import annotations
-import inspect, linecache, re, time
-from collections.abc import Callable, Mapping, Sequence
+import inspect, linecache, os, re, signal, threading, time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from ..data.bars import FIELDS, Bars
-from ..desk.session import Strategy, weights_of
+from ..desk.session import WINDOW_ROUNDING, Strategy, weights_of
 from ..domain.errors import BadInput
 from ..domain.time import Nanos, iso
 from .poison import Change, altered, factor
@@ -23,15 +24,16 @@ Floats = NDArray[np.float64]
 
 # %% auto #0
 __all__ = ['Floats', 'LEAKS', 'NOTES', 'ROUNDING', 'LOOKBACK', 'POISONS', 'Notices', 'Places', 'Finding', 'LeakReport', 'as_text',
-           'as_data', 'as_html', 'moments', 'unlike_rows', 'Difference', 'difference', 'material', 'sources', 'horizon',
-           'Trial', 'seeded', 'begin', 'Caught', 'search', 'shortfall', 'remembers', 'enough', 'files_of', 'watched',
-           'nowhere', 'placed', 'prove', 'examine', 'try_future', 'earliest', 'try_window', 'remarks']
+           'as_data', 'as_html', 'moments', 'unlike_rows', 'Difference', 'difference', 'rounding_of', 'material',
+           'sources', 'horizon', 'Endless', 'limited', 'Trial', 'seeded', 'begin', 'Caught', 'search', 'shortfall',
+           'remembers', 'tied', 'enough', 'files_of', 'watched', 'nowhere', 'placed', 'prove', 'examine', 'ways',
+           'telling', 'try_future', 'earliest', 'try_window', 'remarks']
 
 # %% ../../nbs/10_research/23_leakage.ipynb #26d661c1
 LEAKS: dict[str, str] = {'future': 'decisions depend on prices that came later', 'length': 'decisions depend on how long the history is, or on the time of the next bar', 'lookback': 'decisions depend on more than the declared window',
                             'published': 'decisions use values before they were published', 'universe': 'what is traded was chosen with later prices'}
 NOTES: dict[str, str] = {'random': 'two runs on the same data decide differently: chance without a seed', 'state': 'asked twice, the strategy answers differently: it keeps something between calls, and nothing can be proved of it', 'clock': 'the notebook reads the wall clock',
-                            'rounding': 'decisions differ in their last digits', 'error': 'some tests could not be run'}
+                            'rounding': 'decisions differ in their last digits', 'unread': 'it reads files whose future could not be changed', 'error': 'some tests could not be run'}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -157,8 +159,8 @@ def _spread(rows: NDArray[Any], n: int) -> NDArray[Any]:
 
 # %% ../../nbs/10_research/23_leakage.ipynb #4731fdaf
 ROUNDING = 1e-9
-LOOKBACK = 1e-6
-"Differences below these, as parts of the largest weight, are called rounding: of a changed future, and of a window."
+LOOKBACK = WINDOW_ROUNDING
+"Differences below these, as parts of the largest weight, are called rounding: of a changed future; and of a window, or of a history cut short, where sums are made in other lots. A run refuses a strategy for the latter as well."
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -174,6 +176,8 @@ def difference(a: Floats, b: Floats) -> Difference | None:
     with np.errstate(invalid='ignore'): gap = np.abs(a - b)[wrong]
     row = int(np.argmax(wrong.any(axis=1)))
     return Difference(row, int(np.argmax(wrong[row])), float('inf') if np.isnan(gap).any() else float(gap.max()))
+
+def rounding_of(kind: str) -> float: return LOOKBACK if kind == 'prefix' else ROUNDING
 
 def material(d: Difference | None, scale: float, part: float) -> bool:
     "Whether a difference is more than rounding."
@@ -212,6 +216,24 @@ def horizon(notices: Notices, ends: Sequence[Nanos]) -> int | None:
     return hi
 
 # %% ../../nbs/10_research/23_leakage.ipynb #0ec7736a
+class Endless(BaseException):
+    "A call that was given up."
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    "Give up after so many seconds by raising Endless; no limit outside of the main thread."
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+    def over(number: int, frame: Any) -> None: raise Endless(f'no end within {seconds:.0f} s')
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try: yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+# %% ../../nbs/10_research/23_leakage.ipynb #819a2473
 @dataclass(slots=True)
 class Trial:
     "A strategy being tried on bars: its whole answer, how often each test was made, what it refused. `chance`: it draws lots, whose order depends on how many rows there are, so that a length alone proves nothing. `cost`: seconds of the whole answer."
@@ -228,11 +250,14 @@ class Trial:
     cost: float = 0.0
 
     def decide(self, bars: Bars) -> Floats | None:
-        "The strategy's weights; None when it refuses these bars, which is kept."
-        try: return weights_of(self.strategy, bars)
+        "The strategy's weights; None when it refuses these bars or does not come to an end with them, which is kept."
+        if self.raised.get('Endless', '').count(';') >= 2: return None
+        try:
+            with limited(max(5.0, 30 * self.cost)): return weights_of(self.strategy, bars)
+        except Endless as e: self.raised['Endless'] = self.raised.get('Endless', '') + f'{e}; '
         except Exception as e:
             self.raised[type(e).__name__] = str(e)[:200]
-            return None
+        return None
 
     def differs(self, change: Change, t: int, reach: int = 0) -> Difference | None:
         "How the rows from the first that decides to t differ when what follows is changed; None when by no more than rounding. `reach` limits how many bars follow."
@@ -240,11 +265,11 @@ class Trial:
         if w is None: return None
         self.tests[change.kind] = self.tests.get(change.kind, 0) + 1
         d = difference(self.whole[self.first:t + 1], w[self.first:t + 1])
-        if d is None or material(d, self.scale, ROUNDING): return d
+        if d is None or material(d, self.scale, rounding_of(change.kind)): return d
         self.rounding = max(self.rounding, d.size)
         return None
 
-# %% ../../nbs/10_research/23_leakage.ipynb #beaeb453
+# %% ../../nbs/10_research/23_leakage.ipynb #2ed08ebc
 def seeded(strategy: Strategy, seed: int) -> Strategy:
     "The strategy, with chance that has no seed given this one at every call."
     def again(bars: Bars) -> Floats:
@@ -276,7 +301,9 @@ def search(trial: Trial, rows: Sequence[int], until: float, enough: int = 3) -> 
     for t in rows:
         reach = 260 if trial.cost > 1.0 else 0      # of a slow strategy, a year of the future
         at = int(trial.bars.end[t])
-        for kind in ('prefix', *POISONS):
+        before, made = len(caught), sum(trial.tests.get(k, 0) for k in POISONS[:3])
+        for kind in ('prefix', *POISONS, 'nudge'):
+            if kind == 'nudge' and (sum(trial.tests.get(k, 0) for k in POISONS[:3]) > made or len(caught) > before + 1): continue      # for who refuses all other prices
             if (d := trial.differs(Change(kind, at), t, 0 if kind == 'prefix' else reach)) is not None: caught.append(Caught(Change(kind, at), t, d))
         if len({c.t for c in caught}) >= enough or time.monotonic() > until: break
     return caught
@@ -304,6 +331,18 @@ def remembers(trial: Trial, t: int) -> bool:
     a, b = trial.decide(past), trial.decide(Bars(past.symbols, past.start, past.end, x['open'], x['high'], x['low'], x['close'], x['volume']))
     return a is not None and b is not None and material(difference(a[-1:], b[-1:]), trial.scale, LOOKBACK)
 
+def tied(trial: Trial, t: int) -> bool:
+    "Whether row t hangs on an exact tie, that sums made in another order break otherwise: with all prices moved by a ten-millionth, window and past agree."
+    whole, made = trial.bars, dict(trial.tests)
+    def agrees(salt: str) -> bool:
+        by = 1 + 1e-7 * (factor('up', salt, whole.end) - 2.5)[:, None]
+        trial.bars = Bars(whole.symbols, whole.start, whole.end, *(getattr(whole, f) * (by if f != 'volume' else 1) for f in FIELDS))
+        try: return shortfall(trial, t, trial.window) is None
+        finally: trial.bars = whole
+    out = agrees('a') and agrees('b')
+    trial.tests = made
+    return out
+
 def enough(trial: Trial, t: int) -> int:
     "The least window, to about one in fifty, that decides row t as the whole past does; all of it at most."
     lo, hi = trial.window, trial.window
@@ -315,12 +354,12 @@ def enough(trial: Trial, t: int) -> int:
 
 # %% ../../nbs/10_research/23_leakage.ipynb #17d63bd6
 def files_of(strategy: object) -> Callable[[str], bool]:
-    "Whether a file is where the strategy was written: its own, or any cell of the notebook that it is in."
+    "Whether a file is where the strategy was written: its own, any cell of the notebook that it is in, or a helper in the working directory."
     strategy = inspect.unwrap(strategy) if callable(strategy) else strategy
     code = getattr(strategy, '__code__', None) or getattr(getattr(strategy, 'func', None), '__code__', None) or getattr(vars(type(strategy)).get('__call__'), '__code__', None)
     own = getattr(code, 'co_filename', '')
     cell = re.match(r'.*ipykernel_\d+|<cell |<ipython-input-', own)
-    return lambda file: bool(own) and (file == own or bool(cell) and file.startswith(cell[0] if cell else own))
+    return lambda file: bool(own) and (file == own or os.path.dirname(file) == os.getcwd() or bool(cell) and file.startswith(cell[0] if cell else own))
 
 def watched(strategy: Strategy, bars: Bars, whole: Bars) -> Trail:
     "The trail of one call on `bars`, whose rows begin where those of `whole` do."
@@ -344,12 +383,16 @@ def placed(f: Finding, path: Path | None, places: Places) -> Finding:
     if path is None: return f
     first, at = path.first, (path.cause or path.first).sight
     cell, number = places(at.file)
+    line, beside = at.line, ''
+    if number is None and path.outer is not None and (where := places(path.outer.sight.file))[1] is not None:      # in a helper's file: the cell that called it
+        (cell, number), line, beside = where, path.outer.sight.line, f'in {os.path.basename(at.file)} line {at.line}'
+    elif number is None and f.number is not None: cell, number, line, beside = f.cell, f.number, f.line or at.line, f'in {os.path.basename(at.file)} line {at.line}'
     cause = ''
     if path.cause is not None:
         there, which = places(first.sight.file)
         cause = f'{_variable(path.cause.name)}, read in ' + (f'cell {which} ' if which is not None and which != number else '') + f'line {first.sight.line}: {_code(first.sight.file, first.sight.line)}'
     column = first.name if path.cause is None or '()' not in first.name else _variable(path.cause.name)      # what is only returned has the name of what made it wrong
-    return replace(f, column=f.column if f.kind == 'universe' else column, cell=cell, number=number, line=at.line, code=_code(at.file, at.line), cause=cause, path=path.names)
+    return replace(f, column=f.column if f.kind == 'universe' else column, cell=cell, number=number, line=line, detail=f.detail or beside, code=_code(at.file, at.line), cause=cause, path=path.names)
 
 def _variable(name: str) -> str: return name.split('.')[0]
 
@@ -374,6 +417,19 @@ def examine(trial: Trial, picked: Sequence[int], budget_s: float, places: Places
     return try_future(trial, picked, now + 0.6 * budget_s, places) + try_window(trial, [*picked, len(trial.bars) - 1], now + budget_s, places) + remarks(trial)
 
 # %% ../../nbs/10_research/23_leakage.ipynb #f9d6f81f
+def ways(shown: Caught, caught: Sequence[Caught]) -> list[tuple[Caught, bool]]:
+    "Changes by which a leak may be traced, and whether a row that is lost counts, the most telling first."
+    others = sorted((c for c in caught if c.change.kind in ('noise', 'up', 'down', 'nudge')), key=lambda c: -c.t)[:3]
+    return [(shown, False), (shown, True), *((c, False) for c in others)]
+
+def telling(paths: Iterable[Path | None]) -> Path | None:
+    "The first path that begins at a name of the code's; else one that begins at what a function returned."
+    best: Path | None = None
+    for p in paths:
+        best = best or p
+        if p is not None and '()' not in p.first.name: return p
+    return best
+
 def try_future(trial: Trial, picked: Sequence[int], until: float, places: Places) -> list[Finding]:
     "The leak of the future with the earliest decision, located; empty when nothing noticed."
     caught, made = search(trial, picked, until), dict(trial.tests)
@@ -383,7 +439,8 @@ def try_future(trial: Trial, picked: Sequence[int], until: float, places: Places
     best = (poisoned or caught)[0]
     def notices(change: Change) -> bool: return trial.differs(change, best.t) is not None
     shown = max((c for c in caught if c.change.kind == 'prefix'), key=lambda c: c.t, default=best)      # what is cut off can't be compared by mistake; late, so that much past is compared
-    path = follow(watched(trial.strategy, bars, bars), watched(trial.strategy, altered(bars, shown.change), bars), ends[shown.t], first=ends[trial.first + shown.difference.row])
+    whole = watched(trial.strategy, bars, bars)
+    path = telling(follow(whole, watched(trial.strategy, altered(bars, c.change), bars), ends[c.t], first=ends[trial.first + c.difference.row], missing=lost) for c, lost in ways(shown, caught))
     early = earliest(trial, min(caught, key=lambda c: (c.difference.row, c.t)))
     kind = 'future' if any(c.change.kind != 'prefix' for c in caught) else 'length'
     f = Finding(kind, f'weights[{bars.symbols[early.difference.symbol]}]', sources(notices, best.change, bars.symbols) if poisoned else (), time=ends[trial.first + early.difference.row], test=f'{best.change}',
@@ -405,7 +462,7 @@ def try_window(trial: Trial, picked: Sequence[int], until: float, places: Places
     "The first decision that its window does not suffice for, located."
     found: list[tuple[int, Difference]] = []
     for t in picked:
-        if (d := shortfall(trial, t, trial.window)) is not None and (not trial.chance or remembers(trial, t)): found.append((t, d))
+        if (d := shortfall(trial, t, trial.window)) is not None and (not trial.chance or remembers(trial, t)) and not tied(trial, t): found.append((t, d))
         if time.monotonic() > until: break
     if not found: return []
     bars, (t, d), made = trial.bars, min(found, key=lambda x: x[0]), dict(trial.tests)

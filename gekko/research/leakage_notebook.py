@@ -14,16 +14,17 @@ import numpy as np
 from ..domain.errors import BadInput, GekkoError
 from ..domain.time import Nanos, iso
 from .cells import Cell, Statement, code_cells, needed, opens_once, statements
-from .leakage import ROUNDING, Finding, LeakReport, difference, horizon, material, moments, placed, sources as sources_of
+from .folder import Beside
+from .leakage import Finding, LeakReport, difference, horizon, material, moments, placed, rounding_of, sources as sources_of, telling
 from .poison import Change
 from .rehearsal import Answer, Notes, Outcome, Script, lead_runs, rehearse, show_lines
 from .sources import Sources, lead
 from .trail import Path as Way, Trail, follow
 
 # %% auto #0
-__all__ = ['KINDS', 'Seen', 'Noticed', 'compared', 'Fork', 'start', 'many', 'Plan', 'times_of', 'first_look', 'search', 'explain',
-           'accuse', 'later', 'located', 'unpublished', 'clocks', 'check', 'import_ahead', 'plan_of', 'serve',
-           'prove_notebook']
+__all__ = ['KINDS', 'Seen', 'PATIENCE', 'Noticed', 'compared', 'Fork', 'start', 'many', 'Plan', 'times_of', 'first_look',
+           'search', 'explain', 'accuse', 'later', 'located', 'unpublished', 'clocks', 'check', 'import_ahead',
+           'plan_of', 'settle', 'serve', 'prove_notebook']
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #98cabadb
 @dataclass(frozen=True, slots=True)
@@ -35,24 +36,24 @@ class Noticed:
     size: float
     universe: bool = False
 
-def compared(a: Outcome, b: Outcome, until: Nanos) -> Noticed | None:
+def compared(a: Outcome, b: Outcome, until: Nanos, kind: str = '') -> Noticed | None:
     "The first decision up to `until` in which two outcomes differ by more than rounding; None when they agree, or the second did not come to its decisions."
     for n, (x, y) in enumerate(zip(a.answers, b.answers)):
         if x.symbols != y.symbols: return Noticed(n, int(x.ends[0]), ' '.join(sorted(set(x.symbols) ^ set(y.symbols)) or x.symbols), float('inf'), True)
         if x.events or y.events:
             if (seen := _events(x, y, until)) is not None: return replace(seen, run=n)
-        elif (seen := _weights(x, y, until)) is not None: return replace(seen, run=n)
+        elif (seen := _weights(x, y, until, rounding_of(kind))) is not None: return replace(seen, run=n)
     return None
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #5df2c1b9
-def _weights(x: Answer, y: Answer, until: Nanos) -> Noticed | None:
+def _weights(x: Answer, y: Answer, until: Nanos, part: float) -> Noticed | None:
     keep = x.ends <= until
     other = np.full((int(keep.sum()), len(x.symbols)), np.nan)
     shared, i, j = np.intersect1d(x.ends[keep], y.ends, return_indices=True)
     other[i] = y.weights[j]
     d = difference(x.weights[keep], other)
     scale = float(np.nanmax(np.abs(x.weights), initial=0.0)) if np.isfinite(x.weights).any() else 0.0
-    if d is None or not material(d, scale, ROUNDING): return None
+    if d is None or not material(d, scale, part): return None
     return Noticed(0, int(x.ends[d.row]), x.symbols[d.symbol], d.size)
 
 def _events(x: Answer, y: Answer, until: Nanos) -> Noticed | None:
@@ -80,6 +81,7 @@ def start(key: Any, work: Callable[[], Any]) -> tuple[int, Fork]:
         return read, Fork(key, pid, time.monotonic())
     try:
         os.close(read)
+        os.setsid()      # what it starts ends with it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         quiet = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2): os.dup2(quiet, fd)
@@ -100,11 +102,17 @@ def many(works: Iterable[tuple[Any, Callable[[], Any]]], workers: int, patience:
             if data: child.said += data
             else: over = _ended(watch, key.fd, child, out, stop) or over
         for key in [k for k in watch.get_map().values() if time.monotonic() - k.data.since > patience]:
-            os.kill(key.data.pid, signal.SIGKILL)
+            _kill(key.data.pid)
+
+def _kill(pid: int) -> None:
+    "End a child that has said all it had to say, or took too long, and what it started."
+    with suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
 
 def _ended(watch: selectors.BaseSelector, fd: Any, child: Fork, out: dict[Any, Any], stop: Callable[[Any, Any], bool]) -> bool:
     "Take a child's last word; whether that was enough."
     watch.unregister(fd); os.close(fd)
+    _kill(child.pid)
     os.waitpid(child.pid, 0)
     try: out[child.key] = pickle.loads(bytes(child.said))  # noqa: S301  this process's own child wrote it
     except (EOFError, pickle.UnpicklingError): out[child.key] = None
@@ -134,6 +142,7 @@ class Plan:
         return rehearse(script, self.notes, seed)
 
     def patience(self) -> float: return max(20.0, 10 * self.base.seconds)
+    def first_patience(self) -> float: return max(60.0, 5 * self.budget_s)
     def place(self, file: str) -> tuple[str, int | None]: return self.whole.files().get(file, ('', None))
 
     def notices(self, changes: Sequence[Change], until: Sequence[Nanos]) -> list[Noticed | None]:
@@ -148,7 +157,7 @@ class Plan:
             self.failed[change.kind] = 'took too long or died' if said is None else 'ended early' if said.error is None else f'cell {said.error[0]} line {said.error[1]}: {said.error[2]}'
             return None
         self.tests[change.kind] = self.tests.get(change.kind, 0) + 1
-        return compared(self.base, said, until)
+        return compared(self.base, said, until, change.kind)
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #13578abb
 def times_of(base: Outcome, n: int) -> list[Nanos]:
@@ -157,7 +166,7 @@ def times_of(base: Outcome, n: int) -> list[Nanos]:
     for a in base.answers[::-1]:
         if a.events:
             when = sorted({e[0] for e in a.events if e[1]} or {e[0] for e in a.events})
-            out += [when[int(q * (len(when) - 1))] for q in (0.02, 0.2, 0.1, 0.5, 0.35, 0.05)][:n]
+            out += [when[int(q * (len(when) - 1))] for q in (0, 0.02, 0.2, 0.1, 0.5, 0.35, 0.05)][:n]
         else: out += [int(a.ends[t]) for t in moments(a.weights, a.closes if len(a.closes) else a.weights * 0, 0, n)] + _holes(a, base, max(n // 3, 1))
     return list(dict.fromkeys(out))
 
@@ -175,16 +184,18 @@ KINDS = ('prefix', 'noise', 'up', 'down')
 def first_look(plan: Plan) -> list[Finding]:
     "The notebook as it is, twice, with chance settled in two ways; and whole. BadInput when it does not come to a decision."
     works: list[tuple[Any, Callable[[], Any]]] = [('base', lambda: plan.run(Change(), probe=plan.budget_s / 2)), ('again', lambda: plan.run(Change(), seed=1))]
-    said = many(works, plan.workers, max(300.0, 5 * plan.budget_s))
+    patience = plan.first_patience()
+    said = many(works, plan.workers, patience)
     base = said['base']
     if (base is None or base.error) and plan.script.told != plan.whole.told:      # a dependency that the eye of the parser missed
         plan.script = replace(plan.whole, alone=plan.script.alone)
-        said = many(works, plan.workers, max(300.0, 5 * plan.budget_s))
+        said = many(works, plan.workers, patience)
         base = said['base']
-    if base is None: raise BadInput('the notebook did not come to its decisions', expected=f'an end within {max(300.0, 5 * plan.budget_s):.0f} s', found='none, or a process that died')
+    if base is None: raise BadInput('the notebook did not come to its decisions', expected=f'an end within {patience:.0f} s (a longer --seconds allows more)', found='none, or a process that ended itself')
     if base.error: raise BadInput('the notebook fails as it is', expected='a notebook that runs', found=f'cell {base.error[0]} line {base.error[1]}: {base.error[2]}')
     if not base.answers or not any(np.isfinite(x.weights).any() or x.events for x in base.answers): raise BadInput('the notebook decides nothing', expected='a run that is opened and traded', found=f'{len(base.answers)} runs without a decision')
     plan.base, plan.tests = base, dict(base.tests)
+    if plan.sources.beside is not None: plan.sources.beside.market = base.axes
     again = said['again']
     drawn = again is not None and compared(base, again, int(base.answers[-1].ends[-1])) is not None
     return [*base.findings, *([Finding('random')] if drawn and not any(f.kind == 'random' for f in base.findings) else [])]
@@ -193,29 +204,36 @@ def first_look(plan: Plan) -> list[Finding]:
 Seen = tuple[Change, Noticed]
 
 def search(plan: Plan, drawn: bool) -> list[Seen]:
-    "Changes that the notebook noticed, of the first moment where there were any."
-    when = times_of(plan.base, 12)
+    "Changes that the notebook noticed, of the first moment where there were any; where it was only a cut, of a later one if there a change of prices was noticed."
+    when, cut = times_of(plan.base, 12), list[Seen]()
     simple = plan.script.alone and not plan.base.reads and not any(x.events for x in plan.base.answers)
     for n, t in enumerate(when[:2] if simple else when):
-        kinds = KINDS[:2] if simple else KINDS if n else (*KINDS, 'reversal', 'nan')
+        kinds: tuple[str, ...] = KINDS[:2] if simple else KINDS if n else (*KINDS, 'reversal', 'nan')
         found = [(Change(k, t), x) for k, x in zip(kinds, plan.notices([Change(k, t) for k in kinds], [t] * len(kinds))) if x is not None]
-        if found and not (drawn and all(c.kind == 'prefix' for c, _ in found)): return found
+        if not found and not plan.tests.get('up') and not simple: found = [(c, x) for c in [Change('nudge', t)] if (x := plan.notices([c], [t])[0]) is not None]      # it refuses all other prices
+        if any(c.kind != 'prefix' for c, _ in found): return found
+        if found and not drawn and not cut: cut = found
         if time.monotonic() > plan.deadline: break
-    return []
+    return cut
 
-def explain(plan: Plan, change: Change, first: Nanos) -> Way | None:
-    "How the future came in, to a decision at `first` and those after it: both histories in one child, watched."
+def explain(plan: Plan, ways: Sequence[tuple[Change, Nanos]]) -> Way | None:
+    "How the future came in, by the first of these changes (and the first decision that each was noticed in) that tells it best: both histories in one child, watched."
+    def trail_of(change: Change) -> Trail:
+        plan.sources.axes, plan.sources.reads = {}, {}
+        trail = Trail(lambda file: file.startswith('<cell ') or os.path.dirname(file) == os.getcwd(), plan.sources.axes, plan.base.answers[-1].symbols)
+        plan.sources.change = change
+        plan.notes = Notes(Outcome(), plan.sources, plan.script.alone)
+        rehearse(plan.script, plan.notes, trail=trail)
+        trail.market = plan.sources.market
+        return trail
     def both() -> Way | None:
-        trails = []
-        for c in (Change(), change):
-            plan.sources.axes, plan.sources.reads = {}, {}
-            trails.append(Trail(lambda file: file.startswith('<cell '), plan.sources.axes, plan.base.answers[-1].symbols))
-            plan.sources.change = c
-            plan.notes = Notes(Outcome(), plan.sources, plan.script.alone)
-            rehearse(plan.script, plan.notes, trail=trails[-1])
-            trails[-1].market = plan.sources.market
-        way = None if change.kind == 'asof' else follow(trails[0], trails[1], change.at, first=first)
-        return way or follow(trails[0], trails[1], change.at, first=first, missing=True)
+        as_is = trail_of(Change())
+        def paths() -> Iterable[Way | None]:
+            for change, first in ways:
+                other = trail_of(change)
+                if change.kind != 'asof': yield follow(as_is, other, change.at, first=first)
+                yield follow(as_is, other, change.at, first=first, missing=True)
+        return telling(paths())
     return many([('way', both)], 1, max(60.0, 30 * plan.base.seconds)).get('way')
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #edf3c9ba
@@ -227,15 +245,22 @@ def accuse(plan: Plan, seen: Sequence[Seen]) -> Finding:
     time_of = min(x.time for _, x in seen)
     kind = 'universe' if first.universe else 'future' if poisoned else 'length'
     f = Finding(kind, 'symbols' if first.universe else f'weights[{first.symbol}]', time=time_of, test=str(change), size=max(x.size for _, x in seen))
-    f = placed(located(plan, f, answer), explain(plan, shown, early.time), plan.place)
+    ways = [(shown, early.time), *((c, x.time) for c, x in seen if c != shown)][:3]
+    f = placed(located(plan, f, answer), explain(plan, ways), plan.place)
     if change.kind not in ('noise', 'up', 'down'): return f
-    def notices(c: Change) -> bool: return time.monotonic() < until and plan.notices([c], [change.at])[0] is not None
-    until, made = time.monotonic() + 15.0, dict(plan.tests)
+    until, made, late = time.monotonic() + PATIENCE, dict(plan.tests), False
+    def notices(c: Change) -> bool:
+        nonlocal late
+        late = late or time.monotonic() > until
+        return not late and plan.notices([c], [change.at])[0] is not None
     labels = list(dict.fromkeys([*plan.base.reads, *answer.symbols]))
-    sources, ends = sources_of(notices, change, labels), [int(x) for x in answer.ends[answer.ends >= change.at]]
-    ahead = horizon(notices, ends) if time.monotonic() < until else None
+    sources, cut = sources_of(notices, change, labels), late
+    until, late = time.monotonic() + PATIENCE, False
+    ahead = horizon(notices, [int(x) for x in answer.ends[answer.ends >= change.at]])
     plan.tests = made
-    return replace(f, source=sources if time.monotonic() < until or sources else (), ahead=ahead if time.monotonic() < until else None)
+    return replace(f, source=sources if sources or not cut else (), ahead=None if late else ahead)
+
+PATIENCE = 15.0      # seconds for finding where a leak comes from, and as many for how far it sees
 
 def later(plan: Plan, answer: Answer) -> Seen | None:
     "A cut in the middle of the decisions, where it is noticed: with much past before it, what was fitted on everything differs in all of it, and a label only at its end."
@@ -264,7 +289,7 @@ def unpublished(plan: Plan) -> list[Finding]:
         stamp = next(((e, k) for s, e, k in late if s in guilty and e <= t < k), None)
         words = f'the value of {iso(stamp[0])} became known at {iso(stamp[1])}' if stamp else ''
         f = Finding('published', f'weights[{seen.symbol}]', tuple(guilty), time=seen.time, test=f'as of {iso(t)}', size=seen.size, detail=words)
-        return [placed(located(plan, f, answer), explain(plan, Change('asof', t), seen.time), plan.place)]
+        return [placed(located(plan, f, answer), explain(plan, [(Change('asof', t), seen.time)]), plan.place)]
     return []
 
 def _between(late: Sequence[tuple[str, Nanos, Nanos]], ends: Any, n: int) -> list[Nanos]:
@@ -297,10 +322,12 @@ def check(plan: Plan, name: str) -> LeakReport:
     found = first_look(plan)
     drawn = any(f.kind in ('random', 'state') for f in found)
     plan.deadline = time.monotonic() + plan.budget_s
-    if not any(f.kind == 'future' for f in found):
+    said = [f for f in found if f.kind == 'future' and f.number is not None]
+    if not said:
         if seen := search(plan, drawn): found.append(accuse(plan, seen))
         else: found += unpublished(plan)
     found += clocks(plan.script.told)
+    if plan.base.opened: found.append(Finding('unread', detail=f'{", ".join(plan.base.opened)}: no times of rows were found in it, so that its future could not be changed: nothing is proved of what it knew'))
     if plan.failed: found.append(Finding('error', detail='; '.join(f'{k}: {v}' for k, v in list(plan.failed.items())[:4])))
     plain = list({(f.kind, f.column, f.number, f.line, f.detail): f for f in found}.values())
     last = plan.base.answers[-1]
@@ -334,6 +361,15 @@ def plan_of(nb: Mapping[str, Any], params: Mapping[str, Any], budget_s: float, w
 _RUN = "import gekko.desk.session as _desk\n_desk.trade(_desk.open_run(globals().get('symbols') or ['SP500'], window=globals().get('window', 300), start=globals().get('start', '')), {name})"
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #6c3cd597
+def settle() -> None:
+    "Make the settings of the notebook's folder those of any folder: a run of it works in another one."
+    from dotenv import dotenv_values
+    from gekko.desk.config import find_home, load_settings
+    for file in (Path('.env'), find_home(Path.cwd()).parent/'.env'):
+        for k, v in (dotenv_values(file) if file.is_file() else {}).items(): os.environ.setdefault(k, v or '')
+    here = load_settings(os.environ)
+    os.environ.update(GEKKO_HOME=str(here.home.resolve()), GEKKO_STORE=str(here.store if '://' in str(here.store) else Path(here.store).resolve()))
+
 def serve() -> None:
     "The checking process: a job as JSON on standard input, a report or a refusal as a pickle on standard output."
     job = json.loads(sys.stdin.buffer.read())
@@ -341,9 +377,13 @@ def serve() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.chdir(job['folder'])
     sys.path.insert(0, job['folder'])
+    room = Path(job['room'])
     try:
+        settle()
         plan = plan_of(job['nb'], job['params'], job['budget_s'], job['workers'])
         import_ahead(plan.whole.told)
+        plan.sources.beside = Beside(Path(job['folder']), room, '\n'.join(c.source for c in dict.fromkeys(x.cell for x in plan.whole.told)))
+        os.environ['TMPDIR'] = tempfile.tempdir = str(room)      # what it makes for a while goes with the check
         lead(plan.sources)
         lead_runs(lambda: plan.notes if plan.notes is not None else Notes(Outcome(), plan.sources))
         said: Any = check(plan, job['name'])
@@ -362,7 +402,8 @@ def prove_notebook(path: str | Path, params: Mapping[str, Any] | None = None, *,
     job = {'nb': book, 'params': dict(params or {}), 'folder': str(file.parent), 'name': file.name, 'budget_s': budget_s, 'workers': workers or max(2, min(4, (os.cpu_count() or 2) // 2))}
     around = {**os.environ, **(env or {}), 'MPLBACKEND': 'Agg', 'PYTHONHASHSEED': '0', **dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'NUMEXPR_NUM_THREADS'), '1')}
     around.pop('GEKKO_RUN', None)
-    with tempfile.TemporaryFile() as words:
+    with tempfile.TemporaryFile() as words, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
+        job['room'] = str(Path(room).resolve())
         done = subprocess.run([sys.executable, '-c', 'from gekko.research.leakage_notebook import serve; serve()'], input=json.dumps(job).encode(), stdout=subprocess.PIPE, stderr=words, env=around)
         words.seek(0)
         tail = words.read().decode(errors='replace').strip().split('\n')[-1]

@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 __all__ = ['Floats', 'Ints', 'KINDS', 'Change', 'uniform', 'factor', 'altered', 'instants', 'clock_of', 'altered_frame']
 
 # %% ../../nbs/10_research/20_poison.ipynb #5bf55c48
-KINDS = ('prefix', 'noise', 'up', 'down', 'reversal', 'nan')
+KINDS = ('prefix', 'noise', 'up', 'down', 'reversal', 'nan', 'nudge')
 "Ways to change a future. `asof` is one more, of a store: what had become known by then."
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ def uniform(label: str, ts: Ints, salt: int = 0) -> Floats:
 
 # %% ../../nbs/10_research/20_poison.ipynb #023aaa8e
 def factor(kind: str, label: str, ts: Ints) -> Floats:
-    "What each price (T,) is multiplied by: 0.6 to 1.65 in noise, 2 to 3 up, a third to a half down."
+    "What each price (T,) is multiplied by: 0.6 to 1.65 in noise, 2 to 3 up, a third to a half down; within a hundredth in a nudge, for who refuses the others as bad data."
     u = uniform(label, ts)
-    return np.exp(u - 0.5) if kind == 'noise' else 2 + u if kind == 'up' else 1 / (2 + u)
+    return np.exp((u - 0.5) / 50) if kind == 'nudge' else np.exp(u - 0.5) if kind == 'noise' else 2 + u if kind == 'up' else 1 / (2 + u)
 
 # %% ../../nbs/10_research/20_poison.ipynb #335f5d53
 def altered(bars: Bars, change: Change) -> Bars:
@@ -94,13 +94,22 @@ def instants(column: Any) -> Ints | None:
     return np.asarray(pd.DatetimeIndex(when).as_unit('ns').asi8)
 
 # %% ../../nbs/10_research/20_poison.ipynb #981972e0
+def _dates(column: Any) -> Ints | None:
+    "A column of dates under a name of its own: text or moments, no numbers, of the years that markets have had."
+    import pandas as pd
+    if pd.api.types.is_numeric_dtype(column) or not pd.api.types.is_datetime64_any_dtype(column) and not column.astype(str).str.contains(r'\d{4}|\d\d?[-/.]\d', regex=True).all(): return None
+    t = instants(column)
+    return t if t is not None and len(t) and -(10**18) * 2 < t.min() and t.max() < 4_102_444_800 * 10**9 else None
+
 def clock_of(frame: pd.DataFrame) -> tuple[Ints | None, Ints | None]:
     "When each row of a table was known (its own end), and when it says it was published, (T,) ns each; None for what it does not tell."
     import pandas as pd
     names = {str(c).strip().lower().replace(' ', '_'): c for c in frame.columns}
     told = next((t for n in _ENDS if n in names and (t := instants(frame[names[n]])) is not None), None)
     own = instants(frame.index) if isinstance(frame.index, (pd.DatetimeIndex, pd.PeriodIndex)) or not pd.api.types.is_numeric_dtype(frame.index.dtype) else None
+    if own is not None and str(frame.index.name).strip().lower() in _ENDS: return own, told if told is not None else own
     if own is None: own = next((t for n in _TIMES if n in names and (t := instants(frame[names[n]])) is not None), None)
+    if own is None and told is None: own = next((t for c in frame.columns if (t := _dates(frame[c])) is not None), None)
     if own is None: return told, told
     steps = np.diff(np.unique(own))
     return own + (min(int(np.median(steps)), DAY) if len(steps) else DAY), told
@@ -120,7 +129,7 @@ def altered_frame(frame: pd.DataFrame, label: str, known: Ints, change: Change) 
         if out[c].dtype.kind not in 'iuf' or name in (*_TIMES, *_ENDS) and instants(out[c]) is not None: continue
         price, x = name in FIELDS, out[c].to_numpy(dtype=np.float64, copy=True)
         moved = _column(change.kind, label if price else f'{label} {c}', name, ts, x[late])
-        if not price and change.kind in ('noise', 'up', 'down'): moved = moved + (np.nanstd(x) or 1.0) * (uniform(f'{label} {c}', ts, 1) - 0.5) * 2
+        if not price and change.kind in ('noise', 'up', 'down', 'nudge'): moved = moved + (np.nanstd(x) or 1.0) * (uniform(f'{label} {c}', ts, 1) - 0.5) * 2
         x[late] = moved
         out[c] = x
     return out

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/24_rehearsal.ipynb #c0a7bc5b
 from __future__ import annotations
-import ast, linecache, os, sys, time
+import ast, asyncio, inspect, linecache, os, sys, time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -23,9 +23,10 @@ from ..desk.spec import make_spec
 from ..domain.market import Bar
 from ..domain.time import Nanos
 from .cells import Cell, Statement
+from .folder import foretelling
 from .leakage import Finding, Places, begin, examine, moments
 from .poison import Change, clock_of
-from .sources import Sources, patch, settled
+from .sources import Sources, patch, settled, spoken
 from .trail import Trail, is_beside
 
 Floats = NDArray[np.float64]
@@ -33,7 +34,7 @@ Ints = NDArray[np.int64]
 
 # %% auto #0
 __all__ = ['Floats', 'Ints', 'Answer', 'Outcome', 'Enough', 'Notes', 'place_of', 'NotedRun', 'noted', 'lead_runs', 'Script',
-           'show_lines', 'rehearse', 'line_of', 'publish']
+           'show_lines', 'rehearse', 'foreseen', 'line_of', 'publish']
 
 # %% ../../nbs/10_research/24_rehearsal.ipynb #1666d7fd
 @dataclass
@@ -48,7 +49,7 @@ class Answer:
 
 @dataclass
 class Outcome:
-    "What came of running a notebook: the answers of its runs, what it read, what was found on the way, and the error that ended it (cell, line, words)."
+    "What came of running a notebook: the answers of its runs, what it read, what was found on the way, the error that ended it (cell, line, words), the times of rows by their number, and the data files that have none."
     answers: list[Answer] = field(default_factory=list)
     error: tuple[int, int, str] | None = None
     reads: tuple[str, ...] = ()
@@ -57,6 +58,8 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     tests: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    axes: dict[int, Ints] = field(default_factory=dict)
+    opened: tuple[str, ...] = ()
 
 class Enough(BaseException):
     "All that was to be known is known: the rest of the notebook is not run."
@@ -198,18 +201,40 @@ def rehearse(script: Script, notes: Notes, seed: int = 0, trail: Trail | None = 
     space: dict[str, Any] = {'__name__': '__main__', 'display': lambda *x, **k: None, 'get_ipython': lambda: None}
     for c in dict.fromkeys(x.cell for x in script.told): show_lines(c)
     at: Statement | None = None
+    if s.beside is not None:
+        with s.inner(): s.beside.lay(s.change)
+        spoken(s, '\n'.join(c.source for c in dict.fromkeys(x.cell for x in script.told)))
     for name in [k for k, m in sys.modules.items() if k != '__main__' and is_beside(m)]: del sys.modules[name]      # the notebook's own files are read again, with this data
     with settled(seed):
         try:
             for n, at in enumerate(script.told):
-                with trail or nullcontext(): exec(compile(ast.Module([at.node], []), at.cell.file, 'exec'), space)  # noqa: S102  the user's own notebook
+                with trail or nullcontext(): _execute(at, space)
                 if at.cell.parameters and (n + 1 == len(script.told) or script.told[n + 1].cell is not at.cell): space.update(script.params)
                 publish(s, space, at)
         except Enough: pass
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             if at is not None: out.error = at.cell.number, line_of(e, at), f'{type(e).__name__}: {e}'[:300]
     out.reads, out.late, out.gaps, out.seconds = tuple(s.reads), s.late[:], s.gaps[:], time.monotonic() - began
+    if notes.probe and s.beside is not None and s.market is not None: out.findings += foreseen(s, script.told, int(out.answers[0].ends[0]) if out.answers and len(out.answers[0].ends) else int(s.market.end[0]))
+    out.axes, out.opened = dict(s.axes), tuple(sorted(s.opened))
     return out
+
+def foreseen(s: Sources, told: Sequence[Statement], since: Nanos) -> list[Finding]:
+    "Files that were read and hold the prices of later bars, with the statement that names them; decisions begin at `since`."
+    assert s.beside is not None and s.market is not None
+    out = []
+    for label, column, symbol, k in foretelling([x for x in s.beside.told.values() if x[0] in s.reads], s.market):
+        at = next((x for x in told if label in (ast.get_source_segment(x.cell.source, x.node) or '')), None)
+        where: dict[str, Any] = {} if at is None else {'cell': at.cell.id, 'number': at.cell.number, 'line': at.line, 'code': at.cell.source.split('\n')[at.line - 1].strip()}
+        out.append(Finding('future', label if column == label else f'{label}[{column!r}]', (f'{symbol}.close',), test='its values beside the prices that followed them', ahead=k, time=since,
+                           detail=f'the file {label} holds what {symbol} did {k} bar{"s" if k > 1 else ""} later: it was made with the future', **where))
+    return out[:3]
+
+def _execute(at: Statement, space: dict[str, Any]) -> None:
+    "One statement, which may await."
+    code = compile(ast.Module([at.node], []), at.cell.file, 'exec', flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    said = eval(code, space)  # noqa: S307  the user's own notebook
+    if code.co_flags & inspect.CO_COROUTINE: asyncio.run(said)
 
 def line_of(e: BaseException, at: Statement) -> int:
     "The line of the cell that an error came through."

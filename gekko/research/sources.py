@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/24_sources.ipynb #465cab1c
 from __future__ import annotations
-import importlib, random, sys
+import builtins, importlib, io, os, random, sqlite3, sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,20 +16,22 @@ from numpy.typing import NDArray
 from ..data.bars import Bars
 from ..domain.market import Quote, Trade
 from ..domain.time import DAY, Nanos, duration
-from .poison import Change, altered, altered_frame, clock_of, factor
+from .folder import Beside, altered_table, known_of
+from .poison import Change, altered, altered_frame, factor
 if TYPE_CHECKING: import pandas as pd
 
 Ints = NDArray[np.int64]
 
 # %% auto #0
 __all__ = ['Ints', 'READERS', 'Sources', 'patch', 'lead_reference', 'ends_of', 'bars_from', 'publication', 'lead_store',
-           'changed_table', 'lead_files', 'label_of', 'lead_recordings', 'moved', 'settled', 'lead']
+           'changed_table', 'lead_files', 'label_of', 'lead_opening', 'spoken', 'lead_recordings', 'moved', 'settled',
+           'lead']
 
 # %% ../../nbs/10_research/24_sources.ipynb #d6a8d059
 @dataclass
 class Sources:
     """How this process reads data. `change`: what is done to all of it, and may be set anew. `reads`: what was read, by name. `axes`: times of rows by their number. `late`: (symbol, end of the bar, when it was known)
-    of rows known later than their end. `market`: the bars of the run that was opened last."""
+    of rows known later than their end. `market`: the bars of the run that was opened last. `beside`: the files of the notebook's folder; `opened`: data files that nothing could be done to."""
     change: Change = field(default_factory=Change)
     reads: dict[str, int] = field(default_factory=dict)
     axes: dict[int, Ints] = field(default_factory=dict)
@@ -37,6 +39,8 @@ class Sources:
     gaps: list[Ints] = field(default_factory=list)
     market: Bars | None = None
     depth: int = 0
+    beside: Beside | None = None
+    opened: set[str] = field(default_factory=set)
 
     @contextmanager
     def inner(self) -> Iterator[None]:
@@ -134,19 +138,17 @@ def lead_store(s: Sources) -> None:
     patch('gekko.data.store', 'open_market', market)
 
 # %% ../../nbs/10_research/24_sources.ipynb #a1a12b68
-READERS = ('read_csv', 'read_table', 'read_parquet', 'read_feather', 'read_pickle', 'read_json', 'read_excel', 'read_hdf', 'read_orc', 'read_fwf')
+READERS = ('read_csv', 'read_table', 'read_parquet', 'read_feather', 'read_pickle', 'read_json', 'read_excel', 'read_hdf', 'read_orc', 'read_fwf', 'read_sql', 'read_sql_query', 'read_sql_table')
 
 def changed_table(s: Sources, frame: Any, label: str) -> Any:
     "A table that was read, changed by its times; anything else as it is."
     import pandas as pd
     if not isinstance(frame, pd.DataFrame) or not len(frame): return frame
-    own, told = clock_of(frame)
-    known = own if own is not None else told
+    known, late = known_of(frame)
     if known is None: return frame
     s.note(label, known)
-    if told is not None: s.late += [(label, int(e), int(k)) for e, k in zip(known, told) if k > e][:10_000]
-    if s.change.kind == 'asof': return frame if told is None else altered_frame(frame, label, np.maximum(known, told), s.change)
-    return altered_frame(frame, label, known, s.change)
+    s.late += [(label, e, k) for e, k in late]
+    return altered_table(frame, label, known, s.change)
 
 def lead_files(s: Sources) -> None:
     "The readers of pandas, and the project's reader of other people's tables."
@@ -154,7 +156,7 @@ def lead_files(s: Sources) -> None:
     def reader(old: Callable[..., Any]) -> Callable[..., Any]:
         def read(*args: Any, **options: Any) -> Any:
             with s.inner(): frame = old(*args, **options)
-            return frame if s.depth else changed_table(s, frame, label_of(args))
+            return frame if s.depth or _laid(s, args) else changed_table(s, frame, label_of(args))
         return read
     for name in READERS:
         if (old := getattr(pd, name, None)) is not None: setattr(pd, name, reader(old))
@@ -162,13 +164,67 @@ def lead_files(s: Sources) -> None:
     def opened(old: Callable[..., Any]) -> Callable[..., Any]:
         def open_table(*args: Any, **options: Any) -> Any:
             with s.inner(): t = old(*args, **options)
-            return t if s.depth else replace(t, frame=changed_table(s, t.frame, label_of(args)))
+            return t if s.depth or _laid(s, args) else replace(t, frame=changed_table(s, t.frame, label_of(args)))
         return open_table
     patch('gekko.data.reading', 'open_table', opened)
+
+def _laid(s: Sources, args: Sequence[Any]) -> bool:
+    "Whether the first of a reader's arguments is a file that is changed on the disk already."
+    if s.beside is None or not args: return False
+    if not isinstance(args[0], (str, Path)): return hasattr(args[0], 'name') and _heard(s, str(args[0].name))      # an open file
+    return _heard(s, str(args[0]))
 
 def label_of(args: Sequence[Any]) -> str:
     "A table's name: that of its file."
     return Path(args[0]).name.split('.')[0] if args and isinstance(args[0], (str, Path)) else 'table'
+
+# %% ../../nbs/10_research/24_sources.ipynb #e1288c3d
+def _heard(s: Sources, path: str) -> bool:
+    "Note the reading of a file of the folder; whether it is one whose rows have times."
+    if s.beside is None: return False
+    at = Path(os.path.abspath(path))
+    told = s.beside.told.get(at)
+    if told is None: return False
+    label, what = told
+    if label not in s.reads: s.late += [(label, e, k) for e, k in what.late]
+    s.note(label, what.known)
+    return True
+
+_SEEN = ('.csv', '.tsv', '.txt', '.dat', '.json', '.parquet', '.pq', '.feather', '.pkl', '.pickle', '.joblib', '.npy', '.npz', '.db', '.sqlite', '.sqlite3', '.duckdb', '.pt', '.pth', '.onnx', '.h5', '.hdf5', '.xlsx', '.arrow')
+
+def _listens(s: Sources) -> Callable[[str, tuple[Any, ...]], None]:
+    "A hook that hears of every file that Python opens."
+    def heard(event: str, args: tuple[Any, ...]) -> None:
+        if s.depth or s.beside is None or event not in ('open', 'sqlite3.connect') or not isinstance(args[0], (str, bytes, os.PathLike)): return
+        path = os.fsdecode(args[0])
+        if not path.lower().endswith(_SEEN) or event == 'open' and isinstance(args[1], str) and set(args[1]) & set('wax+'): return
+        if _heard(s, path): return
+        at = os.path.abspath(path)
+        if os.path.exists(at) and s.beside.given(Path(at)): s.opened.add(os.path.basename(at))
+    return heard
+
+def lead_opening(s: Sources) -> None:
+    "Files by their whole path, to where they are laid out; and the ear for all others."
+    def led(old: Callable[..., Any]) -> Callable[..., Any]:
+        def opening(file: Any, *args: Any, **options: Any) -> Any:
+            if s.beside is not None and not s.depth and isinstance(file, (str, Path)) and os.path.isabs(file) and not set(str(args[0] if args else options.get('mode', 'r'))) & set('wax+'):
+                with s.inner(): to = s.beside.moved(str(file), s.change)
+                file = to or file
+            return old(file, *args, **options)
+        return opening
+    builtins.open = io.open = led(builtins.open)
+    def connected(old: Callable[..., Any]) -> Callable[..., Any]:
+        def connect(database: Any, *args: Any, **options: Any) -> Any:
+            if s.beside is not None and not s.depth and isinstance(database, (str, Path)) and os.path.isabs(database) and (to := s.beside.moved(str(database), s.change)): database = to
+            return old(database, *args, **options)
+        return connect
+    sqlite3.connect = sqlite3.dbapi2.connect = connected(sqlite3.connect)
+    sys.addaudithook(_listens(s))
+
+def spoken(s: Sources, words: str) -> None:
+    "Note the files of the folder that the notebook's own words name: libraries open them without Python's knowledge."
+    for at in (s.beside.told if s.beside is not None else ()):
+        if at.suffix.lower() not in ('.npy', '.npz') and at.name in words: _heard(s, str(at))
 
 # %% ../../nbs/10_research/24_sources.ipynb #d5370090
 def lead_recordings(s: Sources) -> None:
@@ -198,6 +254,7 @@ def settled(seed: int) -> Iterator[None]:
         return old([seed, count[0]] if given is None else given)
     before, legacy = random.getstate(), np.random.get_state()
     random.seed(seed); np.random.seed(seed)      # the old generator is what unseeded code draws from
+    if (torch := sys.modules.get('torch')) is not None: torch.manual_seed(seed)
     vars(np.random)['default_rng'] = default_rng
     try: yield
     finally:
@@ -207,4 +264,4 @@ def settled(seed: int) -> Iterator[None]:
 # %% ../../nbs/10_research/24_sources.ipynb #0d93cdeb
 def lead(s: Sources) -> None:
     "Put all readings of this process through `s`. There is no way back: the process is to be thrown away."
-    lead_reference(s); lead_store(s); lead_files(s); lead_recordings(s)
+    lead_reference(s); lead_store(s); lead_files(s); lead_recordings(s); lead_opening(s)

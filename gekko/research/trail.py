@@ -6,6 +6,7 @@
 from __future__ import annotations
 import linecache, os, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
@@ -42,6 +43,7 @@ def _columns(shape: tuple[int, ...], symbols: Sequence[str]) -> tuple[str, ...]:
 
 def _of_array(x: NDArray[Any], axes: Mapping[int, Ints], symbols: Sequence[str]) -> Value | None:
     if x.dtype.kind not in 'biufmM' or x.size > MOST: return None
+    if not x.size: return None
     if x.ndim == 0: return Value(np.array([[float(x.astype(np.float64))]]))
     numbers = (x.astype('M8[ns]').astype(np.int64) if x.dtype.kind == 'M' else x).astype(np.float64).reshape(len(x), -1)
     return Value(numbers, _columns(x.shape, symbols), _axis(len(x), axes))
@@ -102,6 +104,7 @@ def value_of(x: Any, axes: Mapping[int, Ints], symbols: Sequence[str] = (), dept
     if isinstance(x, ModuleType) and not is_beside(x) or x is None or isinstance(x, (type, FunctionType, Bars)) or kind.__module__.startswith(_SILENT): return {}
     if isinstance(x, (bool, int, float, np.number, np.bool_)): return {'': Value(np.array([[float(x)]]))}
     if isinstance(x, str): return {'': Value(np.zeros((0, 0)), words=x[:2000])}
+    if kind.__module__ == 'torch' and hasattr(x, 'detach'): x = x.detach().cpu().numpy()
     if isinstance(x, np.ndarray): return {'': v} if (v := _of_array(x, axes, symbols)) is not None else {}
     if kind.__module__.startswith('pandas') and kind.__name__ in ('DataFrame', 'Series'): return {'': v} if (v := _of_frame(x, axes)) is not None else {}
     if isinstance(x, Mapping) and (table := _of_mapping(x)) is not None: return {'': table}
@@ -140,6 +143,7 @@ class Trail:
         self._turns: dict[tuple[str, int, str, str], int] = {}
         self._last: dict[int, int] = {}
         self._written: dict[int, dict[str, int]] = {}
+        self._raw: dict[int, set[str]] = {}      # names that begin as np.empty: what lay in the memory is no news, and they are looked at when they are full
 
     def __enter__(self) -> Trail:
         sys.settrace(self._enter)
@@ -166,6 +170,7 @@ class Trail:
     def _leave(self, frame: FrameType, file: str, arg: Any) -> None:
         "The end of a call: what loops left behind, and the answer."
         self._last.pop(id(frame), None)
+        self._raw.pop(id(frame), None)
         if frame.f_code.co_name == '<module>': return
         for name, line in self._written.pop(id(frame), {}).items(): self._keep(file, line, frame.f_code.co_name, name, 10_000 + self._turn(file, 0, frame.f_code.co_name, name), frame.f_locals.get(name))
         if arg is not None: self._keep(file, frame.f_lineno, frame.f_code.co_name, f'{frame.f_code.co_name}()', self._turn(file, frame.f_lineno, frame.f_code.co_name, '()'), arg)
@@ -178,12 +183,15 @@ class Trail:
     def _look(self, frame: FrameType, file: str, line: int, name: str) -> None:
         inside = frame.f_code.co_name
         n = self._turn(file, line, inside, name)
-        if n: self._written.setdefault(id(frame), {})[name] = line
-        if n < TURNS: self._keep(file, line, inside, name, n, frame.f_locals.get(name, frame.f_globals.get(name)))
+        raw = self._raw.setdefault(id(frame), set())
+        if 'empty(' in (text := linecache.getline(file, line)) or 'empty_like(' in text: raw.add(name)
+        if n or name in raw: self._written.setdefault(id(frame), {})[name] = line
+        if n < TURNS and name not in raw: self._keep(file, line, inside, name, n, frame.f_locals.get(name, frame.f_globals.get(name)))
 
     def _keep(self, file: str, line: int, inside: str, name: str, turn: int, x: Any) -> None:
         if turn % 10_000 >= TURNS: return
-        for rest, v in value_of(x, self.axes, self.symbols).items(): self.sights.append(Sight(file, line, inside, name + rest, turn, _copied(v)))
+        with suppress(Exception):      # a value that cannot be compared must not disturb who is watched
+            for rest, v in value_of(x, self.axes, self.symbols).items(): self.sights.append(Sight(file, line, inside, name + rest, turn, _copied(v)))
 
 def _copied(v: Value) -> Value: return Value(np.array(v.numbers), v.columns, v.times, v.words, v.labelled)
 
@@ -248,10 +256,11 @@ def _differs(v: Value, w: Value) -> bool:
 # %% ../../nbs/10_research/22_trail.ipynb #f0546aac
 @dataclass(frozen=True, slots=True)
 class Path:
-    "How the future came in: `first`, whose past differs; `cause`, the number without times that it read, where there is one; `names` of what differs, in order."
+    "How the future came in: `first`, whose past differs; `cause`, the number without times that it read, where there is one; `names` of what differs, in order; `outer`, the first in another file, where that of `first` was called from."
     first: Parting
     cause: Parting | None = None
     names: tuple[str, ...] = field(default=())
+    outer: Parting | None = None
 
 def follow(a: Trail, b: Trail, until: Nanos, *, since: Nanos = -(2**62), first: Nanos = 2**62, missing: bool = False) -> Path | None:
     """The first name whose rows in [since, until] differ between two trails, and what it came from; None when no name differs.
@@ -265,7 +274,8 @@ def follow(a: Trail, b: Trail, until: Nanos, *, since: Nanos = -(2**62), first: 
     telling = [p for p in timed if p.time is not None and p.time <= first] or timed
     start = telling[0]
     names = tuple(dict.fromkeys(p.name for p in timed if p.sight.turn < 10_000))
-    return Path(start, _cause(a, start, found[:found.index(start)]), names)
+    outer = next((p for p in timed[timed.index(start):] if p.sight.file != start.sight.file), None)
+    return Path(start, _cause(a, start, found[:found.index(start)]), names, outer)
 
 def _cause(a: Trail, p: Parting, before: Sequence[Parting]) -> Parting | None:
     "Of what differed before, without times, the first that a parting's line reads; and what that one's line reads, to the beginning."
