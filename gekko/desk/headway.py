@@ -125,7 +125,7 @@ def _going(h: Headway) -> str:
     left = f'{clock_words((h.total - h.done)/h._pace.per_s)} left' if h.total > h.done and h._pace.per_s > 0 else ''
     part = h._part()
     pace = ['' if part is None else f'{100*part:.0f} %', rate_words(h._pace.per_s)] if h.unit != '%' else []
-    said = [_counted(h), *pace, left, h.note]
+    said = [_counted(h)]*bool(h.done or h.total) + [*pace, left, h.note]
     return f'{h.label}: '*bool(h.label) + ', '.join(x for x in said if x)
 
 def _over(h: Headway, stopped: bool) -> str:

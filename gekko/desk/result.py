@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..domain.money import EXACT, ZERO
 from ..domain.order import Fill, Order
 from ..domain.show import DOWN, card, esc
-from ..domain.time import DAY, Nanos, iso
+from ..domain.time import DAY, Nanos, iso, moment
 
 # %% auto #0
 __all__ = ['Refusal', 'Result', 'encode_result', 'decode_result']
@@ -30,7 +30,7 @@ class Refusal:
     client_id: str = ''
     message: str = ''
 
-    def _row_(self) -> dict[str, str]: return {'when': iso(self.ts), 'symbol': self.symbol, 'limit': self.limit, 'allowed': self.allowed, 'found': self.found, 'order': self.client_id}
+    def _row_(self) -> dict[str, str]: return {'UTC': moment(self.ts), 'symbol': self.symbol, 'limit': self.limit, 'allowed': self.allowed, 'found': self.found, 'order': self.client_id}
     def _repr_html_(self) -> str: return card(DOWN, esc(self.message or f'{self.symbol}: {self.limit}'), esc(f'allowed {self.allowed} · found {self.found} · {iso(self.ts)}'))
 
 # %% ../../nbs/09_desk/02_result.ipynb #e77d4523

@@ -10,7 +10,7 @@ from enum import Enum
 from .errors import BadInput
 from .money import EXACT, ZERO, plain
 from .show import COOL, DIM, DOWN, UP, WARN, brief, card, esc, gauge, pill
-from .time import SECOND, Nanos, iso
+from .time import SECOND, Nanos, iso, moment
 
 # %% auto #0
 __all__ = ['OrderEvent', 'MOVES', 'Side', 'OrderType', 'TimeInForce', 'Intent', 'OrderState', 'Fill', 'Submitted',
@@ -105,12 +105,8 @@ def _wish(i: Intent) -> str:
 
 def _columns(i: Intent) -> dict[str, str]:
     "Its columns among other intents."
-    return {'when': _moment(i.ts), 'side': i.side.value, 'symbol': i.symbol, 'size': plain(i.qty), 'type': i.type.value.replace('_', ' '), 'limit': str(i.limit or ''), 'stop': str(i.stop or ''),
+    return {'UTC': moment(i.ts), 'side': i.side.value, 'symbol': i.symbol, 'size': plain(i.qty), 'type': i.type.value.replace('_', ' '), 'limit': str(i.limit or ''), 'stop': str(i.stop or ''),
             'tif': i.tif.value if i.tif is not TimeInForce.GTC else '', 'flags': ' '.join(['reduce-only']*i.reduce_only + ['post-only']*i.post_only), 'reason': i.reason}
-
-def _moment(ts: Nanos) -> str:
-    "To the second, which is what a column has room for."
-    return iso(ts - ts % SECOND).replace('T', ' ') if ts else ''
 
 def _tone(side: Side) -> str: return UP if side is Side.BUY else DOWN
 
@@ -151,7 +147,7 @@ class Fill:
         "The size as it moves the position: negative for a sale."
         return self.qty if self.side is Side.BUY else self.qty.copy_negate()
     def _row_(self) -> dict[str, str]:
-        return {'when': _moment(self.ts), 'side': self.side.value, 'symbol': self.symbol, 'size': plain(self.qty), 'price': str(self.price), 'fee': plain(self.fee) if self.fee else '', 'in': self.fee_currency if self.fee else '',
+        return {'UTC': moment(self.ts), 'side': self.side.value, 'symbol': self.symbol, 'size': plain(self.qty), 'price': str(self.price), 'fee': plain(self.fee) if self.fee else '', 'in': self.fee_currency if self.fee else '',
                 'role': 'maker' if self.maker else 'taker', 'fill': self.fill_id, 'order': self.client_id}
     def __repr__(self) -> str: return brief(self)
     def __str__(self) -> str:
@@ -299,7 +295,7 @@ def _progress(o: Order) -> str:
 def _order_line(o: Order) -> dict[str, str]:
     "Its columns among other orders: what was wanted, and how far it is."
     wish = _columns(o.intent)
-    return {**{k: wish[k] for k in ('when', 'side', 'symbol', 'size', 'type', 'limit', 'stop', 'tif')}, 'state': _standing(o), 'filled': plain(o.filled) if o.filled else '', 'at': plain(o.avg_price, 8) if o.filled else '',
+    return {**{k: wish[k] for k in ('UTC', 'side', 'symbol', 'size', 'type', 'limit', 'stop', 'tif')}, 'state': _standing(o), 'filled': plain(o.filled) if o.filled else '', 'at': plain(o.avg_price, 8) if o.filled else '',
             'fees': plain(o.fees) if o.fees else '', 'order': o.client_id, 'reason': o.conflict or o.reason}
 
 def _ticket(o: Order) -> str:

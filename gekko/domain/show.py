@@ -110,7 +110,7 @@ class Row(Protocol):
 
 _TONED = {'buy': UP, 'long': UP, 'done': UP, 'filled': UP, 'sell': DOWN, 'short': DOWN, 'failed': DOWN, 'killed': DOWN, 'refused': DOWN, 'rejected': DOWN, 'unknown': WARN, 'accepted': COOL, 'partly filled': COOL, 'running': COOL}
 
-def _number(text: str) -> bool: return bool(text) and text[0] in '+-–0123456789' and not any(c.isalpha() or c == ':' for c in text.split(' ')[0])
+def _number(text: str) -> bool: return bool(text) and text[0] in '+-–0123456789' and not any(c.isalpha() or c in ':/' for c in text.split(' ')[0])
 
 # %% ../../nbs/00_domain/09_show.ipynb #c847edd6
 @dataclass(frozen=True, slots=True, repr=False)

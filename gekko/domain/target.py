@@ -11,7 +11,7 @@ from decimal import Decimal
 from .errors import BadInput
 from .money import plain
 from .show import COOL, DIM, DOWN, UP, brief, card, esc, gauge, sided, table
-from .time import SECOND, Nanos, iso, span
+from .time import SECOND, Nanos, iso, moment, span
 
 # %% auto #0
 __all__ = ['Signal', 'Forecast', 'Targets']
@@ -26,7 +26,7 @@ class Signal:
 
     def __post_init__(self) -> None:
         if not -1 <= self.score <= 1: raise BadInput(f'{self.symbol}: signal', expected='a score from -1 to 1', found=self.score)
-    def _row_(self) -> dict[str, str]: return {'when': iso(self.ts), 'symbol': self.symbol, 'score': f'{self.score:+.2f}'}
+    def _row_(self) -> dict[str, str]: return {'UTC': moment(self.ts), 'symbol': self.symbol, 'score': f'{self.score:+.2f}'}
     def __repr__(self) -> str: return brief(self)
     def _repr_html_(self) -> str: return card(COOL, f'{esc(self.symbol)} {self.score:+.2f}', sided(self.score, 200))
 
@@ -47,7 +47,7 @@ class Forecast:
             raise BadInput(f'{self.symbol}: forecast', expected='finite low <= mean <= high', found=f'{self.low} {self.mean} {self.high}')
         if not 0 <= self.confidence <= 1: raise BadInput(f'{self.symbol}: confidence', expected='0 to 1', found=self.confidence)
         if self.horizon <= 0: raise BadInput(f'{self.symbol}: horizon', expected='a positive time', found=f'{self.horizon} ns')
-    def _row_(self) -> dict[str, str]: return {'when': iso(self.ts), 'symbol': self.symbol, 'in': _length(self.horizon), 'mean': f'{self.mean:+.2%}', 'low': f'{self.low:+.2%}', 'high': f'{self.high:+.2%}', 'confidence': f'{self.confidence:.0%}'}
+    def _row_(self) -> dict[str, str]: return {'UTC': moment(self.ts), 'symbol': self.symbol, 'in': _length(self.horizon), 'mean': f'{self.mean:+.2%}', 'low': f'{self.low:+.2%}', 'high': f'{self.high:+.2%}', 'confidence': f'{self.confidence:.0%}'}
     def __repr__(self) -> str: return brief(self)
     def _repr_html_(self) -> str: return card(UP if self.mean > 0 else DOWN if self.mean else DIM, esc(f'{self.symbol} {self.mean:+.2%} in {_length(self.horizon)}'), f'{gauge(self.confidence)} confidence {self.confidence:.0%}', esc(f'{self.low:+.2%} to {self.high:+.2%} · {iso(self.ts)}'))
     def __str__(self) -> str: return f'{self.symbol} {self.mean:+.2%} in {_length(self.horizon)} ({self.low:+.2%} to {self.high:+.2%}), confidence {self.confidence:.0%}'

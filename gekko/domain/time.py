@@ -10,8 +10,8 @@ from typing import Protocol
 from .errors import BadInput
 
 # %% auto #0
-__all__ = ['Nanos', 'SECOND', 'MINUTE', 'HOUR', 'DAY', 'utc', 'to_datetime', 'iso', 'duration', 'span', 'bar_start', 'Clock',
-           'SystemClock', 'SimClock']
+__all__ = ['Nanos', 'SECOND', 'MINUTE', 'HOUR', 'DAY', 'utc', 'to_datetime', 'iso', 'moment', 'duration', 'span', 'bar_start',
+           'Clock', 'SystemClock', 'SimClock']
 
 # %% ../../nbs/00_domain/01_time.ipynb #78c82256
 Nanos = int
@@ -58,6 +58,10 @@ def iso(ts: Nanos) -> str:
     "ISO 8601 with a Z, as short as the instant allows."
     text, ns = to_datetime(ts).replace(microsecond=0, tzinfo=None).isoformat(), ts % SECOND
     return text + (f'.{ns:09d}'.rstrip('0') if ns else '') + 'Z'
+
+def moment(ts: Nanos) -> str:
+    "To the second and without the Z, for a column of instants under the name UTC; empty for none."
+    return iso(ts - ts % SECOND)[:-1].replace('T', ' ') if ts else ''
 
 # %% ../../nbs/00_domain/01_time.ipynb #25dc3564
 _UNITS = {'w': 7 * DAY, 'd': DAY, 'h': HOUR, 'm': MINUTE, 's': SECOND}

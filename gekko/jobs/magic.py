@@ -49,7 +49,9 @@ def asked(line: str) -> Asked:
     given, said = dict[str, str](), dict[str, Any]()
     while words:
         w = words.pop(0)
-        if w == '-p' and len(words) >= 2: given[words.pop(0)] = words.pop(0)
+        if w == '-p' and len(words) >= 2:
+            n, value, *words = words
+            given[n] = value
         elif w in ('--as', '--name') and words: said['result' if w == '--as' else 'name'] = words.pop(0)
         elif w in ('--alone', '--background', '--show'): said[w[2:]] = True
         else: raise BadInput(f'%%paper {w}', expected='\n' + USAGE + '\n', found=line)
@@ -87,13 +89,15 @@ def brought(job: Apart, unit: str = 'bars') -> Apart:
     return job
 
 def _moved(bar: Headway, job: Apart) -> None:
-    if (p := job.progress) is not None: bar(p.done, p.total, f'equity {float(p.equity or 0):,.2f}')
+    p = job.progress
+    if p is None: bar(0, 0, 'starting')
+    else: bar(p.done, p.total, f'equity {float(p.equity or 0):,.2f}')
 
 # %% ../../nbs/11_jobs/33_magic.ipynb #cf191359
 def followed(job: Apart, unit: str = 'bars') -> Apart:
     "Show how far a job in the background is, in the place where it was started, until it is over."
     bar = Headway(f'{job.name} ({job.mode})', unit=unit, after_s=0.0)
-    bar(0)
+    bar(0, 0, 'starting')
     def heard(a: Apart) -> None:
         _moved(bar, a)
         if a.over: bar.close(stopped=a.error is not None)
@@ -102,8 +106,8 @@ def followed(job: Apart, unit: str = 'bars') -> Apart:
 
 # %% ../../nbs/11_jobs/33_magic.ipynb #635f42cd
 def in_words(e: GekkoError, trace: str = '') -> GekkoError:
-    "The error, which a notebook shows as what it says, behind the trace of the cell where there is one."
-    lines = [*([trace] if trace else []), f'\x1b[31m{type(e).__name__}\x1b[0m: {e}']
+    "The error, which a notebook shows as what it says, or as the trace of the cell where that says it."
+    lines = [trace or f'\x1b[31m{type(e).__name__}\x1b[0m: {e}']
     e._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
     return e
 

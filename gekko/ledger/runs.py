@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from ..domain.errors import BadInput
 from ..domain.show import COOL, DIM, DOWN, UP, card, pill
-from ..domain.time import SECOND, Clock, Nanos, iso
+from ..domain.time import SECOND, Clock, Nanos, iso, moment
 from .events import canonical
 from .database import reading, runs, writing
 
@@ -140,12 +140,12 @@ def _line(r: RunRecord) -> dict[str, str]:
 # %% ../../nbs/07_ledger/04_runs.ipynb #7bbf118b
 def _html(r: RunRecord) -> str:
     "Headline, figures and parameters; what it was made of below, small, for whoever must make it again."
-    def pairs(x: dict[str, Any]) -> str: return ' · '.join(f'{escape(str(k))} <b>{escape(str(v))}</b>' for k, v in x.items())
+    def pairs(x: dict[str, Any], tag: str = 'b') -> str: return ' · '.join(f'{escape(str(k))} <{tag}>{escape(str(v))}</{tag}>' for k, v in x.items())
     made = {n: getattr(r, n) for n in ('notebook', 'account', 'commit', 'notebook_hash', 'lock_hash', 'data_version', 'journal_head', 'seed')} | {f'model {k}': v for k, v in r.model_digests.items()}
-    short = {n.replace('_', ' '): str(v)[:60] for n, v in made.items() if v not in ('', None)}
-    times = ' → '.join(iso(t - t % SECOND).replace('T', ' ') for t in (r.started or r.created, r.ended) if t)
+    short = {n.replace('_', ' '): str(v)[:12] if n.endswith('hash') or n == 'journal_head' else str(v) for n, v in made.items() if v not in ('', None)}
+    times = ' → '.join(moment(t) for t in (r.started or r.created, r.ended) if t)
     took = f' ({r.seconds:.1f} s)' if r.seconds is not None else ''
-    small = f'<span style="font-size:11px;color:{DIM}">{escape(times + took)}<br>{pairs(short)}</span>'
+    small = f'<span style="font-size:11px;color:{DIM}">{escape(times)} UTC{took}<br>{pairs(short, "span")}</span>'
     return card(_TONE.get(r.state, DIM), f'{escape(r.run_id)} {pill(r.mode)} {pill(r.state, _TONE.get(r.state, DIM))}', pairs(_figures(r.metrics)), escape(r.exit_reason), pairs(r.params), small)
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #e7b1be1a

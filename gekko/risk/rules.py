@@ -13,7 +13,7 @@ from ..domain.instrument import Instrument
 from ..domain.money import EXACT, ZERO, on_step
 from ..domain.order import Intent, Order, OrderState, OrderType, Side
 from ..domain.show import DOWN, card, esc
-from ..domain.time import Nanos, iso
+from ..domain.time import Nanos, iso, moment
 from .lens import Lens
 from .limits import Limits, percent, plain, shown
 
@@ -35,7 +35,7 @@ class Breach:
     ts: Nanos
     message: str
 
-    def _row_(self) -> dict[str, str]: return {'when': iso(self.ts), 'symbol': self.symbol, 'limit': self.limit, 'allowed': self.allowed, 'found': self.found, 'order': self.client_id}
+    def _row_(self) -> dict[str, str]: return {'UTC': moment(self.ts), 'symbol': self.symbol, 'limit': self.limit, 'allowed': self.allowed, 'found': self.found, 'order': self.client_id}
     def __str__(self) -> str: return self.message
     def _repr_html_(self) -> str: return card(DOWN, esc(self.message), esc(f'{self.limit} · allowed {self.allowed} · found {self.found}'), esc(' · '.join(x for x in (self.symbol, self.client_id, iso(self.ts) if self.ts else '') if x)))
 
