@@ -611,14 +611,15 @@ def doctor(json_out: Json = False) -> None:
     if any(r['state'] == 'missing' for r in said): raise typer.Exit(1)
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-path, crash, risk or forecast')],
+def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-path, crash, risk, forecast or backtest')],
           seconds: Annotated[int | None, typer.Option(min=1, help='how long to measure, for a bench that takes its time')] = None,
           kills: Annotated[int | None, typer.Option(help='crash: how often to kill')] = None, seed: Annotated[int | None, typer.Option(help='crash: the plan of kills')] = None,
           lanes: Annotated[int | None, typer.Option(help='crash: worlds at the same time')] = None, venue: Annotated[str | None, typer.Option(help='crash: binanceus, coinbase or oanda')] = None,
+          bars: Annotated[str | None, typer.Option(help='backtest: how many, as 200000,1000000')] = None, combinations: Annotated[int | None, typer.Option(help='backtest: settings of the sweep, 0 for none')] = None,
           json_out: Json = False) -> None:
     "Measure, beside a peer in the same run where there is one. A crash campaign that found anything ends with 1."
     from gekko.cli.bench import measure
-    said = answer(lambda: measure(name, seconds=seconds, kills=kills, seed=seed, lanes=lanes, venue=venue), json_out, show.facts)
+    said = answer(lambda: measure(name, seconds=seconds, kills=kills, seed=seed, lanes=lanes, venue=venue, bars=bars, combinations=combinations), json_out, show.facts)
     if said.get('violations'): raise typer.Exit(1)
 
 # %% ../../nbs/14_cli/04_main.ipynb #17cd8cac

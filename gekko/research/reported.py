@@ -13,6 +13,7 @@ import numpy as np
 from ..data.bars import Bars
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
+from ..domain.money import minor_unit
 from ..domain.time import MINUTE
 from .fast import FastResult, backtest
 from .trips import Falls, Floats, Ints, Traded, Trips, falls
@@ -20,7 +21,7 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
 __all__ = ['AT_CLOSE', 'AT_ITS_PRICE', 'ON_CREDIT', 'WITHOUT_GATE', 'CURRENCY', 'Rule', 'Reported', 'Laid', 'laid_out', 'step_of',
-           'Retraded', 'retraded']
+           'Retraded', 'retraded', 'traded_of']
 
 # %% ../../nbs/10_research/37_reported.ipynb #5dc4a9c2
 class Rule(NamedTuple):
@@ -147,11 +148,16 @@ def retraded(r: Reported) -> Retraded:
     units = np.round(x.units/lot)*lot      # to the nearest lot: the desk itself would round toward zero
     units = np.round(units, -int(share.lot.as_tuple().exponent))
     done = backtest(x.bars, units, instruments={'X': share}, units=True, cash=repr(float(r.cash)), currency=CURRENCY, fee_bps=str(Decimal(repr(float(r.fee)))*10_000), slippage_bps='0', limits=_OFF)
-    return _compared(r, x, done, share)
+    return _compared(r, x, done)
 
-def _compared(r: Reported, x: Laid, done: FastResult, share: Instrument) -> Retraded:
-    f, equity = done.fills, done.worth[x.last]
-    alike = len(f) == len(r.fills) and bool((x.bars.close.shape[0] > f.row).all())
+def traded_of(r: FastResult, symbol: str) -> Traded:
+    "The fills of one symbol of a backtest in units and prices, as floats: what `trips.by_average` pairs."
+    f, i = r.fills, r.asked.instruments[symbol]
+    k = np.flatnonzero(f.column == r.symbols.index(symbol))
+    return Traded(np.asarray(f.row[k], np.int64), np.asarray(f.side[k]*f.lots[k], np.float64)*float(i.lot), np.asarray(f.ticks[k], np.float64)*float(i.tick), np.asarray(f.fee[k], np.float64)*float(minor_unit(r.asked.spec.currency)))
+
+def _compared(r: Reported, x: Laid, done: FastResult) -> Retraded:
+    f, equity = traded_of(done, 'X'), done.worth[x.last]
+    alike = len(f) == len(r.fills)
     def gap(a: Floats, b: Floats) -> float: return float(np.max(np.abs(a - b), initial=0.0)) if alike else float('inf')
-    size, price = np.asarray(f.side*f.lots, np.float64)*float(share.lot), np.asarray(f.ticks, np.float64)*float(share.tick)
-    return Retraded(done, equity, alike, gap(size, r.fills.size), gap(price, r.fills.price), float(np.nanmax(np.abs(equity - r.equity), initial=0.0)))
+    return Retraded(done, equity, alike, gap(f.size, r.fills.size), gap(f.price, r.fills.price), float(np.nanmax(np.abs(equity - r.equity), initial=0.0)))

@@ -259,7 +259,7 @@ def _reported(c: Costs, cash: float, orders: Iterable[tuple[int, Asked]], m: Mon
     equity = np.asarray(cash + np.cumsum(flow) + np.where(np.abs(units) < 1e-12, 0.0, units*np.nan_to_num(known)), np.float64)
     share = c.fees[0] if not any(c.fixed) and len(set(c.fees)) == 1 and c.fees[0] >= 0 else None
     rules = [AT_CLOSE if c.at_close else OWN_ROW] + [ON_CREDIT]*bool((units < -1e-12).any()) + [FRACTIONS]*bool((fills.size % 1).any()) + [WITHOUT_GATE]
-    return Reported('vectorbt', c.close, cash, fills, by_average(fills, float(known[-1]), n), equity, share, tuple(rules))
+    return Reported('vectorbt', c.close, cash, fills, by_average(fills, float(c.close[-1]), n), equity, share, tuple(rules))
 
 OWN_ROW = Rule('a signal trades in its own row', 'decides at a close, fills at the next open: the same where signals were moved one row on, and the price is the open')
 FRACTIONS = Rule('any fraction of a unit', 'whole lots; the lot here is the finest that is needed, down to 1e-8', True)
