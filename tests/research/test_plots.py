@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from gekko.desk.result import Refusal, Result
 from gekko.domain.errors import BadInput
 from gekko.domain.order import Fill, Side
 from gekko.domain.time import DAY, MINUTE, utc
-from gekko.research import plots
+from gekko.research import numbers, plots
+from gekko.research.course import course_of, weight
+from gekko.research.stats import drawdown
 
 CENT = Decimal('.01')
 
@@ -34,22 +37,19 @@ def shape(png: bytes) -> tuple[int, int]:
     return Image.open(io.BytesIO(png)).size
 
 
+def figures(run: Result) -> list[Any]:
+    return [plots.equity_figure(run), plots.fills_figure(run), plots.months_figure(run), plots.days_figure(run)]
+
+
 @pytest.mark.parametrize('run', [made(), made(rows=3), made(rows=900, step=MINUTE, symbols=('ONE',)), made(fills=0), made(symbols=tuple('ABCDEFG'), fills=300)])
 def test_every_figure_draws(run: Result) -> None:
-    drawn = plots.figures(run)
-    assert len(drawn) == 3
-    for _, fig in drawn:
+    for fig in figures(run):
         w, h = shape(plots.png(fig, dpi=60))
-        assert w > 300 and h > 60
+        assert w == round(60 * plots.WIDTH) and h > 40
 
 
 def test_the_same_run_gives_the_same_bytes() -> None:
     assert plots.png(plots.equity_figure(made())) == plots.png(plots.equity_figure(made()))
-
-
-def test_a_long_run_has_months_and_a_short_one_days() -> None:
-    assert plots.figures(made())[2][0] == 'returns by month'
-    assert plots.figures(made(rows=900, step=MINUTE))[2][0] == 'returns by day'
 
 
 def test_what_is_drawn_is_the_equity() -> None:
@@ -58,51 +58,63 @@ def test_what_is_drawn_is_the_equity() -> None:
     line = max(top.lines, key=lambda x: len(x.get_xdata()))
     assert line.get_ydata().tolist() == [float(e) for e in run.equity]
     assert line.get_xdata()[-1] == np.datetime64(int(run.times[-1]) - 1, 'ns')
-    assert max(low.lines, key=lambda x: len(x.get_xdata())).get_ydata().min() == pytest.approx(plots.drawdown(run.equity).min())
+    assert max(low.lines, key=lambda x: len(x.get_xdata())).get_ydata().min() == pytest.approx(drawdown(run.equity).min())
+
+
+def test_a_long_curve_is_drawn_by_its_extremes() -> None:
+    run = made(rows=60_000, step=MINUTE)
+    line = max(plots.equity_figure(run).axes[0].lines, key=lambda x: len(x.get_xdata()))
+    y = [float(e) for e in run.equity]
+    assert len(line.get_ydata()) <= plots.PIXELS and (line.get_ydata().min(), line.get_ydata().max()) == (min(y), max(y))
 
 
 def test_few_fills_are_drawn_one_by_one_and_many_net() -> None:
     run = made(fills=40)
     mine = [f for f in run.fills if f.symbol == 'AAA']
-    assert [(m.ts, m.price, m.qty) for m in plots.marks(mine)] == [(f.ts, float(f.price), float(f.qty) * f.side.sign) for f in mine]
-    many = [f for f in made(rows=4000, fills=4000).fills if f.symbol == 'AAA']
-    drawn = plots.marks(many, most=50)
+    assert [(m.ts, m.price, m.qty) for m in plots.marks(course_of(run), 0)] == [(f.ts, float(f.price), float(f.qty) * f.side.sign) for f in mine]
+    assert [m.opens for m in plots.marks(course_of(run), 0)] == [f.side is Side.BUY for f in mine]
+    busy = made(rows=4000, fills=4000)
+    many = [f for f in busy.fills if f.symbol == 'AAA']
+    drawn = plots.marks(course_of(busy), 0, most=50)
     assert len(drawn) <= 50 and sum(m.fills for m in drawn) <= len(many)
-    assert sum(m.qty for m in plots.marks(many[:41] + [f for f in many[41:] if f.side is Side.BUY], most=50)) == sum(float(f.qty) * f.side.sign for f in many[:41]) + 10.0 * sum(f.side is Side.BUY for f in many[41:])
+    kept = many[:41] + [f for f in many[41:] if f.side is Side.BUY]
+    c = course_of(Result(**{**vars(busy), 'fills': tuple(kept)}))
+    assert sum(m.qty for m in plots.marks(c, 0, most=50)) == sum(float(f.qty) * f.side.sign for f in kept)
+    assert f'drawn net in {len(drawn)} marks' in plots.said_fills(course_of(busy), 0, drawn)
 
 
 def test_weights_follow_the_fills() -> None:
     run = made()
-    held, size = plots.held_weights(run, 'AAA'), 0.0
+    held, size = weight(course_of(run), 0), 0.0
     fills = [f for f in run.fills if f.symbol == 'AAA']
     close = np.nan
     for t in range(len(run.times)):
         close = close if np.isnan(run.closes[t, 0]) else run.closes[t, 0]
         size = sum(float(f.qty) * f.side.sign for f in fills if f.ts <= run.times[t])
-        assert held[t] == pytest.approx(size * close / float(run.equity[t]) if size else 0.0)
+        assert held[t] == pytest.approx(size * np.nan_to_num(close) / float(run.equity[t]) if size else 0.0)
 
 
 def test_the_table_has_the_result_to_the_cent() -> None:
     run = made()
-    cells = dict(x for group in plots.summary(run).values() for x in group)
+    cells = dict(x for group in numbers.summary(run).values() for x in group)
     assert cells['Final equity'] == f'{run.equity[-1]:,.2f} USD'
     assert cells['Fees'] == f'{40 * Decimal("1.23"):,.2f} USD'
     assert (cells['Fills'], cells['Rejected intents'], cells['Bars']) == ('40', '1', '400')
-    assert all(text in plots.summary_html(run) for text in cells.values())
-    assert all(text in plots.summary_text(run) for text in cells.values())
-    assert run.run_id in plots.origin(run) and run.journal_head[:16] in plots.origin(run)
+    assert all(text in numbers.summary_html(run) for text in cells.values())
+    assert all(text in numbers.summary_text(run) for text in cells.values())
+    assert run.run_id in numbers.origin(run) and run.journal_head[:16] in numbers.origin(run)
 
 
 def test_what_a_venue_or_user_named_is_escaped() -> None:
     run = made(symbols=('<b>X', 'Y'))
-    assert '<b>' not in plots.summary_html(run) and '&lt;b&gt;X' in plots.summary_html(run)
+    assert '<b>' not in numbers.summary_html(run) and '&lt;b&gt;X' in numbers.summary_html(run)
 
 
 def test_a_run_without_bars_reports_and_is_not_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     empty = made(rows=1, fills=0)
     empty = Result(**{**vars(empty), 'times': empty.times[:0], 'equity': (), 'closes': empty.closes[:0], 'exit_reason': 'refused'})
     plots.report(empty)
-    assert 'no bars' in capsys.readouterr().out and plots.figures(empty) == []
+    assert 'no bars' in capsys.readouterr().out
     for draw in (plots.equity_figure, plots.fills_figure, plots.months_figure, plots.days_figure):
         with pytest.raises(BadInput, match='two bars or more'): draw(empty)
 
