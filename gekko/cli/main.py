@@ -24,10 +24,10 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
            'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'kernel_app',
-           'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'desk_serve',
-           'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover',
-           'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset',
-           'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull',
+           'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'runs_sheet',
+           'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
+           'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers',
+           'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull',
            'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot',
            'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
            'venue_cards', 'model_train', 'model_list', 'model_show', 'model_move', 'model_add', 'model_export',
@@ -111,6 +111,14 @@ def runs_rerun(run_id: str, json_out: Json = False) -> None:
     from gekko.cli.runs import rerun_run, shown_rerun
     said = answer(lambda: rerun_run(_settings(), run_id, json_out), json_out, shown_rerun)
     if not said['identical']: raise typer.Exit(1)
+
+@runs_app.command('sheet')
+def runs_sheet(run_id: str, out: Annotated[Path, typer.Option(metavar='FILE.html|FILE.ipynb', help='A page to read or print, or a notebook whose pictures move in JupyterLab.')],
+               benchmark: Annotated[str, typer.Option(help='A symbol to hold it against; equal parts of its own symbols by itself.')] = '',
+               moving: Annotated[bool, typer.Option('--moving', help='A page whose pictures move; it carries plotly, four megabytes.')] = False, json_out: Json = False) -> None:
+    "A run's tear sheet: equity, months, exposure, trades, costs, worst days and confidence intervals."
+    from gekko.cli.sheet import kept_sheet, shown_sheet
+    answer(lambda: kept_sheet(_settings(), run_id, out, benchmark, moving), json_out, shown_sheet)
 
 # %% ../../nbs/14_cli/04_main.ipynb #2e36fe0d
 desk_app = typer.Typer(help='Trading desks.', no_args_is_help=True)
