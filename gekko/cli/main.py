@@ -521,7 +521,7 @@ app.add_typer(check_app, name='check')
 def check_leakage(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')],
                   p: Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter and its value; may be repeated.')] = None,
                   seconds: Annotated[float, typer.Option(help='How long to search, about.')] = 40.0, json_out: Json = False) -> None:
-    "Does the notebook know its future? Exit code 1 when a leak was found: its column, cell and first time are named."
+    "Does the notebook know its future? Exit code 1 when a leak was found: its column, cell and first time are named. 2 when nothing could be tried."
     from gekko.cli.check import check_leakage as tried
     from gekko.cli.runs import pairs
     words = [w.split('\0') for w in p or []]
@@ -529,6 +529,7 @@ def check_leakage(notebook: Annotated[Path, typer.Argument(help='The strategy no
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
     print(show.as_json(report.data()) if json_out else str(report))
     if not report.clean: raise typer.Exit(1)
+    if not report.proven: raise typer.Exit(2)
 
 # %% ../../nbs/14_cli/04_main.ipynb #a1b30b61
 @check_app.command('parity')
