@@ -146,7 +146,7 @@ def _changed_array(x: NDArray[Any], label: str, known: Ints, change: Change) -> 
     if x.dtype.kind == 'M' or not x.dtype.names and x.ndim == 1 and times_in(x) is not None: return x
     out = altered_frame(frame, label, known, change)
     if x.dtype.names: return np.rec.fromarrays([out[n].to_numpy().astype(x[n].dtype) for n in x.dtype.names], dtype=x.dtype)
-    new = out.to_numpy().reshape(x.shape)
+    new: NDArray[Any] = out.to_numpy().reshape(x.shape)
     return new if x.dtype.kind == 'f' else new if x.dtype.kind in 'iu' and not np.isfinite(new).all() else np.rint(new).astype(x.dtype) if x.dtype.kind in 'iu' else (new > 0.5).astype(x.dtype)
 
 def _of_array(x: NDArray[Any], label: str) -> dict[str, NDArray[np.float64]]:

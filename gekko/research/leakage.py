@@ -92,8 +92,8 @@ class LeakReport:
     def clean(self) -> bool: return not self.leaks
     @property
     def proven(self) -> bool:
-        "Clean, and tried: a strategy that never answers twice the same is not."
-        return self.clean and bool(self.tests)
+        "Clean, and tried: with its future cut off, and with other prices in it. A strategy that never answers twice the same is not, nor is one that refuses all other prices."
+        return self.clean and any(self.tests.get(k) for k in ('noise', 'up', 'down', 'nudge', 'asof'))
     @property
     def leaks(self) -> tuple[Finding, ...]: return tuple(f for f in self.findings if f.leak)
     @property
@@ -236,7 +236,7 @@ def limited(seconds: float) -> Iterator[None]:
 # %% ../../nbs/10_research/23_leakage.ipynb #819a2473
 @dataclass(slots=True)
 class Trial:
-    "A strategy being tried on bars: its whole answer, how often each test was made, what it refused. `chance`: it draws lots, whose order depends on how many rows there are, so that a length alone proves nothing. `cost`: seconds of the whole answer."
+    "A strategy being tried on bars: its whole answer, how often each test was made, what it refused. `chance`: it draws lots, whose order depends on how many rows there are, so that a length alone proves nothing. `cost`: seconds of the whole answer. `endless`: kinds of change with which it came to no end, and which are not tried again."
     strategy: Strategy
     bars: Bars
     window: int
@@ -248,20 +248,24 @@ class Trial:
     rounding: float = 0.0
     chance: bool = False
     cost: float = 0.0
+    endless: set[str] = field(default_factory=set)
 
     def decide(self, bars: Bars) -> Floats | None:
         "The strategy's weights; None when it refuses these bars or does not come to an end with them, which is kept."
-        if self.raised.get('Endless', '').count(';') >= 2: return None
         try:
             with limited(max(5.0, 30 * self.cost)): return weights_of(self.strategy, bars)
-        except Endless as e: self.raised['Endless'] = self.raised.get('Endless', '') + f'{e}; '
+        except Endless as e: self.raised['Endless'] = str(e)
         except Exception as e:
             self.raised[type(e).__name__] = str(e)[:200]
         return None
 
     def differs(self, change: Change, t: int, reach: int = 0) -> Difference | None:
         "How the rows from the first that decides to t differ when what follows is changed; None when by no more than rounding. `reach` limits how many bars follow."
+        if change.kind in self.endless: return None
+        known = self.raised.pop('Endless', '')
         w = self.decide(altered(self.bars.rows(0, t + 1 + reach) if reach else self.bars, change))
+        if 'Endless' in self.raised: self.endless.add(change.kind)
+        elif known: self.raised['Endless'] = known
         if w is None: return None
         self.tests[change.kind] = self.tests.get(change.kind, 0) + 1
         d = difference(self.whole[self.first:t + 1], w[self.first:t + 1])
