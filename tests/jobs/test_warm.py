@@ -142,10 +142,9 @@ def test_random_numbers_are_each_kernels_own(stage: Path, tmp_path: Path) -> Non
 def test_it_is_interrupted_ended_crashed_and_restarted_alone(stage: Path, tmp_path: Path) -> None:
     with started(tmp_path) as (a, at_a), started(tmp_path) as (b, at_b):
         at_a.execute('import time\nprint("in it")\ntime.sleep(600)')
-        until(lambda: psutil.Process(a.provisioner.pid).status() == 'sleeping', 'the cell')
         assert until(lambda: any(m['content'].get('text') == 'in it\n' for m in [at_a.get_iopub_msg(timeout=LOUD)]), 'the cell')
         a.interrupt_kernel()
-        while (m := at_a.get_shell_msg(timeout=LOUD))['content'].get('ename') != 'KeyboardInterrupt': pass
+        while at_a.get_shell_msg(timeout=LOUD)['content'].get('ename') != 'KeyboardInterrupt': pass
         assert said(at_a, 'print(1)') == '1' and said(at_b, 'x = 2; print(x)') == '2'
         at_b.execute('import os, signal; os.kill(os.getpid(), signal.SIGSEGV)')
         until(lambda: not b.is_alive(), 'the crash')
