@@ -5,7 +5,7 @@
 # %% ../../nbs/11_jobs/42_evidence.ipynb #84716792
 from __future__ import annotations
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,14 @@ def trials_of(case: Case) -> tuple[list[Trial], int]:
     return made, sum(unnoted(runs, [t for t in made if t.family == f], f) for f in families)
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #a3a4d5d4
-def pick_of(case: Case, made: Iterable[Trial]) -> Trial | None:
-    "The trial that the newest backtest is, by its run or, where it was made again, by what it is of."
+def pick_of(case: Case, made: Sequence[Trial]) -> Trial | None:
+    "The trial that the newest backtest is: by its run or, where it was made again, by what it is of."
+    by_run = {t.source: t for t in made}
     for r in case.backtests:
+        if (found := by_run.get(r.run_id)) is not None: return found
         asked = {**r.params, **({'seed': r.seed} if r.seed else {})}
-        for t in made:
-            if t.source == r.run_id or (t.code == r.notebook_hash and t.data_version == r.data_version and t.params == asked): return t
+        again = [t for t in made if t.code == r.notebook_hash and t.data_version == r.data_version and t.params == asked]
+        if again: return again[0]
     return None
 
 def of_overfit(case: Case, seed: int = 0) -> list[Need]:
