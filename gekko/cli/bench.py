@@ -13,7 +13,8 @@ __all__ = ['BENCHES', 'measure']
 # %% ../../nbs/14_cli/05_bench.ipynb #c79c675f
 BENCHES = {'jobs': 'gekko.jobs.bench:bench_jobs', 'feed': 'gekko.jobs.feed_bench:bench_feed', 'ledger': 'gekko.jobs.ledger_bench:bench_ledger',
            'order-path': 'gekko.jobs.order_bench:bench_order_path', 'crash': 'gekko.jobs.crash_bench:bench_crash',
-           'risk': 'gekko.jobs.risk_bench:bench_risk', 'forecast': 'gekko.jobs.forecast_bench:bench_forecast', 'backtest': 'gekko.jobs.backtest_bench:bench_backtest'}
+           'risk': 'gekko.jobs.risk_bench:bench_risk', 'forecast': 'gekko.jobs.forecast_bench:bench_forecast', 'backtest': 'gekko.jobs.backtest_bench:bench_backtest',
+           'sweep': 'gekko.jobs.sweep_bench:bench_sweep'}
 
 def measure(name: str, **asked: Any) -> dict[str, Any]:
     "The figures of the bench called `name`; what is `asked` and is not None goes to it, and is refused where it has no use for it."

@@ -43,7 +43,7 @@ class Nodes:
         return n
 
 # %% ../../nbs/11_jobs/19_ray_nodes.ipynb #ebf00a62
-QUICK = {'RAY_health_check_period_ms': '500', 'RAY_health_check_failure_threshold': '4', 'RAY_health_check_initial_delay_ms': '500'}
+QUICK = {'RAY_health_check_period_ms': '500', 'RAY_health_check_failure_threshold': '4', 'RAY_health_check_initial_delay_ms': '500', 'RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S': '240'}
 
 def settings(folder: Path) -> dict[str, str]:
     "What the environment must say while the nodes start: all below `folder`, for nobody without the token, and ends are noticed soon."

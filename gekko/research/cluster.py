@@ -30,7 +30,7 @@ def batch_size(each_s: float, left: int, places: int) -> int:
     return max(1, min(int(fits), math.ceil(left / (2*max(places, 1))), MOST))
 
 # %% ../../nbs/10_research/45_cluster.ipynb #a239cb2e
-TRIES = 5
+TRIES = 3
 
 @dataclass
 class Dealt:
