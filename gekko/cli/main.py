@@ -620,7 +620,7 @@ def doctor(json_out: Json = False) -> None:
     if any(r['state'] == 'missing' for r in said): raise typer.Exit(1)
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-path, crash, risk, forecast or backtest')],
+def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-path, crash, risk, forecast, backtest or sweep')],
           seconds: Annotated[int | None, typer.Option(min=1, help='how long to measure, for a bench that takes its time')] = None,
           kills: Annotated[int | None, typer.Option(help='crash: how often to kill')] = None, seed: Annotated[int | None, typer.Option(help='crash: the plan of kills')] = None,
           lanes: Annotated[int | None, typer.Option(help='crash: worlds at the same time')] = None, venue: Annotated[str | None, typer.Option(help='crash: binanceus, coinbase or oanda')] = None,
