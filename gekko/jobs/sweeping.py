@@ -4,8 +4,9 @@
 
 # %% ../../nbs/11_jobs/19_sweeping.ipynb #1bc5891c
 from __future__ import annotations
-import json, time
-from collections.abc import Callable, Mapping, Sequence
+import json, signal, threading, time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ..domain.errors import BadInput, GekkoError
 from ..domain.time import Clock, SystemClock
 from .grid import checked_grid, parse_grid, sampled
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters
-from .runner import Stopped, prepare, stoppable
+from .runner import prepare
 from .sweep_runs import AsRuns
 from .telling import reads_ledger
 from ..ledger.database import exists
@@ -71,12 +72,22 @@ def resume(sweep_id: str, settings: Settings, *, executor: Executor | None = Non
     return _through(SweepLog(settings.home, sweep_id), settings, executor, progress, by)
 
 # %% ../../nbs/11_jobs/19_sweeping.ipynb #c7097fe8
+@contextmanager
+def _ending() -> Iterator[None]:
+    "SIGTERM ends the sweep as Ctrl-C does: by what no notebook takes for an error of its own. Only the main thread may receive signals."
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try: yield
+    finally: signal.signal(signal.SIGTERM, before)
+
 def _through(log: SweepLog, settings: Settings, executor: Executor | None, progress: Progress | None, by: str) -> SweepResult:
     whole = isinstance(executor, AsRuns)      # whose runs are complete, and note their trials themselves
     began, trials, total = time.monotonic(), Trials(trials_url(settings.ledger)), len(log.tasks)
     plan = replace(log.plan, home=str(settings.home.resolve()), store=settings.store)
     try:
-        with log, stoppable():
+        with log, _ending():
             todo = log.todo()
             before = total - len(todo)
             told = (lambda done: progress(before + done, total)) if progress is not None else (lambda done: None)
@@ -84,7 +95,7 @@ def _through(log: SweepLog, settings: Settings, executor: Executor | None, progr
             noted = {t.key for t in trials.of(plan.notebook)} if whole else set[str]()
             if todo and not whole: plan, known = examined(plan, todo)
             news = carry_out(log, plan, executor or Auto(), trials, told, known)
-    except (KeyboardInterrupt, Stopped) as e:
+    except KeyboardInterrupt as e:
         raise Halted(f'stopped after {len(log.lines()):,} of {total:,} combinations', plan.sweep_id) from e
     if whole: news = len({x.key for x in log.lines().values() if x.key} - noted)
     return _told(log, settings, trials, by, news, time.monotonic() - began)

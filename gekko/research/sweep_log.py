@@ -4,12 +4,13 @@
 
 # %% ../../nbs/10_research/46_sweep_log.ipynb #910e663c
 from __future__ import annotations
-import fcntl, json, os, time, zlib
+import fcntl, json, os, threading, time, zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from ..domain.errors import BadInput
 from .columns import Column
 from .processes import DIED
@@ -104,23 +105,37 @@ def begin_log(home: Path, plan: Plan, tasks: Tasks) -> SweepLog:
 BATCH, EVERY_S = 256, 1.0
 
 class Notes:
-    "Takes outcomes in, and writes them down in batches: trials to the ledger, then lines to the log. `news` counts trials that had not been made before."
+    """Takes outcomes in, and has them written down in batches by a thread that no interrupt reaches: trials to the ledger, then lines to the log. `news` counts trials that had not been made before.
+    Halt from the next call when the ledger does not take them: a sweep whose trials can't be counted goes no further."""
     def __init__(self, log: SweepLog, trials: Trials, told: Callable[[int], None] = lambda done: None) -> None:
-        self.log, self.trials, self.told, self.news = log, trials, told, 0
-        self.waiting, self.count, self.since = list[Outcome](), 0, time.monotonic()
+        self.log, self.trials, self.told, self.news, self.count = log, trials, told, 0, 0
+        self.waiting, self.over, self.failed = deque[Outcome](), threading.Event(), cast('Exception | None', None)
+        self.writer = threading.Thread(target=self._keep, name='gekko-sweep', daemon=True)
+        self.writer.start()
 
     def __call__(self, o: Outcome) -> None:
         self.waiting.append(o)
         self.count += 1
         self.told(self.count)
-        if len(self.waiting) >= BATCH or time.monotonic() - self.since >= EVERY_S: self.flush()
+        while len(self.waiting) > 16*BATCH and self.failed is None: time.sleep(0.01)      # a slow disk holds the work up, not the memory
+        if self.failed is not None: raise self.failed
 
-    def flush(self) -> None:
-        "All that waits, down. Halt when the ledger does not take it: a sweep whose trials can't be counted goes no further."
-        now = self.waiting
-        self.news += self.trials.add([o.trial for o in now if o.trial is not None])
-        if now: self.log.add([line_of(o) for o in now])
-        self.waiting, self.since = self.waiting[len(now):], time.monotonic()      # last, so that an interrupt in here leaves them to be written
+    def _keep(self) -> None:
+        try:
+            while not self.over.wait(EVERY_S): self._write()
+            self._write()
+        except Exception as e: self.failed = e
+
+    def _write(self) -> None:
+        while now := [self.waiting.popleft() for _ in range(min(BATCH, len(self.waiting)))]:
+            self.news += self.trials.add([o.trial for o in now if o.trial is not None])
+            self.log.add([line_of(o) for o in now])
+
+    def close(self) -> None:
+        "Return when all is on disk."
+        self.over.set()
+        self.writer.join()
+        if self.failed is not None: raise self.failed
 
 def carry_out(log: SweepLog, plan: Plan, executor: Executor, trials: Trials, told: Callable[[int], None] = lambda done: None, known: Sequence[Outcome] = ()) -> int:
     "Do what is left of the log's sweep; how many trials were new. What is `known` already is only written down. However it ends, what is done is on disk."
@@ -131,5 +146,5 @@ def carry_out(log: SweepLog, plan: Plan, executor: Executor, trials: Trials, tol
             if o.number in left: notes(o)
         rest = Tasks(todo.grid, [n for n in todo.numbers if n not in {o.number for o in known}])
         if rest: executor.run(plan, rest, notes)
-    finally: notes.flush()
+    finally: notes.close()
     return notes.news
