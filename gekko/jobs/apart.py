@@ -32,7 +32,6 @@ def _child() -> None:
     asked = json.loads(sys.stdin.readline())
     try:
         job = prepare(Path(asked['source']), asked['given'], asked['mode'], settings := load_settings())
-        say(ready=True)
         done = run_job(replace(job, notebook=Path(asked['place'])), settings, watch=lambda p: say(done=p.done, total=p.total, ts=p.ts, equity=p.equity), source=Path(asked['source']))
         say(run_id=done.record.run_id, error=_told(done.error))
     except GekkoError as e: say(error=_told(e))
@@ -46,7 +45,7 @@ def _raised(said: Mapping[str, str]) -> GekkoError:
     return kind(said['message'], expected=said['expected'] or None, found=said['found'] or None) if isinstance(kind, type) and issubclass(kind, GekkoError) else GekkoError(said['message'])
 
 class Apart:
-    "A job that goes on elsewhere. `progress` is the last that was heard; `record`, `result` and `error` are there when it is `over`."
+    "A job that goes on elsewhere; BadInput at once for one that can't begin. `progress` is the last that was heard; `record`, `result` and `error` are there when it is `over`."
     def __init__(self, nb: Mapping[str, Any], name: str, given: Mapping[str, Any], mode: str, settings: Settings, folder: Path | None = None) -> None:
         self.name, self.mode, self._settings = name, mode, settings
         self.progress: Progress | None = None
@@ -56,6 +55,7 @@ class Apart:
         self._over, self._new, self._heard = threading.Event(), tempfile.TemporaryDirectory(prefix='gekko-job-'), list[Callable[[Apart], None]]()
         source = Path(self._new.name)/f'{name}.ipynb'
         source.write_text(json.dumps(nb), encoding='utf-8')
+        prepare(source, given, mode, settings)
         self._log = open(Path(self._new.name)/'log', 'w+b')
         # a session of its own: the kernel's interrupt goes to its whole group
         self._process = subprocess.Popen([sys.executable, '-c', 'from gekko.jobs.apart import _child; _child()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,

@@ -125,9 +125,9 @@ def paper(line: str, cell: str, history: History, space: dict[str, Any]) -> Any:
         want = asked(line)
         name = want.name or f'{Path(os.environ.get("JPY_SESSION_NAME", "")).stem or "by-hand"}-cell'
         nb = job_notebook([] if want.alone else history.ran, cell, name)
+        if want.show: return Shown(nb)
+        job = Apart(nb, name, want.given, 'paper', load_settings())
     except GekkoError as e: raise in_words(e) from None
-    if want.show: return Shown(nb)
-    job = Apart(nb, name, want.given, 'paper', load_settings())
     if want.background:
         space[want.result] = followed(job)
         return None
