@@ -61,7 +61,7 @@ def _digest(lived: Lived, bars: Bars) -> str:
 
 def replayed_bars(lived: Lived, store: Store) -> tuple[Bars, Bars]:
     "The bars of a paper run as they are now, and as it had them. BadInput when those can't be read any more."
-    version = lived.record.data_version or (lived.seen.version if lived.seen is not None else '')
+    version = (lived.seen.version if lived.seen is not None else '') or lived.record.data_version
     now: Bars | None = None
     for bars in _tellings(lived, store):
         now = bars if now is None else now
@@ -183,9 +183,10 @@ def plays_of(g: Ground, lived: Lived, d: Decided) -> list[tuple[str, Play]]:
     really = d.shown.wants if said is None else {t: w for t, w in d.shown.wants.items() if t not in said} | {t: w for t, w in said.items() if w.weights or w.units}
     taken = {t: w if short else _long_only(w) for t, w in really.items() if said is None or t in said}
     spec = replace(d.today.spec or lived.spec, bar=lived.spec.bar, symbols=lived.spec.symbols, recording=lived.spec.recording)
-    left = play(g.then, taken, barred=lived.barred, gated=False)
-    out = [('', replace(play(g.now, d.today.wants), spec=spec)), ('code change', play(g.now, d.now.wants)), ('revised data', play(g.then, d.then.wants)), ('late bar', play(g.then, d.shown.wants)),
-           ('code change', play(g.then, really)), ('missed or extra', left)]
+    market = g.then if lived.live else g.shown      # a venue traded while the run saw no bar; a replay did not
+    left = play(market, taken, barred=lived.barred, gated=False)
+    out = [('', replace(play(g.now, d.today.wants), spec=spec)), ('code change', play(g.now, d.now.wants)), ('revised data', play(g.then, d.then.wants)), ('late bar', play(market, d.shown.wants)),
+           ('code change', play(market, really)), ('missed or extra', left)]
     answers = lived.seen.answers if lived.seen is not None else {}
     return [*out, ('latency', replace(left, marks={t: a.marks for t, a in answers.items()}, base=dict(lived.arrived)))] if lived.live else out
 

@@ -97,7 +97,7 @@ KINDS = ('code change', 'revised data', 'late bar', 'missed or extra', 'latency'
 
 def run_of(pick: Any, whole: Any, does: frozenset[str]) -> tuple[Ground, Lived, Decided, dict[str, D]]:
     """A run to which the things in `does` were done, and the money of each: the equity by hand with it less the equity without."""
-    n, rows, seed = whole(1, 3), whole(8, 30), whole(0, 10**6)
+    n, rows, seed = whole(1, 3), whole(8, 20), whole(0, 10**6)
     rng = np.random.default_rng(seed)
     names, tick = NAMES[:n], pick(['0.01', '0.5', '0.25'])
     instruments = {s: Instrument(s, s, 'USD', tick=D(tick), lot=D(pick(['1', '0.001', '10']))) for s in names}
@@ -184,29 +184,29 @@ def valued_alike(g: Ground, lived: Lived) -> bool: return bool((g.now.close[-1] 
 def test_each_cause_gets_its_cents() -> None:
     """One thing at a time, many runs of each: all of the difference is its, and nothing is another's."""
     cents = dict.fromkeys(KINDS, 0)
-    for seed in range(20):
+    for seed in range(10):
         for kind in KINDS:
             r = random.Random(f'{kind}{seed}')
             g, lived, d, money = run_of(r.choice, r.randint, frozenset({kind}))
             assert set(k for k, v in money.items() if v) <= {kind}
             cents[kind] += bool(money[kind])
             held_to(g, lived, d, money, not valued_alike(g, lived))
-    assert all(n >= 8 for n in cents.values()), cents
+    assert all(n >= 4 for n in cents.values()), cents
 
 
 def test_several_at_once() -> None:
     """All things together, and every part of them."""
     told = 0
-    for seed in range(60):
+    for seed in range(40):
         r = random.Random(seed)
         does = frozenset(k for k in KINDS if r.random() < 0.6)
         g, lived, d, money = run_of(r.choice, r.randint, does)
         held_to(g, lived, d, money, not valued_alike(g, lived))
         told += sum(map(bool, money.values()))
-    assert told > 120
+    assert told > 80
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_whatever_hypothesis_does_to_a_run(data: st.DataObject) -> None:
     does = frozenset(k for k in KINDS if data.draw(st.booleans()))
