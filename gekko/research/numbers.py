@@ -71,16 +71,18 @@ _CELL = 'padding:1px 1.1em 1px 0;border:0;background:none;'
 _RULE = _CELL + 'border-bottom:1px solid currentColor;'
 _KEEP = 'break-inside:avoid;'
 
-def grid(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    "A plain table: the first `left` columns to the left, numbers to the right. Cells are HTML already."
-    def cell(k: int, x: str, tag: str, style: str) -> str: return f'<{tag} style="{style}text-align:{"left" if k < left else "right"};font-variant-numeric:tabular-nums">{x}</{tag}>'
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, wraps: Sequence[int] = ()) -> str:
+    "A plain table: the first `left` columns to the left, numbers to the right; only the columns of `wraps` break their lines. Cells are HTML already."
+    def cell(k: int, x: str, tag: str, style: str) -> str:
+        whole = '' if tag == 'th' or k in wraps else 'white-space:nowrap;'
+        return f'<{tag} style="{style}{whole}text-align:{"left" if k < left else "right"};font-variant-numeric:tabular-nums">{x}</{tag}>'
     top = '<thead><tr>' + ''.join(cell(k, x, 'th', _RULE) for k, x in enumerate(head)) + '</tr></thead>' if head else ''
     body = ''.join(f'<tr style="background:none;{_KEEP}">' + ''.join(cell(k, x, 'td', _CELL) for k, x in enumerate(r)) + '</tr>' for r in rows)
-    return f'<table style="border-collapse:collapse;border:0;font-size:0.92em;margin:0.3em 0;max-width:100%">{top}<tbody>{body}</tbody></table>'
+    return f'<table style="border-collapse:collapse;border:0;font-size:0.9em;margin:0.3em 0;max-width:100%">{top}<tbody>{body}</tbody></table>'
 
 def groups_html(groups: Mapping[str, Rows]) -> str:
     "Groups of labels and values, side by side where there is room."
-    def one(name: str, rows: Rows) -> str: return grid((esc(name), ''), [(f'<span style="opacity:0.7">{esc(k)}</span>', f'<span style="white-space:nowrap">{esc(v)}</span>') for k, v in rows])
+    def one(name: str, rows: Rows) -> str: return grid((esc(name), ''), [(f'<span style="opacity:0.7">{esc(k)}</span>', esc(v)) for k, v in rows])
     return f'<div style="display:flex;flex-wrap:wrap;gap:0 1.4em;{_KEEP}">' + ''.join(f'<div style="{_KEEP}">{one(k, r)}</div>' for k, r in groups.items()) + '</div>'
 
 def note(text: str) -> str:
@@ -140,12 +142,12 @@ def worst_html(days: Sequence[Day], found: Sequence[Tail], unit: str = 'day') ->
     rows = [[day(d.end) if unit == 'day' else str(np.datetime64(d.end - 1, 'm')).replace('T', ' '), percent(d.move, 2), percent(d.other, 2, True), f'{number(d.z, 1)} σ', _years(d.years), percent(d.fall.depth, 1) if d.fall else '–',
              f'{percent(d.stress, 1)} <span style="opacity:0.7">{esc(d.scenario)}</span>' if d.scenario else '–', esc(d.crisis) or '–'] for d in days]
     tail = ' · '.join(f'{x.level:.0%} {x.method}: VaR {percent(x.var, 2)}, ES {percent(x.es, 2)}' for x in found)
-    return grid(('', 'run', 'benchmark', 'deviations', 'normal: once in', 'in a fall of', 'stress on that book', 'crisis'), rows) + (note(f'Of a {unit}: {tail}') if tail else '')
+    return grid(('', 'run', 'benchmark', 'deviations', 'normal: once in', 'in a fall of', 'stress on that book', 'crisis'), rows, wraps=(6, 7)) + (note(f'Of a {unit}: {tail}') if tail else '')
 
 def crises_html(seen: Sequence[Crisis]) -> str:
     "What the run and its benchmark did in each crisis; '' when there was none."
     rows = [[esc(s.title or s.name), f'{day(s.start + DAY)} to {day(s.end)}', percent(s.move, 1, True), percent(s.other, 1, True), percent(s.fall, 1)] for s in seen]
-    return grid(('', 'days', 'run', 'benchmark', 'worst fall'), rows, left=2) if rows else ''
+    return grid(('', 'days', 'run', 'benchmark', 'worst fall'), rows, left=2, wraps=(0,)) if rows else ''
 
 # %% ../../nbs/10_research/05_numbers.ipynb #bdfe418b
 def trusted(times: Ints, worth: Floats, seed: int = 0) -> Intervals | str:

@@ -128,10 +128,11 @@ def test_without_a_screen_and_without_pyplot() -> None:
     code = '''
 import sys
 import gekko.research.plots as p
+from gekko.desk.result import Result
 assert 'matplotlib' not in sys.modules and 'pandas' not in sys.modules
 import numpy as np
 from decimal import Decimal
-r = p.Result('id', 'l', 's', 'paper', 'a', ('X',), '1d', 'USD', Decimal(100), np.arange(1, 4) * 86_400_000_000_000, (Decimal(100), Decimal(99), Decimal(101)), np.ones((3, 1)), (), (), (), '', 'finished')
+r = Result('id', 'l', 's', 'paper', 'a', ('X',), '1d', 'USD', Decimal(100), np.arange(1, 4) * 86_400_000_000_000, (Decimal(100), Decimal(99), Decimal(101)), np.ones((3, 1)), (), (), (), '', 'finished')
 assert len(p.png(p.equity_figure(r))) > 1000
 assert 'matplotlib.pyplot' not in sys.modules
 '''
