@@ -4,14 +4,14 @@
 
 # %% ../../nbs/11_jobs/51_child.ipynb #11e9187c
 from __future__ import annotations
-import gc, locale, os, random, resource, select, signal, sys, threading, time, types
+import atexit, gc, locale, os, random, resource, select, signal, sys, threading, time, types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from .request import Request
 
 # %% auto #0
 __all__ = ['reseed', 'threads', 'pools', 'spread', 'inherit', 'environ', 'defaults', 'end_with', 'of_packages', 'settle', 'Known',
-           'serve']
+           'serve', 'end']
 
 # %% ../../nbs/11_jobs/51_child.ipynb #d069965c
 def reseed() -> None:
@@ -95,6 +95,7 @@ def settle(r: Request, fds: Sequence[int], base: Sequence[str], forgotten: Seque
     defaults()
     for name in forgotten: sys.modules.pop(name, None)
     sys.path[:] = [*(p for p in r.env.get('PYTHONPATH', '').split(os.pathsep) if p), *base]
+    sys.executable = r.program
     sys.modules['__main__'] = types.ModuleType('__main__')
     spread(r.env, len(r.inherits['cores']) or os.cpu_count() or 1, found)
     reseed()
@@ -120,3 +121,12 @@ def serve(argv: Sequence[str], ready: Callable[[], None], known: Known | None = 
     ready()
     gc.enable()
     app.start()
+
+# %% ../../nbs/11_jobs/51_child.ipynb #9714176b
+def end(code: int) -> None:
+    "Wait for threads, call what is registered for the end, write out what is pending, and be gone."
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for f in (sys.stdout, sys.stderr): f.flush()
+    finally: os._exit(code)

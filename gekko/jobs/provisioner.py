@@ -25,7 +25,7 @@ def request(cmd: Sequence[str], kwargs: Mapping[str, Any]) -> Request | str:
     if odd := set(kwargs) - _KNOWN: return f'started with {" ".join(sorted(odd))}'
     if kwargs.get('independent'): return 'it is to outlive whoever starts it'
     env = {k: v for k, v in (kwargs.get('env') or os.environ).items() if k not in ('JPY_PARENT_PID', 'JPY_INTERRUPT_EVENT')}
-    return Request(tuple(argv), env, os.path.abspath(kwargs.get('cwd') or os.getcwd()), inherited())
+    return Request(cmd[0], tuple(argv), env, os.path.abspath(kwargs.get('cwd') or os.getcwd()), inherited())
 
 # %% ../../nbs/11_jobs/54_provisioner.ipynb #5bc1e059
 def descriptors(kwargs: Mapping[str, Any], null: int) -> tuple[int, int, int]:

@@ -50,7 +50,8 @@ def inherited() -> dict[str, Any]:
 # %% ../../nbs/11_jobs/50_request.ipynb #cebbfba7
 @dataclass(frozen=True, slots=True)
 class Request:
-    "A kernel to be started: the arguments of its application, its whole environment, its folder, what it inherits, and the modules it may expect to be loaded."
+    "A kernel to be started: the interpreter by the name that was used, the arguments of its application, its whole environment, its folder, and what it inherits."
+    program: str
     argv: tuple[str, ...]
     env: dict[str, str]
     cwd: str

@@ -48,7 +48,7 @@ def place(names: Sequence[str] = PRELOAD, env: Mapping[str, str] = os.environ, f
     "The place for `names` and an environment."
     here = [os.readlink(f'/proc/self/ns/{n}') for n in _SPACES if os.path.exists(f'/proc/self/ns/{n}')]
     kept = tuple(sorted(fixed(env).items()))
-    key = hashlib.sha256(json.dumps([sys.executable, sys.prefix, sys.version, os.getuid(), here, kept, list(names)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([os.path.dirname(sys.executable), os.path.realpath(sys.executable), sys.prefix, sys.version, os.getuid(), here, kept, list(names)]).encode()).hexdigest()[:16]
     return Place(tuple(names), kept, f'{folder or socket_folder()}/warm-{key}')
 
 # %% ../../nbs/11_jobs/53_warm.ipynb #f206c84f

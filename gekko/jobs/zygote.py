@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from .child import Known, end_with, of_packages, pools, serve, settle
+from .child import Known, end, end_with, of_packages, pools, serve, settle
 from .request import Request, hear, peer, tell
 
 # %% auto #0
@@ -134,7 +134,7 @@ class Zygote:
             elif 'leave' in words:
                 self._leave('told to')
                 tell(s, self._status())
-            else: return self._asked(s, Request(tuple(words['argv']), words['env'], words['cwd'], words['inherits']), fds)
+            else: return self._asked(s, Request(words['program'], tuple(words['argv']), words['env'], words['cwd'], words['inherits']), fds)
         except (OSError, ValueError, KeyError, TypeError) as e: sys.stderr.write(f'{type(e).__name__}: {e}\n')
         _close(s, *fds)
         return None
@@ -280,7 +280,7 @@ def hold(path: str, names: Sequence[str], beside: Sequence[str], idle_s: float, 
     return Zygote(door(path), path, seen, beside, about, idle_s, lock).run(), left
 
 def main() -> None:
-    "The process: told of in one JSON argument. Returns from a fork when its kernel has ended."
+    "The process, told of in one JSON argument; a fork ends here with its kernel."
     told = json.loads(sys.argv[1])
     born, left = hold(told['path'], told['names'], told['beside'], told['idle_s'], told['lock'])
     if isinstance(born, str):      # begin again without the module that started a thread: each child imports it for itself
@@ -294,4 +294,6 @@ def main() -> None:
     def ready() -> None:
         os.write(born.ready, b'r')
         os.close(born.ready)
-    serve(born.request.argv, ready, left[3])
+    try: serve(born.request.argv, ready, left[3])
+    except SystemExit as e: end(e.code if isinstance(e.code, int) else 0 if e.code is None else 1)
+    end(0)

@@ -111,7 +111,7 @@ def test_a_kernel_is_forked_and_computes_in_parallel(stage: Path, tmp_path: Path
 
 def test_it_is_a_process_like_a_cold_one(stage: Path, tmp_path: Path) -> None:
     """The same path of modules, folder, arguments, environment and limits, and the plain kernel's own words about them."""
-    ask = 'import os, sys, resource, signal, json; print(json.dumps([sys.path, sys.argv[0], os.getcwd(), sorted(k for k in os.environ if k != "JPY_PARENT_PID"), os.getsid(0) == os.getpid(), ' \
+    ask = 'import os, sys, resource, signal, json; print(json.dumps([sys.path, sys.argv[0], sys.executable, os.getcwd(), sorted(k for k in os.environ if k != "JPY_PARENT_PID"), os.getsid(0) == os.getpid(), ' \
           'resource.getrlimit(resource.RLIMIT_NOFILE), sorted(os.sched_getaffinity(0)), signal.getsignal(signal.SIGINT) is signal.default_int_handler, str(signal.getsignal(signal.SIGTERM)), __name__, ' \
           'os.nice(0), oct(os.umask(0o77)), [m for m in sys.modules if m.startswith("gekko")], sys.flags.safe_path, sys.stdin.closed, sys.dont_write_bytecode]))'
     env = {**os.environ, 'PYTHONPATH': str(tmp_path), 'GEKKO_LIBRARY': 'yes', 'PYTHONDONTWRITEBYTECODE': '1'}
@@ -283,10 +283,10 @@ def test_nonsense_at_the_door_harms_nobody(stage: Path, tmp_path: Path) -> None:
             s.sendall(words)
     with socket.socket(socket.AF_UNIX) as s:      # a request without descriptors
         s.connect(p.address)
-        tell(s, asdict(Request(('-f', 'k.json'), {}, '/', inherited())))
+        tell(s, asdict(Request(sys.executable, ('-f', 'k.json'), {}, '/', inherited())))
         assert s.recv(99)
     null = os.open(os.devnull, os.O_RDWR)
-    for r in (Request(('-f', 'k.json'), {}, '/nowhere', inherited()), Request(('--no-such-option',), {}, '/', {})):
+    for r in (Request(sys.executable, ('-f', 'k.json'), {}, '/nowhere', inherited()), Request(sys.executable, ('--no-such-option',), {}, '/', {})):
         assert isinstance(warm.fork(p, r, [null, null, null]), str)
     os.close(null)
     with started(tmp_path) as (_, kc): assert said(kc, 'print(1)') == '1'
