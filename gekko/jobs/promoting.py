@@ -60,10 +60,11 @@ def step_up(case: Case, to: str, who: str, user: str, why: str, clock: Clock, of
 def collect_leakage(case: Case, who: str, clock: Clock, seconds: float = 40.0) -> LeakReport:
     "Try the subject for leaks, for about so many seconds, and keep what was found."
     from gekko.research.leakage_notebook import prove_notebook
-    s, home = case.subject, case.settings
-    env = {'GEKKO_HOME': str(home.home), 'GEKKO_STORE': str(home.store)}
+    s, settings = case.subject, case.settings
+    env = {'GEKKO_HOME': str(settings.home), 'GEKKO_STORE': str(settings.store)}
     report = prove_notebook(s.notebook, {k: s.params[k] for k in s.given if k in s.params}, budget_s=seconds, nb=s.nb, env=env)
-    keep_evidence(home.ledger, clock, kept_leakage(s, report, who, seconds))
+    settings.home.mkdir(parents=True, exist_ok=True)
+    keep_evidence(settings.ledger, clock, kept_leakage(s, report, who, seconds))
     return report
 
 def collect(case: Case, to: str, who: str, clock: Clock, seconds: float = 40.0, say: Callable[[str], None] = lambda words: None) -> Case:
