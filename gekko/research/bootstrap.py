@@ -19,15 +19,35 @@ from .stats import Equity, Floats, Ints, as_floats, performance, periods_per_yea
 __all__ = ['KINDS', 'NAMES', 'block_length', 'draws', 'tallies', 'measures', 'Interval', 'whisker', 'Intervals', 'intervals']
 
 # %% ../../nbs/10_research/11_bootstrap.ipynb #b619f0d6
+def _covariances(x: Floats, lags: int) -> tuple[Floats, Floats]:
+    "Autocovariances of lags 0 to `lags`, and autocorrelations over the norms of the two overlapping parts."
+    e, n = x - x.mean(), len(x)
+    sums = np.array([float(e[k:] @ e[:n - k]) for k in range(lags + 1)])
+    norms = np.array([math.sqrt(float(e[k + 1:] @ e[k + 1:]) * float(e[:n - k - 1] @ e[:n - k - 1])) for k in range(lags + 1)])
+    with np.errstate(divide='ignore', invalid='ignore'): return sums / n, np.abs(sums) / norms
+
+def _asked(x: Floats) -> float:
+    "The block that a series asks for: the bandwidth is twice the lag after which five correlations in a row are small, under a flat-top window; at most 3*sqrt(T) and T/3."
+    n = len(x)
+    row = max(5, int(math.log10(n)))
+    most = math.ceil(math.sqrt(n)) + row
+    cov, cor = _covariances(x, most)
+    small = cor < 2 * math.sqrt(math.log10(n) / n)
+    quiet = [k for k in range(most - row + 1) if small[k:k + row].all()]
+    m = min(2 * max(quiet[0], 1), most) if quiet else most
+    k = np.arange(1, m + 1)
+    w = np.where(k / m <= 0.5, 1.0, 2 * (1 - k / m)) * cov[1:m + 1]
+    long = float(cov[0] + 2 * w.sum())
+    if long == 0: return math.nan
+    return float(min(((2 * (k * w).sum()) ** 2 / long**2) ** (1 / 3) * n ** (1 / 3), math.ceil(min(3 * math.sqrt(n), n / 3))))
+
 def block_length(r: Floats) -> float:
     """Mean block of the stationary bootstrap for returns (T,), in rows, at least 1: Politis & White 2004 with the correction of 2009, the longer of what the returns and
     their squared deviations ask for, and at most T/4."""
-    from arch.bootstrap import optimal_block_length
     x = vector(r, least=16)
     d = (x - x.mean()) ** 2
-    both = np.column_stack([x, d]) if np.ptp(d) > 0 else x[:, None]
-    found = optimal_block_length(both)['stationary'].to_numpy(dtype=np.float64)
-    return float(min(max(1.0, *found[np.isfinite(found)], 1.0), len(x) / 4))
+    found = [b for b in (_asked(x), _asked(d) if np.ptp(d) > 0 else math.nan) if math.isfinite(b)]
+    return min(max(1.0, *found, 1.0), len(x) / 4)
 
 # %% ../../nbs/10_research/11_bootstrap.ipynb #19ebc532
 KINDS = ('stationary', 'circular')

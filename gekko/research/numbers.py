@@ -187,4 +187,4 @@ def deflated_among(c: Course, returns: Floats, ledger: str) -> Deflated | None:
 def trust_html(own: Intervals | str, d: Deflated | None) -> str:
     "The intervals as a table, and what selection leaves of the Sharpe ratio."
     said = own._repr_html_() if isinstance(own, Intervals) else note(f'No intervals: {esc(own)}.')
-    return said + (note(f'Deflated Sharpe ratio {percent(d.chance)}: the probability that the true one beats the best of {d.trials:,} trials of this strategy, worth {number(d.effective, 1)} independent ones.') if d else '')
+    return said + (note(f'Deflated Sharpe ratio {percent(d.chance)}: the probability that the true one beats the best of luck, given {d.trials:,} trial{"s" * (d.trials > 1)} of this strategy, worth {number(d.effective, 1)} independent.') if d else '')

@@ -29,7 +29,10 @@ def test_the_block_is_that_of_politis_and_white() -> None:
     e = g.standard_normal(3_000)
     for t in range(1, len(e)): e[t] += .6 * e[t - 1]
     own = float(optimal_block_length(e)['stationary'].iloc[0])
-    assert b.block_length(e) >= own > 10 and b.block_length(g.standard_normal(3_000)) < 5
+    for n in range(20, 2_000, 91):
+        x = g.standard_normal(n) + (np.roll(e[:n], n % 7) if n % 2 else 0)
+        assert b._asked(x) == pytest.approx(float(optimal_block_length(x)['stationary'].iloc[0]), rel=1e-9)
+    assert b.block_length(e) >= own - 1e-9 > 10 and b.block_length(g.standard_normal(3_000)) < 5
 
 
 @settings(deadline=None, max_examples=40)
