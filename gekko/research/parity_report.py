@@ -107,7 +107,7 @@ def equities_png(told: Mapping[str, Any]) -> bytes:
 
 # %% ../../nbs/10_research/55_parity_report.ipynb #da297774
 def _cells(words: Sequence[str], tag: str = 'td', left: int = 2) -> str:
-    return '<tr>' + ''.join(f'<{tag} style="text-align:{"left" if n < left else "right"};padding:2px 10px">{w}</{tag}>' for n, w in enumerate(words)) + '</tr>'
+    return '<tr>' + ''.join(f'<{tag} style="text-align:{"left" if n < left else "right"};padding:2px 10px;white-space:nowrap">{w}</{tag}>' for n, w in enumerate(words)) + '</tr>'
 
 def _traded(qty: str, price: str | None) -> str: return f'{plain(Decimal(qty))} at {plain(Decimal(price), 6)}' if price is not None else '–'
 
