@@ -19,7 +19,7 @@ from ..research.sweep import Executor, Here, Outcome, Plan, Tasks, alike
 from ..data.store import Store
 
 # %% auto #0
-__all__ = ['subject', 'combinations', 'timed', 'compared', 'on_cluster', 'efficiency', 'bench_sweep']
+__all__ = ['subject', 'pairs', 'timed', 'compared', 'on_cluster', 'efficiency', 'bench_sweep']
 
 # %% ../../nbs/11_jobs/21_sweep_bench.ipynb #a3395b9e
 _CELLS = ("symbol = 'WALK'\nfast = 10\nslow = 100", """from gekko.api import open_run, rolling_mean, trade
@@ -38,7 +38,7 @@ def subject(home: Path, rows: int, seed: int = 0) -> Plan:
     nb = {'cells': cells, 'metadata': {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}, 'nbformat': 4, 'nbformat_minor': 5}
     return Plan('bench', str(home/'cross.ipynb'), json.dumps(nb), notebook_hash(nb), {'symbol': 'WALK', 'fast': 10, 'slow': 100}, {}, ('fast', 'slow'), str(home), str(home/'store'))
 
-def combinations(n: int) -> Tasks:
+def pairs(n: int) -> Tasks:
     "So many pairs of a fast and a slow mean."
     wide = max(1, round(n**0.5))
     return Tasks({'fast': list(range(5, 5 + -(-n//wide))), 'slow': list(range(300, 300 + wide))})[:n]
@@ -81,18 +81,20 @@ def efficiency(per_s: float, one_per_s: float, places: int, cores: int) -> float
     "What so many places reach of what they could, had one process's rate been theirs."
     return round(per_s / (one_per_s * min(places, cores)), 3)
 
-def bench_sweep(rows: int = 100_000, n: int = 2_000, places: int = 0, seed: int = 0) -> dict[str, Any]:
-    "`n` combinations over `rows` bars in one process, over `places` processes (0: a core each, 2 or 3), and over so many nodes of a Ray cluster, undisturbed and with one killed half way. Asserts no time."
-    if rows < 1_000 or n < 20 or places < 0 or places == 1: raise BadInput('a bench of sweeps', expected='1000 rows, 20 combinations and two places or more', found=(rows, n, places))
+def bench_sweep(rows: int = 50_000, combinations: int = 1_000, places: int = 0, seed: int = 0) -> dict[str, Any]:
+    "So many `combinations` over `rows` bars in one process, over `places` processes (0: a core each, 2 or 3), and over so many nodes of a Ray cluster, undisturbed and with one killed half way. Asserts no time."
+    if rows < 1_000 or combinations < 20 or places < 0 or places == 1: raise BadInput('a bench of sweeps', expected='1000 rows, 20 combinations and two places or more', found=(rows, combinations, places))
+    from threadpoolctl import threadpool_limits
     machine = hardware()
     cores = int(machine['cores'])
     k = places or max(2, min(cores, 3))
     with tempfile.TemporaryDirectory() as folder:
-        plan, tasks = subject(Path(folder), rows, seed), combinations(n)
-        timed(Here(), plan, tasks[:2])      # compiled code is loaded once
-        here, one = timed(Here(), plan, tasks)
+        plan, tasks = subject(Path(folder), rows, seed), pairs(combinations)
+        with threadpool_limits(1):      # as in the processes; on a busy machine the library's threads would wait for each other
+            timed(Here(), plan, tasks[:2])      # compiled code is loaded once
+            here, one = timed(Here(), plan, tasks)
         there, many = timed(Processes(k), plan, tasks)
         cluster = on_cluster(plan, tasks, here, [1] * k, k - 1)
     for figures in (many, cluster):
         for rate in ('per_s', 'per_s_latter_half'): figures['efficiency' + rate.removeprefix('per_s')] = efficiency(figures[rate], one['per_s_latter_half'], k, cores)
-    return {'bench': 'sweep', 'hardware': machine, 'rows': rows, 'combinations': n, 'places': k, 'one_process': one, 'processes': {**many, **compared(here, there)}, 'ray': cluster}
+    return {'bench': 'sweep', 'hardware': machine, 'rows': rows, 'combinations': combinations, 'places': k, 'one_process': one, 'processes': {**many, **compared(here, there)}, 'ray': cluster}
