@@ -31,7 +31,7 @@ __all__ = ['F', 'Ints', 'Floats', 'i64', 'u64', 'f64', 'TOO_BIG', 'WORTH', 'LEAS
            'B_SENT', 'RULES', 'MINUTE', 'COUNT', 'SUM', 'SQUARES', 'DOWN', 'BEST', 'WORST', 'HIGH', 'DEPTH', 'BEFORE',
            'TRADED', 'compiled', 'wide', 'split', 'sign_of', 'billionths', 'Terms', 'book_of', 'lots_for', 'price_of',
            'fee_of', 'grown', 'opens', 'wait', 'in_play', 'ring', 'refused', 'plan', 'decide', 'run', 'through',
-           'crossed']
+           'ticked', 'averaged', 'crossed']
 
 # %% ../../nbs/10_research/30_kernel.ipynb #70e4edc1
 def compiled(f: F) -> F:
@@ -440,7 +440,7 @@ def _closes(m: Ints, c: Ints, close: Ints, t: int, ts: int) -> None:
         total += c[j, QTY]*c[j, MARK]*c[j, WORTH]
         size += abs(f64(c[j, QTY]))*f64(c[j, MARK])*f64(c[j, WORTH])
     if size > BIG: m[STATUS] = 1
-    if m[MOST_DAY_LOSS] >= 0:      # nobody else asks what day it is
+    if m[MOST_DAY_LOSS] >= 0 and ts > (m[DAY] + 1)*86_400_000_000_000:      # nobody else asks what day it is, and a division takes as long as the rest of the row
         day = (ts - 1)//86_400_000_000_000
         if m[DAY] >= 0 and day > m[DAY]: m[DAY_START] = m[EQUITY]
         m[DAY] = day
@@ -475,6 +475,48 @@ def through(m: Ints, c: Ints, rate: int, unit: float, open_: Ints, close: Ints, 
             decide(m, c, sent, orders, breaches, t, end[t], keep)
         if m[STATUS]: break
     return f, equity, orders[:m[ORDERS] if keep else 0], breaches[:m[BREACHES] if keep else 0]
+
+# %% ../../nbs/10_research/30_kernel.ipynb #325511c2
+@compiled
+def ticked(x: Floats, held: Floats, tick: float, out: Ints, doubt: Ints) -> int:
+    "Prices (T,) in counts of `tick` into `out`, 0 where `held` is NaN; the rows that floats cannot settle into `doubt`, and how many those are."
+    n = 0
+    for t in range(len(x)):
+        if np.isnan(held[t]):
+            out[t] = 0
+            continue
+        q = x[t]/tick
+        k = np.rint(q)
+        if abs(q) < 2**61 and abs(abs(q - k) - 0.5) > 4e-15*abs(q) + 1e-12: out[t] = i64(k)
+        else: doubt[n], n = t, n + 1
+    return n
+
+# %% ../../nbs/10_research/30_kernel.ipynb #0d2ca43d
+@compiled
+def averaged(row: Ints, size: Floats, price: Floats, fee: Floats, last: float, rows: int) -> tuple[Ints, Floats]:
+    "Trips of fills in order: (K, 5) entry, exit, side, position, open, and (K, 5) size, entry price, exit price, entry fee, exit fee."
+    which, what = np.zeros((len(row) + 1, 5), np.int64), np.zeros((len(row) + 1, 5))
+    n, side, held, value, fees, entry, number = 0, 0, 0.0, 0.0, 0.0, -1, -1
+    for i in range(len(row)):
+        way, qty, share = i64(1) if size[i] > 0 else i64(-1), abs(size[i]), fee[i]
+        if side == 0: side, held, value, fees, entry, number = way, 0.0, 0.0, 0.0, row[i], number + 1
+        if way == side:
+            held, value, fees = held + qty, value + qty*price[i], fees + share
+            continue
+        whole = abs(qty - held) <= max(1e-9*max(qty, held), 1e-12)
+        part = held if whole or qty > held else qty
+        if not whole and qty > held: share = part/qty*share
+        which[n, 0], which[n, 1], which[n, 2], which[n, 3] = entry, row[i], side, number
+        what[n, 0], what[n, 1], what[n, 2], what[n, 3], what[n, 4] = part, value/held, price[i], part/held*fees, share
+        n += 1
+        if whole: side = 0
+        elif qty > held: side, held, value, fees, entry, number = way, qty - part, (qty - part)*price[i], fee[i] - share, row[i], number + 1
+        else: held, value, fees = held - qty, value*((held - qty)/held), fees*((held - qty)/held)
+    if side != 0 and held > 1e-12:
+        which[n, 0], which[n, 1], which[n, 2], which[n, 3], which[n, 4] = entry, rows - 1, side, number, 1
+        what[n, 0], what[n, 1], what[n, 2], what[n, 3] = held, value/held, last, fees
+        n += 1
+    return which[:n], what[:n]
 
 # %% ../../nbs/10_research/30_kernel.ipynb #3d6d4b2b
 @compiled

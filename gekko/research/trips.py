@@ -80,25 +80,10 @@ def near(a: float, b: float) -> bool:
 
 def by_average(fills: Traded, last: float, rows: int) -> Trips:
     "A trip for each reduction of a position, at its average price; what is open ends in thought in the last of `rows` at `last`, free of charge."
-    out: list[tuple[Any, ...]] = []
-    side, size, value, fees, entry, number = 0, 0.0, 0.0, 0.0, -1, -1
-    for row, signed, price, fee in zip(*(x.tolist() for x in fills)):
-        way, qty = (1 if signed > 0 else -1), abs(signed)
-        if side == 0: side, size, value, fees, entry, number = way, 0.0, 0.0, 0.0, row, number + 1
-        if way == side:
-            size, value, fees = size + qty, value + qty*price, fees + fee
-            continue
-        whole, through = near(qty, size), qty > size and not near(qty, size)
-        part = size if whole or through else qty
-        share = part/qty*fee if through else fee
-        out.append((entry, row, side, part, value/size, price, part/size*fees, share, False, number))
-        if whole: side = 0
-        elif through: side, size, value, fees, entry, number = way, qty - part, (qty - part)*price, fee - share, row, number + 1
-        else:
-            left = (size - qty)/size
-            size, value, fees = size*left, value*left, fees*left
-    if side and size > _NIL: out.append((entry, rows - 1, side, size, value/size, last, fees, 0.0, True, number))
-    return _trips(out)
+    from gekko.research.kernel import averaged
+    which, what = averaged(*fills, float(last), rows)
+    size, entry, exit_, fee_in, fee_out = (np.ascontiguousarray(x) for x in what.T)
+    return Trips(which[:, 0], which[:, 1], which[:, 2], size, entry, exit_, fee_in, fee_out, which[:, 4] == 1, which[:, 3])
 
 # %% ../../nbs/10_research/36_trips.ipynb #db647110
 def by_entry(fills: Traded, last: float, rows: int) -> Trips:
