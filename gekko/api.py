@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gekko.data.features import (atr, breakout, ewm_mean, ewm_vol, log_returns, momentum, rolling_max, rolling_mean, rolling_min, rolling_std, simple_returns, zscore)
     from gekko.data.reference import load_reference
     from gekko.data.store import Store
+    from gekko.desk.headway import progress
     from gekko.desk.protocol import Amend
     from gekko.desk.react import Cancel
     from gekko.desk.result import Result
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gekko.domain.instrument import Instrument
     from gekko.domain.money import dec
     from gekko.domain.order import Fill, Intent, Order, OrderType, Side
+    from gekko.jobs.explore import explore
     from gekko.portfolio.sizing import vol_target
     from gekko.research.plots import report
     from gekko.research.stats import drawdown, performance
@@ -29,7 +31,7 @@ __all__ = []
 
 # %% ../nbs/15_api.ipynb #b6f62c54
 _HOMES: dict[str, str] = {
-    'desk.session': 'open_run trade Session', 'desk.protocol': 'Amend', 'desk.react': 'Cancel', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
+    'desk.session': 'open_run trade Session', 'desk.protocol': 'Amend', 'desk.headway': 'progress', 'jobs.explore': 'explore', 'desk.react': 'Cancel', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
     'data.features': 'atr breakout ewm_mean ewm_vol log_returns momentum rolling_max rolling_mean rolling_min rolling_std simple_returns zscore',
     'portfolio.sizing': 'vol_target', 'research.plots': 'report', 'research.stats': 'drawdown performance',
     'domain.errors': 'BadInput GekkoError Halt Reject Retry', 'domain.instrument': 'Instrument', 'domain.money': 'dec', 'domain.order': 'Fill Intent Order OrderType Side'}

@@ -63,12 +63,14 @@ class History:
     "The cells of a session, as they ran."
     def __init__(self, before: list[str] | None = None) -> None:
         self._ran = {f'In[{n}]': Ran(f'In-{n}', x) for n, x in enumerate(before or []) if x.strip()}
+        self._count = 0
 
     def saw(self, result: Any) -> None:
         "IPython's word that a cell is over."
         info = result.info
-        if not result.success or not info.store_history or not info.raw_cell: return
-        key = info.cell_id or f'In[{result.execution_count}]'
+        if not result.success or info.silent or not info.raw_cell: return
+        self._count += 1
+        key = info.cell_id or f'run {self._count}'
         self._ran.pop(key, None)
         self._ran[key] = Ran(key, info.raw_cell)
 

@@ -95,7 +95,7 @@ def parts(hint: Any) -> Iterator[Any]:
 
 
 def test_every_fact_is_examined() -> None:
-    drawn = {lifecycle.Table, show.Picture}
+    drawn = {lifecycle.Table, show.Picture, show.Listing}
     assert {x for _, x in defined(MODULES, lambda x: isclass(x) and is_dataclass(x))} == set(FACTS) | drawn
 
 
@@ -253,6 +253,8 @@ def test_a_venues_words_are_not_markup(cls: type) -> None:
     made = {Intent: wish, Order: Order(NASTY, wish, OrderState.UNKNOWN, venue_id=NASTY, reason=NASTY, conflict=NASTY, unheard=Lost(NASTY, NASTY)), Fill: Fill(NASTY, NASTY, NASTY, Side.SELL, one, one, one, NASTY),
             Instrument: Instrument(NASTY, NASTY, NASTY, calendar=NASTY), Quote: Quote(NASTY, 0, one, one), Depth: Depth(NASTY, 0, (), ()), Bar: Bar(NASTY, 0, 1, one, one, one, one),
             Position: Position(NASTY, one, one, currency=NASTY), Account: Account(NASTY, NASTY, {NASTY: one}, {NASTY: Position(NASTY, one, one)}), Signal: Signal(NASTY, 0, .5),
-            Targets: Targets(0, {NASTY: 1.0}, run=NASTY)}
-    for markup in drawn(made[cls]):
+            Targets: Targets(0, {NASTY: 1.0}, run=NASTY), Forecast: Forecast(NASTY, 0, 1, .0, .0, .0)}
+    rows = show.listed([made[cls]])
+    assert (rows is not None) == hasattr(cls, '_row_')
+    for markup in [*drawn(made[cls]), *(drawn(rows) if rows is not None else [])]:
         assert '<script' not in markup and not parsed(markup).findall('.//script') and 'alert(' in markup
