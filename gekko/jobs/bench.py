@@ -93,4 +93,5 @@ def backtest_speed(rows: int = 100_000) -> dict[str, Any]:
 # %% ../../nbs/11_jobs/03_bench.ipynb #0e7d61c2
 def bench_jobs(times: int = 3, rows: int = 100_000) -> dict[str, Any]:
     "All of it, with the hardware."
-    return {**job_times(times), **backtest_speed(rows), **hardware()}
+    from gekko.jobs.warm_bench import kernel_times
+    return {**kernel_times(max(times, 7)), **job_times(times), **backtest_speed(rows), **hardware()}
