@@ -20,6 +20,7 @@ from .oversight import Oversight, days_of, oversee, rooms
 from .state import Desk, may_send, not_reset
 from ..domain.errors import BadInput, GekkoError, Halt, Reject
 from ..domain.time import SECOND, iso
+from ..execution.broker import Capability
 from ..ledger.days import day_end
 from ..ledger.events import LeaseTaken, Resumed
 from ..ledger.lease import Lease
@@ -109,7 +110,7 @@ def under_way(desk: Desk, q: OpenRun, run: Run | LiveRun, lease: Lease) -> RunOp
     desk.beat = desk.asked = desk.renewed = desk.clock.monotonic()
     desk.snapped = last_snapshot(desk.settings.ledger, lease.account)
     desk.opened = RunOpenedReply(lease.account, lease.epoch, run.spec.symbols, columns(run.history), run.first, run.total, run.version, run.spec.bar)
-    desk.shown = keep(desk.settings.home, q.run_id, run.trader.clock.now(), desk.opened, isinstance(run, LiveRun))
+    desk.shown = keep(desk.settings.home, q.run_id, run.trader.clock.now(), desk.opened, isinstance(run, LiveRun), Capability.SHORT in run.trader.venue.capabilities)
     return desk.opened
 
 # %% ../../nbs/09_desk/06_beginning.ipynb #2da706d2
