@@ -123,7 +123,7 @@ def figures(now: Column, years: float, pinned: Column | None = None, pinned_year
     def one(a: tuple[str, str, float, str], b: tuple[str, str, float, str] | None) -> str:
         change = (a[2] - b[2])*_BETTER.get(a[0], 0) if b else 0.0
         tone = UP if change > 0 else DOWN if change < 0 else INK
-        below = f'<div style="font-size:11px;color:{DIM}">{esc(b[1])}</div>' if b else ''
-        said = a[1].replace('nan%', '–').replace('nan', '–')
+        below = f'<div style="font-size:11px;color:{DIM}">{esc(b[1] if b[2] == b[2] else "–")}</div>' if b else ''
+        said = a[1] if a[2] == a[2] else '–'
         return f'<div style="min-width:52px"><div style="font-size:11px;color:{DIM}">{a[0]}</div><div class="gk-{a[0].replace(" ", "-")}" style="font-weight:600;font-size:15px;color:{tone}">{esc(said)}</div>{below}</div>'
     return f'<div style="display:flex;flex-wrap:wrap;gap:4px 16px;color:{INK};line-height:1.35;font-variant-numeric:tabular-nums">' + ''.join(map(one, _figures(now, years), old)) + '</div>'
