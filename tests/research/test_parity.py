@@ -184,29 +184,29 @@ def valued_alike(g: Ground, lived: Lived) -> bool: return bool((g.now.close[-1] 
 def test_each_cause_gets_its_cents() -> None:
     """One thing at a time, many runs of each: all of the difference is its, and nothing is another's."""
     cents = dict.fromkeys(KINDS, 0)
-    for seed in range(10):
+    for seed in range(6):
         for kind in KINDS:
             r = random.Random(f'{kind}{seed}')
             g, lived, d, money = run_of(r.choice, r.randint, frozenset({kind}))
             assert set(k for k, v in money.items() if v) <= {kind}
             cents[kind] += bool(money[kind])
             held_to(g, lived, d, money, not valued_alike(g, lived))
-    assert all(n >= 4 for n in cents.values()), cents
+    assert all(n >= 3 for n in cents.values()), cents
 
 
 def test_several_at_once() -> None:
     """All things together, and every part of them."""
     told = 0
-    for seed in range(40):
+    for seed in range(25):
         r = random.Random(seed)
         does = frozenset(k for k in KINDS if r.random() < 0.6)
         g, lived, d, money = run_of(r.choice, r.randint, does)
         held_to(g, lived, d, money, not valued_alike(g, lived))
         told += sum(map(bool, money.values()))
-    assert told > 80
+    assert told > 50
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_whatever_hypothesis_does_to_a_run(data: st.DataObject) -> None:
     does = frozenset(k for k in KINDS if data.draw(st.booleans()))
