@@ -62,11 +62,13 @@ def memory(r: Floats, lags: int | None = None) -> float:
     n = min(int(4 * (len(x) / 100) ** (2 / 9)) if lags is None else lags, len(x) - 3)
     if n < 0: raise BadInput('lags', expected='zero or more, fewer than rows - 2', found=lags if lags is not None else n)
     d = x - x.mean()
-    p = float(np.clip(d[1:] @ d[:-1] / (d @ d), -0.97, 0.97))
+    p = min(max(_dot(d[1:], d[:-1]) / _dot(d, d), -0.97), 0.97)
     e = d[1:] - p * d[:-1]
-    of = float(e @ e)
-    total = 1 + 2 * sum((1 - k / (n + 1)) * float(e[k:] @ e[:-k]) / of for k in range(1, n + 1)) if of > 0 else 1.0
-    return max(total * of / float(d @ d) / (1 - p) ** 2, 0.05)
+    of = _dot(e, e)
+    total = 1 + 2 * sum((1 - k / (n + 1)) * _dot(e[k:], e[:-k]) / of for k in range(1, n + 1)) if of > 0 else 1.0
+    return max(total * of / _dot(d, d) / (1 - p) ** 2, 0.05)
+
+def _dot(a: Floats, b: Floats) -> float: return float(np.einsum('i,i->', a, b))      # a BLAS adds in another order with every number of threads: a trial would not be the same on two machines
 
 # %% ../../nbs/10_research/10_sharpe.ipynb #3958ed49
 @dataclass(frozen=True, slots=True)
