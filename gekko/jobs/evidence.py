@@ -173,7 +173,7 @@ def of_paper(case: Case) -> list[Need]:
     command, rules = case.words('gekko run --mode paper'), case.rules
     days, bars = lived(well)
     halted = [r for r in case.papers if r not in well]
-    return [Need(Item('paper days', float(days), float(rules.paper_days), days >= rules.paper_days, f'days on paper, in {len(well)} runs of this digest', True), command, missing=not well),
+    return [Need(Item('paper days', float(days), float(rules.paper_days), days >= rules.paper_days, f'days on paper, of {len(well)} run{"s" if len(well) != 1 else ""} of this digest', True), command, missing=not well),
             Need(Item('paper bars', float(bars), float(rules.paper_bars), bars >= rules.paper_bars, 'different bars that were decided on', True), command, missing=not well),
             Need(Item('halts', float(len(halted)), 0.0, not halted, 'paper runs that were halted' + (f': {halted[0].exit_reason}' if halted else '')), '', halted[0].run_id if halted else '')]
 
@@ -188,7 +188,7 @@ def of_parity(case: Case) -> list[Need]:
     command = f'gekko check parity {newest}'
     if newest not in scores: return [lacking('parity', case.rules.parity, f'score of {newest} beside its backtest: it was not checked', command)]
     run = min(scores, key=lambda r: scores[r])
-    return [Need(Item('parity', scores[run], case.rules.parity, scores[run] >= case.rules.parity, f'lowest score of {len(scores)} paper runs beside their backtests', True), f'gekko check parity {run}', run)]
+    return [Need(Item('parity', scores[run], case.rules.parity, scores[run] >= case.rules.parity, f'lowest score on paper beside the backtest, of {len(scores)} checked', True), f'gekko check parity {run}', run)]
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #d137dab4
 def of_models(case: Case) -> list[Need]:
