@@ -254,7 +254,7 @@ def findings(r: SweepResult) -> list[tuple[str, str]]:
     "What is to be said of the best: a word, and the sentence that goes with it."
     out: list[tuple[str, str]] = []
     if r.best is None: return [('nothing', 'no column traded')]
-    if (p := r.plateau) is not None and p.neighbours:
+    if (p := r.plateau) is not None and p.neighbours > 1:
         centre = '' if p.centre == r.best else f'; the best neighbourhood is that of {combination(r.params(p.centre))} ({_score(r, p.centre)})'
         out.append((p.kind, f'{p.neighbours} neighbours have a median {NAMES[r.by]} of {p.median:.2f}, the typical column {p.typical:.2f}{centre}'))
         if p.edges: out.append(('edge', f'the best has the first or last value of {", ".join(p.edges)}: what lies beyond was not tried'))
