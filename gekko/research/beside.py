@@ -177,7 +177,7 @@ def costs(c: Course) -> Costs:
 
 # %% ../../nbs/10_research/03_beside.ipynb #9c7354d5
 def by_part(c: Course, unit: str) -> tuple[Any, Floats, Floats]:
-    "Turnover (traded over the mean equity of the run) and fees of each calendar month, day or hour (`unit` M, D, h; UTC) that the run has a row in."
+    "Turnover (traded over the mean equity of the run) and fees of each calendar month, day, hour or minute (`unit` M, D, h, m; UTC) that the run has a row in."
     part = (c.times - 1).astype('datetime64[ns]').astype(f'datetime64[{unit}]')
     parts = np.unique(part)
     at = np.searchsorted(parts, c.deals.ts.astype('datetime64[ns]').astype(f'datetime64[{unit}]')).clip(max=max(len(parts) - 1, 0))

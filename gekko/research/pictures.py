@@ -50,7 +50,7 @@ def rolling_figure(p: Pace, at: Ints, ours: Floats, theirs: Floats, name: str) -
 def part_of(times: Ints) -> tuple[str, str]:
     "The calendar unit by which turnover is summed for a span, and its name."
     span = int(times[-1] - times[0])
-    return ('M', 'month') if span > 200 * DAY else ('D', 'day') if span > 5 * DAY else ('h', 'hour')
+    return ('M', 'month') if span > 200 * DAY else ('D', 'day') if span > 5 * DAY else ('h', 'hour') if span > DAY // 8 else ('m', 'minute')
 
 def _held_panel(ax: Axes, times: Ints, e: Exposure) -> None:
     from matplotlib.ticker import PercentFormatter
@@ -79,8 +79,8 @@ def _costs_panel(ax: Axes, c: Course, x: Costs) -> None:
 
 # %% ../../nbs/10_research/06_pictures.ipynb #a42abb0d
 def _width(starts: Any) -> Any:
-    "Most of the shortest part; of a day where there is one only."
-    return 0.8 * (np.diff(starts).min() if len(starts) > 1 else np.timedelta64(1, 'D'))
+    "Most of the shortest part; of an hour where there is one only."
+    return 0.8 * (np.diff(starts).min() if len(starts) > 1 else np.timedelta64(3_600_000_000_000, 'ns'))
 
 def exposure_figure(c: Course, e: Exposure, x: Costs) -> Figure:
     "Exposure, turnover by calendar part, and costs so far."

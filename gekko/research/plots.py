@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['INK', 'GREY', 'PALE', 'BLUE', 'RUST', 'STYLE', 'WIDTH', 'PIXELS', 'panels', 'png', 'short_money', 'percent', 'number',
-           'fine_money', 'when', 'day', 'time_axis', 'title', 'headline', 'drawable', 'equity_figure', 'Mark', 'marks',
-           'said_fills', 'most_traded', 'fills_figure', 'month_grid', 'months_figure', 'days_figure', 'report']
+           'fine_money', 'when', 'day', 'time_axis', 'title', 'headline', 'money_axis', 'drawable', 'equity_figure',
+           'Mark', 'marks', 'said_fills', 'most_traded', 'fills_figure', 'month_grid', 'months_figure', 'days_figure',
+           'report']
 
 # %% ../../nbs/10_research/01_plots.ipynb #9193587f
 INK, GREY, PALE, BLUE, RUST = '#1b2733', '#7a838c', '#e8eaec', '#1f4e79', '#b04a2f'
@@ -62,10 +63,10 @@ def png(fig: Figure, dpi: int = 150) -> bytes:
     return out.getvalue()
 
 # %% ../../nbs/10_research/01_plots.ipynb #2619bf44
-def short_money(x: float, _: object = None) -> str:
+def short_money(x: float, _: object = None, digits: int = 4) -> str:
     "1,250,000 as 1.25m: for an axis. Tables print every cent."
     for size, unit in ((1e9, 'bn'), (1e6, 'm'), (1e4, 'k')):
-        if abs(x) >= size: return f'{x / (1e3 if unit == "k" else size):,.4g}{unit}'
+        if abs(x) >= size: return f'{x / (1e3 if unit == "k" else size):,.{digits}g}{unit}'
     return f'{x:,.6g}'
 
 def percent(x: float, digits: int = 1, sign: bool = False) -> str:
@@ -111,7 +112,8 @@ def headline(run: Any) -> tuple[str, str]:
     "What the run came to, and how: two lines for a title."
     c = course_of(run)
     p = c.performance
-    years = f'{p.years:.1f} years' if p.years >= 1 else f'{p.years * 365.25:.0f} days'
+    days = p.years * 365.25
+    years = f'{p.years:.1f} years' if p.years >= 1 else f'{days:.0f} days' if days >= 2 else f'{24 * days:.0f} hours' if days >= 0.1 else f'{1440 * days:.0f} minutes'
     risk = f'{percent(p.cagr)} a year, ' if p.years >= 0.5 else ''
     return (f'{c.name}: {fine_money(float(c.cash))} {c.currency} became {fine_money(float(c.final))} in {years}',
             f'{risk}volatility {percent(p.volatility)}, Sharpe {number(p.sharpe)} ± {number(p.sharpe_error)}, worst fall {percent(p.max_drawdown)}, net of {fine_money(float(c.fees))} in fees')
@@ -121,8 +123,15 @@ def _line(ax: Axes, times: Ints, y: Floats, **how: Any) -> None:
     at = thinned(y, PIXELS)
     ax.plot(when(times[at]), y[at], **how)
 
+def money_axis(low: float, high: float) -> Any:
+    "How money is written on an axis from `low` to `high`: with as many digits as tell its ticks apart."
+    from matplotlib.ticker import FuncFormatter
+    top, span = max(abs(low), abs(high)), high - low
+    digits = min(max(4, int(np.ceil(np.log10(top / span))) + 2), 12) if span > 0 and top > 0 else 4
+    return FuncFormatter(lambda v, _: short_money(v, digits=digits))
+
 def _equity_panel(ax: Axes, c: Course, other: Beside | None) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
     x, y = c.worth, other.worth if other is not None else np.full(len(c.worth), np.nan)
     ax.axhline(float(c.cash), color=GREY, lw=0.7, ls=(0, (4, 3)))
     if other is not None and np.isfinite(y).any():
@@ -133,7 +142,7 @@ def _equity_panel(ax: Axes, c: Course, other: Beside | None) -> None:
     if (low := min(x.min(), np.nanmin(np.append(y, np.inf)))) > 0 and (high := max(x.max(), np.nanmax(np.append(y, -np.inf)))) / low > 5:
         ax.set_yscale('log')
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
-    ax.yaxis.set_major_formatter(FuncFormatter(short_money))
+    ax.yaxis.set_major_formatter(money_axis(*ax.get_ylim()))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.annotate(short_money(x[-1]), (when(c.times[-1:])[0], x[-1]), (5, 0), textcoords='offset points', va='center', fontsize=8, fontweight='bold', color=BLUE, annotation_clip=False)
 

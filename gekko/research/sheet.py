@@ -83,7 +83,7 @@ def _pictures(c: Course, b: Beside, t: Trips) -> dict[str, Callable[[], Block | 
     e, x = exposure(c), costs(c)
     out: dict[str, Callable[[], Block | None]] = {'equity and drawdown': _picture('equity and drawdown', lambda: plots.equity_figure(c, b), lambda: live.equity_live(c, b))}
     if int(c.times[-1] - c.times[0]) >= 92 * DAY: out['returns by month'] = _picture('returns by month', lambda: plots.months_figure(c), lambda: live.months_live(c))
-    else: out['returns by day'] = _picture('returns by day', lambda: plots.days_figure(c), lambda: live.days_live(c))
+    elif int(c.times[-1] - c.times[0]) >= 3 * DAY: out['returns by day'] = _picture('returns by day', lambda: plots.days_figure(c), lambda: live.days_live(c))
     if len(at) >= 40: out['rolling'] = _picture('rolling', lambda: pictures.rolling_figure(p, at, ours, theirs, b.name), lambda: live.rolling_live(p, at, ours, theirs, b.name))
     out['fills on the price'] = _picture('fills on the price', lambda: plots.fills_figure(c), lambda: live.fills_live(c))
     if len(c.deals): out['exposure and costs'] = _picture('exposure and costs', lambda: pictures.exposure_figure(c, e, x), lambda: live.exposure_live(c, e, x))
