@@ -17,7 +17,7 @@ from .runner import outcome_of, prepare, run_job
 from ..ledger.database import exists, reading, runs
 from ..ledger.journal import read_entries
 from ..ledger.runs import RunRecord, Runs
-from ..research.processes import Processes
+from ..research.processes import DIED, Processes
 from ..research.sweep import Outcome, Plan, Task, Worker, told
 from ..research.trials import of_run
 
@@ -56,8 +56,10 @@ class Making:
         try: job = prepare(self.notebook, {**self.plan.given, **task.params}, 'backtest', self.settings)
         except GekkoError as e: return Outcome(task.number, None, str(e), None)
         part = {'sweep': self.plan.sweep_id, 'task': task.number}
-        done = run_job(replace(job, notebook=Path(self.plan.notebook), part=part), self.settings, source=self.notebook)
-        return outcome_from(task.number, done.record)
+        for _ in range(2):      # a kernel that was killed may have had bad luck; one that is killed again has not
+            done = run_job(replace(job, notebook=Path(self.plan.notebook), part=part), self.settings, source=self.notebook)
+            if done.record.state != 'killed': return outcome_from(task.number, done.record)
+        return Outcome(task.number, None, f'{DIED} twice: {done.record.exit_reason}', None)
 
 def make_runs(plan: Plan) -> Worker:
     "The worker of a process that makes runs."
