@@ -1,6 +1,5 @@
 """The bench's strategy on our compiled pass with its statistics, or `sweep`: many of its settings. Run by the project's own Python."""
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -63,9 +62,7 @@ def sweep(pairs):
 
 if task.get('pairs'):
     side.first(lambda: sweep(task['pairs'][:task['piece']]))
-    t = time.perf_counter()
-    found = sweep(task['pairs'])
-    side.said['sweep_s'] = round(time.perf_counter() - t, 3)
+    found = side.again('sweep_s', lambda: sweep(task['pairs']), 1)
     np.save(side.folder / 'sweep_gekko.npy', np.array([(float(c.final), c.fills, c.sharpe, c.max_drawdown, c.volatility, c.sortino, c.fees) for c in found.columns]))
     side.done([], 0.0, combinations=len(found), event=sum(c.how != 'fast' for c in found.columns))
 else:

@@ -1,6 +1,5 @@
 """Run by the peers' Python: the bench's strategy in vectorbt's pandas API with its statistics, or `sweep`: many of its settings, some columns at a time."""
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -52,9 +51,7 @@ if task.get('pairs'):
     task['pairs'] = first[:task['piece']]
     side.first(sweep)
     task['pairs'] = first
-    t = time.perf_counter()
-    table = sweep()
-    side.said['sweep_s'] = round(time.perf_counter() - t, 3)
+    table = side.again('sweep_s', sweep, 1)
     np.save(side.folder / 'sweep_vectorbt.npy', table)
     side.done([], 0.0, combinations=len(first))
 else:

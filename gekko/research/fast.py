@@ -183,6 +183,9 @@ def in_lots(units: Floats, symbols: Sequence[str], instruments: Mapping[str, Ins
     "Positions (T, N) in units as whole lots, toward zero, as the desk takes `units`; each number is read as the decimal that it prints as."
     out = np.array(units, np.float64)
     for j, s in enumerate(symbols):
+        if instruments[s].lot == 1:
+            out[:, j] = np.trunc(out[:, j]) + 0.0      # no -0
+            continue
         here = ~np.isnan(out[:, j])
         some, which = np.unique(out[here, j], return_inverse=True)
         lots = [EXACT.divide_int(Decimal(repr(x)), instruments[s].lot) for x in some.tolist()]

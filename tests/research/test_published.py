@@ -255,7 +255,7 @@ WRITTEN = [      # as the library's own documentation and tests have them, one c
 @pytest.fixture(scope='module')
 def portfolios() -> tuple[list[dict[str, Any]], dict[str, Any]]:
     r = random.Random(11)
-    cases = [*WRITTEN, *(draw(r) for _ in range(90 * TIMES) for draw in (by_orders, by_signals))]
+    cases = [*WRITTEN, *(draw(r) for _ in range(50 * TIMES) for draw in (by_orders, by_signals))]
     return cases, ask('vectorbt_cases.py', cases)
 
 
@@ -283,7 +283,7 @@ def test_vectorbt_case_by_case(portfolios: tuple[list[dict[str, Any]], dict[str,
         assert entries.pnl.sum() == pytest.approx(r.trips.pnl.sum(), abs=1e-7, nan_ok=True)
         np.testing.assert_allclose(r.equity, np.array(theirs['value'], float), rtol=1e-9, atol=1e-9, err_msg=where)
         down = np.array(theirs['falls'], float).reshape(-1, 7)
-        if np.abs(np.diff(theirs['value'])).min(initial=1.0) > 1e-9:      # values that are equal but for rounding fall or do not
+        if all(g == 0 or g > 1e-9 for x in (theirs['value'], r.equity) for g in np.diff(np.sort(np.array(x, float)))):      # values that are equal but for rounding fall or do not
             np.testing.assert_allclose(np.column_stack(r.falls), down, rtol=1e-9, atol=1e-9, err_msg=where)
             seen['falls'] += len(down)
         seen['orders'] += len(f)
@@ -292,7 +292,7 @@ def test_vectorbt_case_by_case(portfolios: tuple[list[dict[str, Any]], dict[str,
             again = r.desk()
             assert again.fills and again.price < 1e-7 and again.money < 1e-4, (where, again)
             seen['desk'] += 1
-    assert seen['orders'] > 1_200 and seen['errors'] < len(cases) / 4 and seen['desk'] > 15 and seen['falls'] > 60, seen
+    assert seen['orders'] > 600 and seen['errors'] < len(cases) / 4 and seen['desk'] > 10 and seen['falls'] > 30, seen
 
 
 def test_the_records_of_its_documentation() -> None:
