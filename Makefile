@@ -45,7 +45,7 @@ postgres: setup
 	@CHROMIUM="$$(scripts/chromium.sh)" GEKKO_TEST_LEDGER=postgres pytest -n $(WORKERS) --dist loadfile $(LEDGERS)
 
 lab: setup
-	@jupyter lab $(ROOT) $(LAB) strategies/trend.ipynb
+	@jupyter lab $(ROOT) --ContentsManager.allow_hidden=True $(LAB) strategies/trend.ipynb
 
 dashboards: setup
 	@.venv/bin/gekko dashboard $(VOILA)

@@ -89,7 +89,8 @@ def _sessions(exchange: str) -> tuple[Any, Any]:
     import exchange_calendars
     try: cal = exchange_calendars.get_calendar(exchange)
     except Exception: raise BadInput('exchange', expected='a code of exchange_calendars, as XNYS, XLON or CME_ENERGY', found=exchange) from None
-    return np.asarray(cal.opens.to_numpy().astype('datetime64[ns]').astype(np.int64)), np.asarray(cal.closes.to_numpy().astype('datetime64[ns]').astype(np.int64))
+    opens, closes = (np.asarray(x.dt.tz_convert(None).to_numpy().astype('datetime64[ns]').astype(np.int64)) for x in (cal.opens, cal.closes))
+    return opens, closes
 
 def _next_session(w: Session, after: Nanos) -> Nanos | None:
     opens, closes = _sessions(w.exchange)
