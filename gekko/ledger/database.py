@@ -21,12 +21,12 @@ from .events import canonical
 from .server import connect, masked, server_fault
 
 # %% auto #0
-__all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'snapshots', 'trials', 'STARTS', 'address',
-           'file_of', 'shown', 'engine', 'alone', 'version', 'prepare', 'check_version', 'fault', 'reading', 'exists',
-           'writing', 'identity']
+__all__ = ['VERSION', 'metadata', 'schema', 'entries', 'heads', 'leases', 'runs', 'snapshots', 'trials', 'schedules', 'jobs',
+           'attempts', 'workers', 'STARTS', 'address', 'file_of', 'shown', 'engine', 'alone', 'version', 'prepare',
+           'check_version', 'fault', 'reading', 'exists', 'writing', 'identity']
 
 # %% ../../nbs/07_ledger/01_database.ipynb #f060e09f
-VERSION = 3
+VERSION = 4
 "The schema this code writes. A database that carries a larger number is left alone."
 metadata = sa.MetaData()
 def _bytewise(kind: sa.String) -> sa.String: return kind.with_variant(sa.Text(collation='C'), 'postgresql')
@@ -53,6 +53,15 @@ snapshots = sa.Table('snapshots', metadata, _key('account'), sa.Column('seq', sa
 trials = sa.Table('trials', metadata, _key('family'), _key('key'), _json('params'), _text('code'), _text('data_version'), _text('source', 128), _int('made'), _int('first'), _int('last'),
                   _int('rows'), _real('periods'), _real('mean'), _real('deviation'), _real('skew'), _real('kurtosis'), _real('memory'), _int('trades'),
                   sa.Column('kept', sa.LargeBinary, nullable=False))
+
+# %% ../../nbs/07_ledger/01_database.ipynb #6e3e8ea5
+def _no(name: str) -> sa.Column[int]: return sa.Column(name, sa.BigInteger, primary_key=True, autoincrement=False)
+schedules = sa.Table('schedules', metadata, _key('name'), _long('notebook'), _long('command'), _json('params'), _text('mode', 16), _text('venue'), _json('timing'), _json('options'), _text('state', 16),
+                     _int('next_due'), _int('last_due'), _text('by', 128), _int('changed'))
+jobs = sa.Table('jobs', metadata, _key('schedule'), _no('due'), _int('ready_at'), _int('priority'), _text('account'), _text('state', 16), _int('attempt'), _int('failures'), _text('worker', 128),
+                _text('host', 128), _int('lease_until'), _text('run_id'), _long('progress'), _long('reason'), _int('stop_asked'), _int('made'), _int('ended'))
+attempts = sa.Table('attempts', metadata, _key('schedule'), _no('due'), _no('number'), _text('worker', 128), _text('run_id'), _int('started'), _int('ended'), _text('state', 16), _long('reason'))
+workers = sa.Table('workers', metadata, sa.Column('name', _bytewise(sa.String(128)), primary_key=True), _text('host', 128), _int('pid'), _int('slots'), _int('started'), _int('beat'))
 
 # %% ../../nbs/07_ledger/01_database.ipynb #42a28f4e
 def address(url: str) -> sa.URL:

@@ -101,15 +101,15 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(url: str, tmp_path: Path)
     head = first_schema(url)
     folder = tmp_path / 'steps'; folder.mkdir()
     for f in VERSIONS.glob('v*.py'): (folder / f.name).write_text(f.read_text())
-    (folder / 'v4_broken.py').write_text('"Breaks."\nfrom alembic import op\nrevision, down_revision = "0004", "0003"\n'
+    (folder / 'v5_broken.py').write_text('"Breaks."\nfrom alembic import op\nrevision, down_revision = "0005", "0004"\n'
                                          'def upgrade():\n    op.execute("create table half (x int)")\n    op.execute("delete from entries")\n    op.execute("insert into nowhere values (1)")\n')
     before = shape_of_first(url)
     for _ in range(2):
-        with pytest.raises(sa.exc.SQLAlchemyError, match='nowhere'), engine(url, write=True).begin() as c: upgrade(c, 4, folder)
+        with pytest.raises(sa.exc.SQLAlchemyError, match='nowhere'), engine(url, write=True).begin() as c: upgrade(c, 5, folder)
         assert tables(url) == set(FIRST) and shape_of_first(url) == before
         kept(url, head)
-    (folder / 'v4_broken.py').write_text('"Works."\nfrom alembic import op\nrevision, down_revision = "0004", "0003"\ndef upgrade():\n    op.execute("create table whole (x int)")\n')
-    with engine(url, write=True).begin() as c: assert upgrade(c, 4, folder) == 1
+    (folder / 'v5_broken.py').write_text('"Works."\nfrom alembic import op\nrevision, down_revision = "0005", "0004"\ndef upgrade():\n    op.execute("create table whole (x int)")\n')
+    with engine(url, write=True).begin() as c: assert upgrade(c, 5, folder) == 1
     assert {'whole', 'snapshots'} <= tables(url)
     for f in (lambda: Journal.open(url, 'paper'), lambda: verify(url), lambda: acquire(url, 'p', 'd', 10, SimClock(1))):
         with pytest.raises(BadInput, match='newer gekko'): f()
