@@ -154,11 +154,10 @@ class Costs(NamedTuple):
     slippage: Floats | None
     shortfall: Floats
 
-def _before(c: Course, n: int, ts: Ints) -> Floats:
-    "The price of a symbol at the end of the last row before each instant."
-    at = np.searchsorted(c.times, ts, side='right') - 1
-    x = marked(c, n)
-    return np.where(at >= 0, x[np.maximum(at, 0)], np.nan) if len(x) else np.full(len(ts), np.nan)
+def _before(c: Course, n: int) -> Floats:
+    "The price of a symbol at the end of the row before each of its deals."
+    at, x = c.landed[c.of(n)] - 1, marked(c, n)
+    return np.where(at >= 0, x[np.maximum(at, 0)], np.nan) if len(x) else np.full(len(at), np.nan)
 
 def _expected(c: Course) -> Floats | None:
     "The price of each deal as it would have been without slippage, (M,)."
@@ -171,7 +170,7 @@ def _expected(c: Course) -> Floats | None:
 def costs(c: Course) -> Costs:
     "What trading cost, deal by deal. The shortfall has the move from the decision to the fill in it: noise that cancels, and the delay, which does not."
     signed, expected, arrival = c.size * c.unit[c.deals.column], _expected(c), np.full(len(c.deals), np.nan)
-    for n in range(len(c.symbols)): arrival[c.of(n)] = _before(c, n, c.deals.ts[c.of(n)])
+    for n in range(len(c.symbols)): arrival[c.of(n)] = _before(c, n)
     late = np.where(np.isnan(arrival), 0.0, (c.price - arrival) * signed)
     return Costs(c.deals.ts, np.cumsum(c.paid), None if expected is None else np.cumsum((c.price - expected) * signed), np.cumsum(late))
 

@@ -18,7 +18,7 @@ from .stats import Decline, Floats, Ints, Performance, declines, performance
 if TYPE_CHECKING: from gekko.research.fast import FastResult
 
 # %% auto #0
-__all__ = ['Deals', 'Course', 'deals_of', 'last_close', 'rates_of', 'course_of', 'held', 'marked', 'weight']
+__all__ = ['Deals', 'Course', 'deals_of', 'last_close', 'rates_of', 'landed_in', 'course_of', 'held', 'marked', 'weight']
 
 # %% ../../nbs/10_research/00_course.ipynb #8ef5070a
 class Deals(NamedTuple):
@@ -34,7 +34,7 @@ class Deals(NamedTuple):
 # %% ../../nbs/10_research/00_course.ipynb #1a4a4bbd
 @dataclass(frozen=True, eq=False, repr=False)
 class Course:
-    """A run to report on. `times` (T,) ends of bars, ns; `worth` (T,) equity; `closes` (T, N), NaN where there was no bar; `lot`, `tick` and `multiplier` of each symbol in exact amounts, `rate` from its
+    """A run to report on. `times` (T,) ends of bars, ns; `worth` (T,) equity; `closes` (T, N), NaN where there was no bar; `landed` (M,) the row of each deal, T after the last; `lot`, `tick` and `multiplier` of each symbol in exact amounts, `rate` from its
     currency to the account's (None when not known). `opens` and `starts` (T, N), (T,) where they are known, `slippage_bps` too."""
     name: str
     run_id: str
@@ -48,6 +48,7 @@ class Course:
     worth: Floats
     closes: Floats
     deals: Deals
+    landed: Ints
     lot: tuple[Decimal, ...]
     tick: tuple[Decimal, ...]
     multiplier: tuple[Decimal, ...]
@@ -124,11 +125,22 @@ def rates_of(symbols: Sequence[str], currency: str, closes: Floats) -> tuple[Dec
         return None
     return tuple(map(one, symbols))
 
-# %% ../../nbs/10_research/00_course.ipynb #0e1fddb2
+# %% ../../nbs/10_research/00_course.ipynb #e3e15303
+def landed_in(times: Ints, closes: Floats, ts: Ints, column: Ints, decided: Ints) -> Ints:
+    "The row in which each deal (M,) took place, by its time and that of its decision; T for one after the last row."
+    at = np.searchsorted(times, ts)
+    edge = (at < len(times)) & (np.append(times, 0)[at] == ts)
+    here = (decided < ts) & ~np.isnan(np.vstack([closes, np.full((1, closes.shape[1]), np.nan)])[at, column])
+    return np.asarray(np.where(edge & ~here, at + 1, at), dtype=np.int64)
+
+# %% ../../nbs/10_research/00_course.ipynb #94aa0cf7
 def _of_result(r: Result, slippage_bps: Decimal | None) -> Course:
     deals, lot, tick, minor = deals_of(r.fills, r.symbols, r.currency)
     worth = np.array([float(e) for e in r.equity])
-    return Course(r.strategy, r.run_id, r.mode, r.symbols, r.bar, r.currency, r.cash, r.final_equity, r.times, worth, r.closes, deals, lot, tick, (Decimal(1),) * len(r.symbols),
+    at = {o.client_id: o.intent.ts for o in r.orders}
+    decided = np.array([at.get(f.client_id, f.ts) for f in sorted(r.fills, key=lambda f: f.ts)], dtype=np.int64)
+    landed = landed_in(r.times, r.closes, deals.ts, deals.column, decided)
+    return Course(r.strategy, r.run_id, r.mode, r.symbols, r.bar, r.currency, r.cash, r.final_equity, r.times, worth, r.closes, deals, landed, lot, tick, (Decimal(1),) * len(r.symbols),
                   rates_of(r.symbols, r.currency, r.closes), minor, r.fees, len(r.orders), len(r.breaches), r.data_version, r.journal_head, r.exit_reason, slippage_bps=slippage_bps)
 
 # %% ../../nbs/10_research/00_course.ipynb #286f98c3
@@ -139,8 +151,8 @@ def _of_fast(r: FastResult) -> Course:
     when = (a.bars.start if a.spec.participation is None else a.bars.end)[np.asarray(f.row, dtype=np.int64)]
     lots = tuple(x * y for x, y in zip(map(int, f.side.tolist()), map(int, f.lots.tolist())))
     deals = Deals(when, np.asarray(f.column, dtype=np.int64), lots, tuple(map(int, f.ticks.tolist())), tuple(map(int, f.fee.tolist())))
-    closes = shown.close[a.first:]
-    return Course(a.strategy, '', 'backtest', r.symbols, a.spec.bar, a.spec.currency, a.spec.cash, r.final_equity, r.times, r.worth, closes, deals, tuple(i.lot for i in of), tuple(i.tick for i in of),
+    closes, landed = shown.close[a.first:], np.asarray(f.row, dtype=np.int64) - a.first
+    return Course(a.strategy, '', 'backtest', r.symbols, a.spec.bar, a.spec.currency, a.spec.cash, r.final_equity, r.times, r.worth, closes, deals, landed, tuple(i.lot for i in of), tuple(i.tick for i in of),
                   tuple(i.multiplier for i in of), rates_of(r.symbols, a.spec.currency, closes), minor_unit(a.spec.currency), r.fees, len(r.passed.orders) if r.passed is not None else len(r.told.orders) if r.told is not None else 0,
                   r.breaches, exit_reason='finished', opens=shown.open[a.first:], starts=a.bars.start[a.first:], slippage_bps=a.spec.slippage_bps, kinds={i.symbol: i.kind for i in of})
 
@@ -157,8 +169,9 @@ def course_of(run: Any, slippage_bps: Decimal | None = None) -> Course:
 def held(c: Course, column: int) -> Floats:
     "Signed size of one symbol at the end of each row, (T,)."
     mine = c.of(column)
+    mine = mine[np.argsort(c.landed[mine], kind='stable')]
     lots = np.array([0, *np.cumsum(np.array([c.deals.lots[i] for i in mine.tolist()], dtype=object))], dtype=np.float64)
-    return np.asarray(lots[np.searchsorted(c.deals.ts[mine], c.times, side='right')] * float(c.lot[column]))
+    return np.asarray(lots[np.searchsorted(c.landed[mine], np.arange(len(c.times)), side='right')] * float(c.lot[column]))
 
 def marked(c: Course, column: int) -> Floats:
     "The price of one symbol at the end of each row, (T,): its last close so far, NaN before the first."

@@ -90,12 +90,13 @@ def shock_table(c: Course, said: Stresses, rows: Ints) -> tuple[tuple[str, ...],
 
 # %% ../../nbs/10_research/04_worst.ipynb #9e5cefd3
 def _stressed(c: Course, table: tuple[tuple[str, ...], tuple[str, ...], Floats], rows: Ints) -> tuple[Floats, list[str]]:
-    "The worst move of equity that a scenario gives the book held at each of `rows`, and its name; NaN where no scenario says anything of what was held."
+    "The worst move of equity that a scenario gives the book of the row after each of `rows`, at the prices and the equity of that one, and its name; NaN where no scenario says anything of what was held."
     names, symbols, moves = table
     if not names or not len(rows): return np.full(len(rows), np.nan), [''] * len(rows)
     at = [c.symbols.index(s) for s in symbols]
     with np.errstate(divide='ignore', invalid='ignore'):
-        w = np.column_stack([held(c, n)[rows] * np.nan_to_num(marked(c, n)[rows]) * c.unit[n] / np.where(c.worth[rows] > 0, c.worth[rows], np.nan) for n in at])
+        # what the day began with is sold in its first instant by a run that decided to: the book is the one after that
+        w = np.column_stack([held(c, n)[rows + 1] * np.nan_to_num(marked(c, n)[rows]) * c.unit[n] / np.where(c.worth[rows] > 0, c.worth[rows], np.nan) for n in at])
     # a scenario that is silent on something held says nothing of this book
     each = np.where(w[:, None, :] == 0, 0.0, w[:, None, :] * moves[None, :, :]).sum(2)
     best = np.where(np.isnan(each), np.inf, each).argmin(1)

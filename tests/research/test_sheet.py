@@ -23,7 +23,7 @@ from gekko.domain.time import DAY, MINUTE
 from gekko.ledger.runs import RunRecord, Runs
 from gekko.research import live
 from gekko.research.beside import as_of, beside, by_part, costs, equal_parts, exposure, pace, paced, relation, rolling_beta, rolling_sharpe
-from gekko.research.course import course_of, deals_of
+from gekko.research.course import course_of, deals_of, held, marked
 from gekko.research.fast import FastResult, backtest
 from gekko.research.fifo import entries, reckoned, trips_of
 from gekko.research.numbers import summary, summary_text, trusted
@@ -151,12 +151,26 @@ def test_benchmarks() -> None:
     with pytest.raises(BadInput, match='overlaps the run'): beside(c, early)
 
 
+@pytest.mark.parametrize('how', [{}, {'participation': D('0.3')}, {'slippage_bps': D(3)}])
+@pytest.mark.parametrize('holes', [0.0, 0.3])
+def test_what_is_held_and_the_cash_beside_it_are_the_equity(how: dict[str, Any], holes: float) -> None:
+    """Of every row, though the next bar begins in the instant in which it ends: a fast run, and its result."""
+    b, of = market(300, 3, holes=holes, seed=3)
+    b = Bars(b.symbols, b.start, b.end, b.open, b.high, b.low, b.close, np.full_like(b.close, 20_000.0))
+    run = backtest(b, turning(b, 7), instruments=of, **how)
+    for c in (course_of(run), course_of(run.result())):
+        cash = float(c.cash) - np.bincount(c.landed, c.size * c.price + c.paid, len(c.times)).cumsum()
+        value = sum((held(c, n) * np.nan_to_num(marked(c, n)) for n in range(3)), np.zeros(len(c.times)))
+        assert len(c.deals) > 100 and np.abs(cash + value - c.worth).max() < 0.02
+        assert exposure(c).net == pytest.approx(value / c.worth)
+
+
 def test_exposure_turnover_and_costs_by_hand() -> None:
     run = ran(market(200, 2))
     r, c = run.result(), course_of(run)
     e = exposure(c)
     for t in (5, 60, 199):
-        value = [float(sum((f.signed for f in r.fills if f.symbol == s and f.ts <= r.times[t]), D(0))) * r.closes[t, n] for n, s in enumerate(r.symbols)]
+        value = [float(sum((f.signed for f in r.fills if f.symbol == s and f.ts < r.times[t]), D(0))) * r.closes[t, n] for n, s in enumerate(r.symbols)]
         assert e.net[t] == pytest.approx(sum(value) / float(r.equity[t])) and e.gross[t] == pytest.approx(sum(map(abs, value)) / float(r.equity[t]))
     traded = float(sum((f.qty * f.price for f in r.fills), D(0)))
     assert by_part(c, 'M')[1].sum() * c.worth.mean() == pytest.approx(traded)
