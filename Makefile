@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ORT_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-BENCH ?= jobs feed ledger order-path crash risk forecast
+BENCH ?= jobs feed ledger order-path crash risk forecast backtest sweep
 # Many tests wait for a venue's answer or a bar's end: two files at a time take half as long, even on two cores; WORKERS=3 on four saves a third more.
 WORKERS ?= 2
 # Where tests make ledgers. On PostgreSQL all of them are `make postgres`; `make test` takes those that ask most of a server.
@@ -32,6 +32,7 @@ demo: setup
 test: setup
 	@scripts/chromium.sh >/dev/null
 	@scripts/clients.sh >/dev/null   # the venues' public clients, in an environment of their own
+	@scripts/peers.sh tables >/dev/null  # other libraries whose published results are made again, likewise
 	@scripts/postgres.sh >/dev/null  # the tests of the ledger start one of their own
 	@echo "Notebooks: every example runs"
 	@OPENBLAS_NUM_THREADS=1 nbdev_test --n_workers 4
@@ -61,7 +62,7 @@ check: setup
 
 # Ten times as long as in the tests, and of fresh seeds: our books against a venue's truth over a bad line, and damage done to a ledger.
 campaigns: setup
-	@GEKKO_CAMPAIGN=$${GEKKO_CAMPAIGN:-10} pytest -n $(WORKERS) tests/execution/test_model.py tests/ledger/test_campaign.py
+	@GEKKO_CAMPAIGN=$${GEKKO_CAMPAIGN:-10} pytest -n $(WORKERS) tests/execution/test_model.py tests/ledger/test_campaign.py tests/research/test_published.py
 
 bench: setup
 	@for b in $(BENCH); do .venv/bin/gekko bench $$b --json; done
