@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/24_folder.ipynb #4e518e90
 from __future__ import annotations
-import io, json, os, shutil, sqlite3, sys
+import io, json, os, shutil, sqlite3, sys, time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -62,7 +62,7 @@ def _csv(source: Path, target: Path, label: str, change: Change, clocks: Clocks)
     text = source.read_text()
     lines = text.splitlines(keepends=True)
     if not lines: return None
-    sep = next((c for c in ('\t', ';', ',', '|') if c in lines[0]), ',')
+    sep = next((c for c in ('\t', ';', ',', '|', ' ') if c in lines[0].strip()), ',')
     head = 0 if any(not _number(w) and instants([w]) is None for w in lines[0].strip().split(sep)) else None
     frame = pd.read_csv(io.StringIO(text), sep=sep, header=head, comment=None)
     frame.columns = frame.columns.map(str)
@@ -252,7 +252,7 @@ class Beside:
         self.market: dict[int, Ints] = {}
         self.told: dict[Path, tuple[str, Told]] = {}
         self.place = self.folder
-        self.count = 0
+        self.count, self.since = 0, time.time()
 
     def lay(self, change: Change) -> Path:
         "A new folder with everything in it, which the process works in from now on."
@@ -277,6 +277,7 @@ class Beside:
     def given(self, path: Path) -> bool:
         "Whether a file is data that the notebook was given: of its folder, or of elsewhere and no library's."
         if path.is_relative_to(self.place): return path.relative_to(self.place) in self.files
+        if path.stat().st_mtime >= self.since or path.is_relative_to(os.environ.get('GEKKO_HOME') or self.room): return False      # written on the way, or the house's own
         return not any(path.is_relative_to(x) for x in (self.room, sys.prefix, sys.base_prefix, '/usr', '/proc', '/sys', '/etc', Path(__file__).parents[1])) and not any(n.startswith('.') for n in path.parts)
 
     def moved(self, path: str, change: Change) -> str:

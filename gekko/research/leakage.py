@@ -4,11 +4,12 @@
 
 # %% ../../nbs/10_research/23_leakage.ipynb #f8b85f02
 from __future__ import annotations
-import inspect, linecache, os, re, signal, threading, time
+import copy, inspect, linecache, os, re, signal, threading, time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from html import escape
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,9 @@ Floats = NDArray[np.float64]
 # %% auto #0
 __all__ = ['Floats', 'LEAKS', 'NOTES', 'ROUNDING', 'LOOKBACK', 'POISONS', 'Notices', 'Places', 'Finding', 'LeakReport', 'as_text',
            'as_data', 'as_html', 'moments', 'unlike_rows', 'Difference', 'difference', 'rounding_of', 'material',
-           'sources', 'horizon', 'Endless', 'limited', 'Trial', 'seeded', 'begin', 'Caught', 'search', 'shortfall',
-           'remembers', 'tied', 'enough', 'files_of', 'watched', 'nowhere', 'placed', 'prove', 'examine', 'ways',
-           'telling', 'try_future', 'earliest', 'try_window', 'remarks']
+           'sources', 'horizon', 'Endless', 'limited', 'Trial', 'forgetful', 'seeded', 'begin', 'Caught', 'search',
+           'shortfall', 'remembers', 'tied', 'enough', 'files_of', 'watched', 'nowhere', 'placed', 'prove', 'examine',
+           'ways', 'telling', 'try_future', 'earliest', 'try_window', 'remarks']
 
 # %% ../../nbs/10_research/23_leakage.ipynb #26d661c1
 LEAKS: dict[str, str] = {'future': 'decisions depend on prices that came later', 'length': 'decisions depend on how long the history is, or on the time of the next bar', 'lookback': 'decisions depend on more than the declared window',
@@ -141,7 +142,7 @@ def moments(w: Floats, close: Floats, first: int, n: int) -> list[int]:
     held = w[decided]
     moved = decided[1:][(unlike_rows(held[1:], held[:-1])).any(axis=1)]
     gaps = np.flatnonzero(np.isnan(close).any(axis=1) & (np.arange(len(w)) >= first) & (np.arange(len(w)) < len(w) - 1))
-    lots = [decided[:1], _spread(moved, n // 2), _spread(gaps, n // 6), _spread(moved - 1, n // 6), _spread(decided, n // 6)]
+    lots = [decided[:1], decided[len(decided) // 2:][:1], _spread(moved, n // 2), _spread(gaps, n // 6), _spread(moved - 1, n // 6), _spread(decided, n // 6)]
     order = [int(lot[k]) for k in range(max(map(len, lots))) for lot in lots if k < len(lot)]
     return [t for t in dict.fromkeys(order) if first <= t < len(w) - 1]
 
@@ -250,6 +251,11 @@ class Trial:
     cost: float = 0.0
     endless: set[str] = field(default_factory=set)
 
+    @property
+    def holes(self) -> bool:
+        "Whether prices are missing in this market anywhere."
+        return bool(np.isnan(self.bars.close).any())
+
     def decide(self, bars: Bars) -> Floats | None:
         "The strategy's weights; None when it refuses these bars or does not come to an end with them, which is kept."
         try:
@@ -269,11 +275,62 @@ class Trial:
         if w is None: return None
         self.tests[change.kind] = self.tests.get(change.kind, 0) + 1
         d = difference(self.whole[self.first:t + 1], w[self.first:t + 1])
+        if d is not None and change.kind == 'nan' and not self.holes:
+            self.raised['missing prices'] = 'blank prices of the future spread over the past, as in a transform of all rows at once; this market has none'
+            return None
         if d is None or material(d, self.scale, rounding_of(change.kind)): return d
         self.rounding = max(self.rounding, d.size)
         return None
 
 # %% ../../nbs/10_research/23_leakage.ipynb #2ed08ebc
+def _memories(strategy: Any) -> list[tuple[Any, Any]]:
+    "What a strategy can remember calls in, each with a copy of it as it is: its own attributes, and the containers and objects that its code and its helpers' name."
+    seen: dict[int, tuple[Any, Any]] = {}
+    def add(x: Any, deep: int) -> None:
+        if id(x) in seen or deep < 0 or isinstance(x, (type, ModuleType, np.ndarray)) or type(x).__module__.startswith(_STILL): return
+        x = getattr(x, '__wrapped__', x) if not hasattr(x, 'cache_clear') else x
+        if hasattr(x, 'cache_clear'): seen[id(x)] = (x, None)
+        elif isinstance(x, (dict, list, set)) or hasattr(x, '__dict__') and not callable(x):
+            with suppress(Exception): seen[id(x)] = (x, copy.deepcopy(x if isinstance(x, (dict, list, set)) else vars(x)))
+        code = x if isinstance(x, FunctionType) else getattr(x, '__func__', None) or vars(type(x)).get('__call__')
+        if isinstance(code, FunctionType) and code.__module__.split('.')[0] not in ('gekko', 'numpy', 'pandas'):
+            names = {n for c in _codes(code.__code__) for n in c.co_names}
+            for n in names & set(code.__globals__): add(code.__globals__[n], deep - 1)
+            for cell in code.__closure__ or ():
+                with suppress(ValueError): add(cell.cell_contents, deep - 1)
+        owner = getattr(x, '__self__', None) if not isinstance(x, FunctionType) else None
+        if callable(x) and not isinstance(x, FunctionType) and owner is None and hasattr(x, '__dict__'):
+            with suppress(Exception): seen[id(x)] = (x, copy.deepcopy(vars(x)))
+        elif owner is not None: add(owner, deep - 1)
+    add(strategy, 3)
+    return list(seen.values())
+
+_STILL = ('pandas', 'numpy', 'torch', 'sklearn', 'scipy', 'statsmodels', 'numba', 'arch', 'gekko')
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for c in code.co_consts:
+        if isinstance(c, CodeType): yield from _codes(c)
+
+def _as_before(memories: Sequence[tuple[Any, Any]]) -> None:
+    "Put everything back as it was before the first call."
+    for x, was in memories:
+        if was is None: x.cache_clear()
+        elif isinstance(x, list): x[:] = copy.deepcopy(was)
+        else:
+            held = x if isinstance(x, (dict, set)) else vars(x)
+            held.clear()
+            held.update(copy.deepcopy(was))
+
+def forgetful(strategy: Strategy) -> Strategy:
+    "The strategy, knowing at each call only what it knows now: a scaler that is fitted at the first call, and kept, is fitted on each history anew."
+    memories = _memories(strategy)
+    def anew(bars: Bars) -> Floats:
+        _as_before(memories)
+        return strategy(bars)
+    anew.__wrapped__ = strategy  # type: ignore[attr-defined]
+    return anew if memories else strategy
+
 def seeded(strategy: Strategy, seed: int) -> Strategy:
     "The strategy, with chance that has no seed given this one at every call."
     def again(bars: Bars) -> Floats:
@@ -283,13 +340,14 @@ def seeded(strategy: Strategy, seed: int) -> Strategy:
 
 def begin(strategy: Strategy, bars: Bars, window: int, first: int = 0) -> tuple[Trial, list[Finding]]:
     "The whole answer, and what it says when it is asked again: with chance settled the same way, and another way."
-    fixed, now = seeded(strategy, 0), time.monotonic()
+    known, now = forgetful(strategy), time.monotonic()
+    fixed = seeded(known, 0)
     whole = weights_of(fixed, bars).copy()
     cost = time.monotonic() - now
     scale = float(np.nanmax(np.abs(whole), initial=0.0)) if np.isfinite(whole).any() else 0.0
     trial = Trial(fixed, bars, window, first, whole, scale, cost=cost)
-    if difference(whole, weights_of(fixed, bars)) is not None: return trial, [Finding('state')]
-    trial.chance = difference(whole, weights_of(seeded(strategy, 1), bars)) is not None
+    if difference(whole, weights_of(seeded(strategy, 0), bars)) is not None: return trial, [Finding('state')]
+    trial.chance = difference(whole, weights_of(seeded(known, 1), bars)) is not None
     return trial, [Finding('random')] if trial.chance else []
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +367,7 @@ def search(trial: Trial, rows: Sequence[int], until: float, enough: int = 3) -> 
         for kind in ('prefix', *POISONS, 'nudge'):
             if kind == 'nudge' and (sum(trial.tests.get(k, 0) for k in POISONS[:3]) > made or len(caught) > before + 1): continue      # for who refuses all other prices
             if (d := trial.differs(Change(kind, at), t, 0 if kind == 'prefix' else reach)) is not None: caught.append(Caught(Change(kind, at), t, d))
-        if len({c.t for c in caught}) >= enough or time.monotonic() > until: break
+        if len({c.t for c in caught}) >= enough or time.monotonic() > until and (t != rows[0] or trial.cost > 5.0): break      # the first row alone has nothing before it to compare
     return caught
 
 # %% ../../nbs/10_research/23_leakage.ipynb #b4480633

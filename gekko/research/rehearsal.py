@@ -201,10 +201,10 @@ def rehearse(script: Script, notes: Notes, seed: int = 0, trail: Trail | None = 
     space: dict[str, Any] = {'__name__': '__main__', 'display': lambda *x, **k: None, 'get_ipython': lambda: None}
     for c in dict.fromkeys(x.cell for x in script.told): show_lines(c)
     at: Statement | None = None
+    for name in [k for k, m in sys.modules.items() if k != '__main__' and is_beside(m)]: del sys.modules[name]      # the notebook's own files are read again, with this data
     if s.beside is not None:
         with s.inner(): s.beside.lay(s.change)
         spoken(s, '\n'.join(c.source for c in dict.fromkeys(x.cell for x in script.told)))
-    for name in [k for k, m in sys.modules.items() if k != '__main__' and is_beside(m)]: del sys.modules[name]      # the notebook's own files are read again, with this data
     with settled(seed):
         try:
             for n, at in enumerate(script.told):

@@ -128,7 +128,7 @@ class Sight:
     value: Value
 
     @property
-    def key(self) -> tuple[str, int, str, str, int]: return self.file, self.line, self.inside, self.name, self.turn
+    def key(self) -> tuple[str, int, str, str, int]: return os.path.basename(self.file), self.line, self.inside, self.name, self.turn
 
 TURNS = 12      # looks at a name on one line: loops over rows would fill the memory
 

@@ -16,8 +16,8 @@ from stage import PACK, notebook, stage
 
 LEAKS = sorted(p.stem for p in (PACK / 'leaks').glob('*.percent'))
 CLEAN = sorted(p.stem for p in (PACK / 'clean').glob('*.percent'))
-SOME_LEAKS = ('whole_frame_scaler_in_a_cell', 'published_later', 'window_too_short', 'survivors')
-SOME_CLEAN = ('purged_labels', 'weekly_right_label')
+SOME_LEAKS = ('whole_frame_scaler_in_a_cell', 'published_later', 'window_too_short', 'survivors', 'cached_state', 'rare_one_in_500', 'helper_beside_the_notebook')
+SOME_CLEAN = ('purged_labels', 'weekly_right_label', 'exact_ties', 'flat_ties')
 ALL = os.environ.get('GEKKO_LEAK_PACK') == 'all'
 
 
@@ -47,7 +47,7 @@ def test_a_leak_is_found_and_named(folder: Path, name: str) -> None:
     assert not report.clean, str(report)
     leak = report.leaks[0]
     assert leak.kind == kind, str(report)
-    assert want['column'] in leak.column, str(report)
+    assert want.get('column', '') in leak.column and leak.column, str(report)
     assert leak.number == int(want['cell']) and leak.cell == f'c{want["cell"]}' and leak.line, str(report)
     assert leak.code, str(report)
     assert leak.time is not None and utc('2000-01-01') < leak.time < utc('2019-01-01') and iso(leak.time)
