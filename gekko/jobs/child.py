@@ -4,7 +4,7 @@
 
 # %% ../../nbs/11_jobs/51_child.ipynb #11e9187c
 from __future__ import annotations
-import atexit, gc, locale, os, random, resource, select, signal, sys, threading, time, types
+import atexit, gc, locale, os, random, resource, select, signal, sys, tempfile, threading, time, types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from .request import Request
@@ -52,6 +52,7 @@ def environ(env: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(env)
     time.tzset()
+    tempfile.tempdir = None       # TMPDIR is read at first use and kept
     try: locale.setlocale(locale.LC_CTYPE, '')
     except locale.Error: pass
     sys.dont_write_bytecode = bool(env.get('PYTHONDONTWRITEBYTECODE', ''))

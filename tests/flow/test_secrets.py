@@ -13,7 +13,7 @@ NOSY = ("import os, sys, onnxruntime\nprint(dict(os.environ), sys.argv)", "from 
 def test_a_password_is_found_nowhere(home: Path, store: Path, tmp_path: Path) -> None:
     address, user = f'{(ours := ledger_of(home))}{"&" if "?" in ours else "?"}password={PASSWORD}', tmp_path / 'user'
     user.mkdir()
-    env = {'GEKKO_LEDGER': address, 'GEKKO_STORE': str(store), 'HOME': str(user)}
+    env = {'GEKKO_LEDGER': address, 'GEKKO_STORE': str(store), 'HOME': str(user), 'GEKKO_KERNEL': 'cold'}      # a user of its own would get a loading process of its own
     job = launch(home, 'run', notebook(tmp_path / 'nosy.ipynb', *LADDER, *NOSY), '--mode', 'paper', *told({'stop_at': 100, 'pulse': tmp_path / 'pulse', 'go': tmp_path / 'go'}), **env)
     kernel = int(wait_for(lambda: (tmp_path / 'pulse').exists() and (tmp_path / 'pulse').read_text(), 'the notebook half way'))
     for pid in (job.pid, kernel, desk_of(home)['pid']): assert PASSWORD not in ' '.join(psutil.Process(pid).cmdline())

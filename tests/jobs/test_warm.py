@@ -113,8 +113,8 @@ def test_it_is_a_process_like_a_cold_one(stage: Path, tmp_path: Path) -> None:
     """The same path of modules, folder, arguments, environment and limits, and the plain kernel's own words about them."""
     ask = 'import os, sys, resource, signal, json; print(json.dumps([sys.path, sys.argv[0], sys.executable, os.getcwd(), sorted(k for k in os.environ if k != "JPY_PARENT_PID"), os.getsid(0) == os.getpid(), ' \
           'resource.getrlimit(resource.RLIMIT_NOFILE), sorted(os.sched_getaffinity(0)), signal.getsignal(signal.SIGINT) is signal.default_int_handler, str(signal.getsignal(signal.SIGTERM)), __name__, ' \
-          'os.nice(0), oct(os.umask(0o77)), [m for m in sys.modules if m.startswith("gekko")], sys.flags.safe_path, sys.stdin.closed, sys.dont_write_bytecode]))'
-    env = {**os.environ, 'PYTHONPATH': str(tmp_path), 'GEKKO_LIBRARY': 'yes', 'PYTHONDONTWRITEBYTECODE': '1'}
+          'os.nice(0), __import__("tempfile").gettempdir(), oct(os.umask(0o77)), [m for m in sys.modules if m.startswith("gekko")], sys.flags.safe_path, sys.stdin.closed, sys.dont_write_bytecode]))'
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path), 'TMPDIR': str(tmp_path), 'GEKKO_LIBRARY': 'yes', 'PYTHONDONTWRITEBYTECODE': '1'}
     before = os.umask(0o027)
     try:
         with started(tmp_path, env=env) as (_, kc): forked = json.loads(said(kc, ask))
