@@ -247,10 +247,14 @@ class Here:
 # %% ../../nbs/10_research/42_sweep.ipynb #63618368
 def examined(plan: Plan, tasks: Sequence[Task]) -> tuple[Plan, list[Outcome]]:
     "The plan, in short where that is true and there are four tasks or more, else with every cell of each; and the outcomes that it took to know."
-    slow = replace(plan, shared=False, checks=True)
-    if len(tasks) < 4: return slow, []
+    slow, n = replace(plan, shared=False, checks=True), len(tasks)
+    if n < 4: return slow, []
     whole, short = Bench(slow), Bench(plan)
-    for t in (tasks[0], tasks[len(tasks)//2]):
-        if (own := whole(t)).column is not None: break
-    before = short(tasks[-1])
-    return (plan, [own, before]) if alike(own, short(t)) else (slow, [own])
+    known = dict(_traded(whole, tasks, at) for at in ((0, n//2, n//4), (n - 1, n//3, 3*n//4), (5*n//8,))[:2 if n < 32 else 3])
+    return (plan if all(alike(o, short(tasks[k])) for k, o in reversed(known.items())) else slow), list(known.values())
+
+def _traded(work: Worker, tasks: Sequence[Task], at: Sequence[int]) -> tuple[int, Outcome]:
+    "The first of these tasks that trades, and what came of it; the last of them when none does."
+    for k in at:
+        if (o := work(tasks[k])).column is not None and o.column.fills: break
+    return k, o

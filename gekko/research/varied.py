@@ -4,22 +4,26 @@
 
 # %% ../../nbs/10_research/41_varied.ipynb #531b0f64
 from __future__ import annotations
-import ast, os, sys
+import ast, os, sys, sysconfig
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from decimal import localcontext
+from itertools import takewhile
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
+import numpy as np
+import gekko
 from ..desk.session import Session, opening
 from ..domain.errors import BadInput, GekkoError
 from .cells import Statement, _settles, code_cells, declared, needed, statements
 from .rehearsal import Enough, line_of, show_lines
 
 # %% auto #0
-__all__ = ['refuses', 'blind', 'told_of', 'divided', 'Failed', 'standing', 'Varied']
+__all__ = ['refuses', 'blind', 'told_of', 'divided', 'Failed', 'standing', 'Beside', 'Varied']
 
 # %% ../../nbs/10_research/41_varied.ipynb #c02b9c02
 def refuses(node: ast.stmt) -> bool:
@@ -74,16 +78,18 @@ class Failed(Exception):
 
 @contextmanager
 def standing(folder: Path, **env: str) -> Iterator[None]:
-    "The process stands where the notebook does, finds the modules beside it, has these variables, and is no run's kernel. Figures that are drawn meanwhile are thrown away."
-    before, figures = {k: os.environ.pop(k, None) for k in ('GEKKO_RUN', *env)}, _figures()
+    "The process stands where the notebook does, finds the modules beside it, has these variables, and is no run's kernel. Variables and ways of rounding that are set meanwhile, and figures that are drawn, are thrown away."
+    before, paths, figures = dict(os.environ), list(sys.path), _figures()
+    os.environ.pop('GEKKO_RUN', None)
     os.environ.update(env)
-    sys.path.insert(0, at := str(folder))
+    sys.path.insert(0, str(folder))
     try:
-        with chdir(folder): yield
+        with chdir(folder), localcontext(), np.errstate(): yield
     finally:
-        sys.path.remove(at)
-        for k in before: os.environ.pop(k, None)
-        os.environ.update({k: x for k, x in before.items() if x is not None})
+        sys.path[:] = paths
+        if (now := dict(os.environ)) != before:
+            for k in now.keys() - before.keys(): del os.environ[k]
+            os.environ.update(before)
         for n in _figures() - figures: sys.modules['matplotlib.pyplot'].close(n)
 
 def _figures() -> set[int]:
@@ -93,21 +99,47 @@ def _figures() -> set[int]:
 def _nothing(*args: Any, **options: Any) -> None: return None
 
 # %% ../../nbs/10_research/41_varied.ipynb #2ecf4495
+_OTHERS = tuple(f'{x}{os.sep}' for x in {*(sysconfig.get_paths()[k] for k in ('stdlib', 'platstdlib', 'purelib', 'platlib')), str(Path(gekko.__path__[0]))})
+
+def _beside(folder: Path, names: Iterable[str]) -> dict[str, ModuleType]:
+    "Which of these are imported from Python files at or below the folder; what is installed and gekko itself aside."
+    at, files = f'{folder}{os.sep}', {n: str(getattr(sys.modules[n], '__file__', None) or '') for n in names}
+    return {n: sys.modules[n] for n, f in files.items() if f.startswith(at) and f.endswith('.py') and not f.startswith(_OTHERS) and n not in ('__main__', '__mp_main__')}
+
+class Beside:
+    "A notebook's own modules, kept apart from those of the same name or an older text that this process has: `held` are there while the context lasts."
+    def __init__(self, folder: Path) -> None: self.folder, self.held, self._hidden, self._mark = folder, dict[str, ModuleType](), dict[str, ModuleType](), ''
+
+    def __enter__(self) -> None:
+        if next(reversed(sys.modules)) != self._mark: self._hidden = _beside(self.folder, list(sys.modules))      # somebody imported something: look at all of them
+        for n in self._hidden: sys.modules.pop(n, None)
+        self._mark = next(reversed(sys.modules))
+        sys.modules.update(self.held)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.held = _beside(self.folder, list(takewhile(lambda n: n != self._mark, reversed(sys.modules))))
+        for n in self.held: del sys.modules[n]
+        self._mark = next(reversed(sys.modules))
+        sys.modules.update(self._hidden)
+        if self._hidden: self._mark = ''
+
+# %% ../../nbs/10_research/41_varied.ipynb #9cd21dae
 class Varied:
     """A notebook to be run with one combination after another, in one namespace. `params` are all its parameters' values, `swept` the names that will change. With `shared` what they don't
-    reach is run once; else all is run each time, in a namespace of its own. `env` are variables that it finds. Not for two threads at once."""
+    reach is run once; else all is run each time, in a namespace of its own, with modules beside the notebook imported anew. `env` are variables that it finds. Not for two threads at once."""
     def __init__(self, nb: Mapping[str, Any], folder: Path, params: Mapping[str, Any], swept: Sequence[str], shared: bool = True, checks: bool = False, env: Mapping[str, str] | None = None) -> None:
         told = told_of(nb, checks)
         for c in dict.fromkeys(s.cell for s in told): show_lines(c)
         fixed, again = divided(told, frozenset(swept)) if shared else ([], told)
         self.fixed, self.again = [_compiled(s) for s in fixed], [_compiled(s) for s in again]
         self.folder, self.env, self.params, self.moved = folder, dict(env or {}), dict(params), set(swept).union(*(s.writes for s in again)) & set(params)
-        self.shared, self.space, self.kept = shared, dict[str, Any](), dict[str, Any]()
+        self.shared, self.space, self.kept, self.beside = shared, dict[str, Any](), dict[str, Any](), Beside(folder)
 
     def run(self, params: Mapping[str, Any], open_run: Callable[..., Session]) -> None:
         "Run the combination; `open_run` answers the run that it opens, and ends it by raising `Enough`. Failed says where anything else was raised."
-        with standing(self.folder, **self.env), opening(open_run):
-            if not self.shared or not self.kept: self._begin()
+        if begins := not self.shared or not self.kept: self.beside.held.clear()
+        with standing(self.folder, **self.env), self.beside, opening(open_run):
+            if begins: self._begin()
             self.space.clear()
             self.space.update(self.kept)
             self.space.update(deepcopy({k: params.get(k, self.params[k]) for k in self.moved}))

@@ -2,6 +2,7 @@
 import json
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -234,6 +235,38 @@ def test_tasks_are_every_combination_once() -> None:
     tasks = Tasks({'a': [1, 2, 3], 'b': ['x'], 'c': [True, False]})
     assert [t.params for t in tasks] == [{'a': a, 'b': 'x', 'c': c} for a in (1, 2, 3) for c in (True, False)]
     assert [t.number for t in tasks[2:5]] == [2, 3, 4] and json.loads(json.dumps(tasks[5].params)) == tasks[5].params
+
+
+ODD = {
+    'a module that reads a variable': ('import os\nos.environ["MEAN_DAYS"] = str(days)\nimport kept', 'kept.DAYS', 'import os\nDAYS = int(os.environ["MEAN_DAYS"])'),
+    'a module that is told once': ('import kept\nkept.tell(days)', 'kept.DAYS', 'DAYS = None\ndef tell(days):\n    global DAYS\n    DAYS = DAYS or days'),
+    'a module that is told with an answer': ('import kept\nold = kept.tell(days)', 'kept.DAYS', 'DAYS = 20\ndef tell(days):\n    global DAYS\n    DAYS = days\n    return days'),
+    'a dict in a dict': ('MINE = {"x": {"days": 20}}\nx = MINE["x"]\nx["days"] = days', 'MINE["x"]["days"]', ''),
+    'a class that is set': ('class C: days = 20\ndef tell(c, days): c.days = days\nok = tell(C, days)', 'C.days', ''),
+    'a way of rounding': ('import decimal\nk = int(decimal.Decimal(1)/3*days*3 + decimal.Decimal("0.5"))\ndecimal.getcontext().prec = 1', 'k', ''),
+    'a file': ('from pathlib import Path\nPath("days.txt").write_text(str(days))\nk = int(Path("days.txt").read_text())', 'k', ''),
+}
+
+
+@pytest.mark.parametrize('odd', ODD)
+def test_ways_round_the_names_of_a_notebook(odd: str, place: Path, tmp_path: Path) -> None:
+    """Its columns are those of the same strategy with nothing to hide; the grid begins with the value that is there when the way is missed."""
+    setup, days, module = ODD[odd]
+    (tmp_path / 'kept.py').write_text(module)
+    tries = [notebook(tmp_path / 'plain.ipynb', *MEAN), notebook(tmp_path / 'odd.ipynb', MEAN[0], MEAN[1] + '\n' + setup, MEAN[2].replace('bars.close, days', f'bars.close, {days}'))]
+    plain, sly = (list(sweep(path, ['days=20,30,50,80'], settings_of(place), executor=Here()).lines.values()) for path in tries)
+    assert [x.column for x in sly] == [x.column for x in plain] and len({x.column for x in plain}) == 4
+
+
+def test_modules_of_the_same_name_beside_two_notebooks(place: Path, tmp_path: Path) -> None:
+    """One process sweeps two folders, and one of them again when its module was edited."""
+    def made(name: str, days: int) -> list[Any]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / 'kept.py').write_text(f'DAYS = {days}\n')
+        path = notebook(tmp_path / name / 'mean.ipynb', MEAN[0], MEAN[1] + '\nimport kept', MEAN[2].replace('bars.close, days', 'bars.close, kept.DAYS'))
+        return [x.column for x in sweep(path, ['band=0.01,0.02,0.03,0.05'], settings_of(place), executor=Here()).lines.values()]
+    one, other, edited = made('one', 20), made('other', 40), made('one', 100)
+    assert one[0] != other[0] != edited[0] != one[0] and 'kept' not in sys.modules
 
 
 def test_the_examination_is_not_done_again(place: Path, tmp_path: Path) -> None:
