@@ -139,7 +139,7 @@ WEEK, TODAY = 7 * DAY, DAY
 
 @dataclass(frozen=True, slots=True)
 class JobLook:
-    "Everything at one moment. `groups`: the newest runs, with sweeps as one; `now`: what runs; `failures`: each job's last run, where it failed; `kernels` None while nobody has asked."
+    "Everything at one moment. `groups`: the newest runs, with sweeps as one; `now`: what runs; `failures`: each job's last run, where it failed; `kernels` None while nobody has asked; `asked` the run that the page's address names."
     at: Nanos = 0
     total: int = 0
     groups: tuple[Line | Sweep, ...] = ()
@@ -150,6 +150,7 @@ class JobLook:
     queue: Queue = Queue()
     granted: tuple[Granted, ...] = ()
     kernels: Kernels | None = None
+    asked: Close | None = None
     alarms: tuple[str, ...] = ()
 
     @property
@@ -182,7 +183,7 @@ def _of_queue(look: JobLook) -> list[tuple[int, str, str]]:
     return out + [(money(d.mode), d.name, f'its last job {d.last}: {d.reason or "no reason given"}') for d in q.dues if d.last in ('failed', 'killed') and d.last_due > look.at - WEEK and d.name not in ran]
 
 def _of_promotions(look: JobLook) -> list[tuple[int, str, str]]:
-    return [(2 if g.standing.stage == 'live' and x.falls else 1, g.standing.name, f'its promotion to {g.standing.stage} no longer holds ({x.rule}): {x.why}') for g in look.granted for x in g.lapses[:1]]
+    return [(2 if g.standing.stage == 'live' and x.falls else 1, g.standing.name, f'its promotion to {g.standing.stage} no longer holds ({x.rule}): {x.why}') for g in look.granted for x in g.lapses[:1] if x.falls or g.standing.stage in ('paper', 'live')]
 
 def many(n: int, one: str, more: str = '') -> str: return f'{n:,} {one if n == 1 else more or one + "s"}'
 
@@ -202,8 +203,8 @@ SHOWN, NOW, FAILURES = 30, 20, 6
 
 class JobEye:
     "Reads the jobs of a home, again and again. `glance` is cheap; `read` may take a second, and is due when `due` says so."
-    def __init__(self, settings: Settings, clock: Clock = SystemClock(), pace_s: float = 5.0) -> None:
-        self.settings, self.clock, self.pace_s = settings, clock, pace_s
+    def __init__(self, settings: Settings, asked: str = '', clock: Clock = SystemClock(), pace_s: float = 5.0) -> None:
+        self.settings, self.asked, self.clock, self.pace_s = settings, asked, clock, pace_s
         self.book, self.remembered = Book(settings.ledger), Remembered()
         self.granted: tuple[Granted, ...] = ()
         self.kernels: Kernels | None = None
@@ -230,7 +231,9 @@ class JobEye:
         try: queue = read_queue(self.settings.ledger)
         except GekkoError as e: queue, alarms = Queue(), [*alarms, f'The schedule cannot be read: {e}.']
         recent = tuple(r for r in self.book.lines[:500] if r.ended > now - TODAY)
-        return JobLook(now, self.book.total, groups, known, tuple(seen(r) for r in opened if r.open)[:NOW], tuple(seen(r) for r in failed[:FAILURES]), recent, queue, self.granted, self.kernels, tuple(alarms))
+        named = self.book.by_id.get(self.asked)
+        return JobLook(now, self.book.total, groups, known, tuple(seen(r) for r in [r for r in opened if r.open][:NOW]), tuple(seen(r) for r in failed[:FAILURES]), recent, queue, self.granted, self.kernels,
+                       seen(gone.get(named.run, named)) if named else None, tuple(alarms))
 
     def read(self) -> None:
         "Promotions with what lapsed, and the kernels."

@@ -94,7 +94,7 @@ def _inner(kind: str, text: str, here: str) -> str:
     return escape(text) if kind != 'link' else f'<b>{escape(text)}</b>' if text == here else f'<a href="?run={quote(text)}">{escape(text)}</a>'
 
 # %% ../../nbs/12_ops/01_panels.ipynb #a0b44fc1
-PAGES = {'desk': 'Desk', 'risk': 'Risk', 'models': 'Models'}
+PAGES = {'desk': 'Desk', 'risk': 'Risk', 'models': 'Models', 'jobs': 'Jobs'}
 
 def nav(here: str, asked: str = '') -> str:
     "Links to the other pages, for the run or account that is `asked` for."
