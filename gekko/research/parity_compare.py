@@ -233,11 +233,12 @@ def rungs_of(climb: Sequence[tuple[str, Played]], lived: Lived) -> list[Rung]:
     return [*out, lived.rung()]
 
 # %% ../../nbs/10_research/54_parity_compare.ipynb #1e73d011
-def _by_event(r: Result, until: Nanos, bars: Bars, instruments: Mapping[str, Instrument]) -> Played:
-    "An event backtest up to a moment."
+def _by_event(r: Result, until: Nanos, instruments: Mapping[str, Instrument], taped: bool) -> Played:
+    "An event backtest up to a moment. Of a recording a last price is the middle of a quote, which lies between ticks."
     at, n = {o.client_id: o.intent.ts for o in r.orders}, int((r.times <= until).sum())
     deals = tuple(Deal(at[f.client_id], f.symbol, f.signed, f.price, f.fee, ts=f.ts) for f in r.fills if f.ts <= until)
-    marks = {s: from_float(float(c[~np.isnan(c)][-1]), instruments[s].tick) for j, s in enumerate(r.symbols) if not np.isnan(c := r.closes[:n, j]).all()}
+    seen = {s: float(c[~np.isnan(c)][-1]) for j, s in enumerate(r.symbols) if not np.isnan(c := r.closes[:n, j]).all()}
+    marks = {s: Decimal(repr(x)) if taped else from_float(x, instruments[s].tick) for s, x in seen.items()}
     return Played(deals, asked_of(tuple(o for o in r.orders if o.intent.ts <= until)), marks, frozenset((b.ts, b.symbol) for b in r.breaches), tuple(map(int, r.times[:n])), r.equity[:n])
 
 def event_climb(g: Ground, lived: Lived, d: Decided) -> list[tuple[str, Played]]:
@@ -245,7 +246,7 @@ def event_climb(g: Ground, lived: Lived, d: Decided) -> list[tuple[str, Played]]
     if lived.live: raise BadInput('a live run of a strategy that answers to events', expected='one that decides on bars: its quotes were not kept', found=lived.record.run_id)
     results = [x.result for x in (d.today, d.now, d.then)]
     if any(r is None for r in results): raise BadInput('today\'s notebook and the run\'s own are of two kinds', expected='both of events', found='one of decisions')
-    return [(cause, _by_event(r, g.until, b, lived.instruments)) for cause, r, b in zip(('', 'code change', 'revised data'), results, (g.now, g.now, g.then)) if r is not None]
+    return [(cause, _by_event(r, g.until, lived.instruments, g.tape is not None)) for cause, r in zip(('', 'code change', 'revised data'), results) if r is not None]
 
 # %% ../../nbs/10_research/54_parity_compare.ipynb #84beb657
 def compare(lived: Lived, own: Source, today: Source | None, home: Path, store: str, changed: Mapping[str, tuple[str, str]] | None = None) -> Compared:
