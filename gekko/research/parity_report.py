@@ -36,13 +36,20 @@ def _thin(times: Sequence[Nanos], values: Sequence[Decimal], most: int = 2_000) 
     at = np.unique(np.linspace(0, len(times) - 1, min(most, len(times))).astype(int)).tolist() if len(times) else []
     return [[times[i], float(values[i])] for i in at]
 
+def _gap(c: Compared) -> list[list[Any]]:
+    "What the run had more than its backtest at each moment of the backtest since the run's first, thinned after it was taken: two curves thinned on their own would differ where they are the same."
+    own = np.array([t for t, _ in c.lived.curve], dtype=np.int64)
+    at = np.searchsorted(own, np.array(c.times, dtype=np.int64), 'right') - 1
+    there = np.flatnonzero(at >= 0).tolist()
+    return _thin([c.times[i] for i in there], [c.lived.curve[at[i]][1] - c.equity[i] for i in there])
+
 def as_data(c: Compared) -> dict[str, Any]:
     "The comparison as JSON has it; amounts as text, exact."
     p, r = c.parity, c.lived.record
     return {'run_id': r.run_id, 'mode': r.mode, 'strategy': Path(r.notebook).stem, 'symbols': list(c.lived.symbols), 'bar': c.lived.spec.bar, 'venue': c.lived.spec.venue, 'currency': p.currency,
             'parity_score': p.score, 'run': str(trim(p.run)), 'backtest': str(trim(p.backtest)), 'difference': str(trim(p.difference)), 'causes': {k: str(trim(x)) for k, x in p.by_cause.items()}, 'cents': {k: str(x) for k, x in p.cents.items()},
             'decisions': len(p.pairs), 'same': sum(not any(x.causes.values()) for x in p.pairs), 'worst': [_pair(x) for x in p.worst(50)],
-            'run_curve': _thin([t for t, _ in c.lived.curve], [e for _, e in c.lived.curve]), 'backtest_curve': _thin(c.times, c.equity), 'changed': {k: list(v) for k, v in c.changed.items()}, 'notes': list(c.notes)}
+            'run_curve': _thin([t for t, _ in c.lived.curve], [e for _, e in c.lived.curve]), 'backtest_curve': _thin(c.times, c.equity), 'gap_curve': _gap(c), 'changed': {k: list(v) for k, v in c.changed.items()}, 'notes': list(c.notes)}
 
 # %% ../../nbs/10_research/55_parity_report.ipynb #702a29e4
 def _axes(height: float) -> tuple[Any, Axes]:
@@ -86,7 +93,7 @@ def equities_png(told: Mapping[str, Any]) -> bytes:
     fig, _ = _axes(3.6)
     fig.clear()
     top, low = fig.subplots(2, 1, sharex=True, gridspec_kw={'height_ratios': [2.4, 1], 'hspace': 0.12})
-    (t, x), (u, y) = ((np.array([p[0] for p in told[k]], dtype=np.int64).astype('datetime64[ns]'), np.array([p[1] for p in told[k]])) for k in ('backtest_curve', 'run_curve'))
+    (t, x), (u, y), (v, both) = ((np.array([p[0] for p in told[k]], dtype=np.int64).astype('datetime64[ns]'), np.array([p[1] for p in told[k]])) for k in ('backtest_curve', 'run_curve', 'gap_curve'))
     for ax in (top, low):
         ax.grid(axis='y', color=PALE, lw=0.7)
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:,.10g}'))
@@ -94,10 +101,9 @@ def equities_png(told: Mapping[str, Any]) -> bytes:
     top.plot(t, x, color=GREY, lw=2.6, alpha=0.55, label='backtest', marker='o' if len(t) < 20 else None, ms=4)
     top.plot(u, y, color=BLUE, lw=1.2, label='run', marker='o' if len(u) < 20 else None, ms=3)
     top.legend(frameon=False, fontsize=8.5, loc='best')
-    if len(t) and len(u):
-        both = np.array([y[np.searchsorted(u, v, 'right') - 1] - x[i] if v >= u[0] else np.nan for i, v in enumerate(t)])
-        low.fill_between(t, np.nan_to_num(both), 0, color=RUST, alpha=0.25, lw=0, step='post')
-        low.step(t, both, color=RUST, lw=0.9, where='post')
+    if len(v):
+        low.fill_between(v, both, 0, color=RUST, alpha=0.25, lw=0, step='post')
+        low.step(v, both, color=RUST, lw=0.9, where='post')
     low.set_title('run less backtest', loc='left', fontsize=8.5, color=GREY, pad=2)
     dates: Any = import_module('matplotlib.dates')
     locator = dates.AutoDateLocator(minticks=3, maxticks=9)
