@@ -179,8 +179,9 @@ def bars_svg(h: Habit, now: Nanos) -> str:
 
 def habits_html(look: JobLook) -> str:
     "Each job with its last runs, its median and its last."
+    known = [h for h in look.habits if any(r.took is not None for r in h.lines)][:12]
     head = {'job': '', 'last runs': 'gk-barcell', 'median': 'gk-num', 'last': 'gk-num', 'failed': 'gk-num gk-few'}
-    return table('gk-habits', head, [_habit(h, look.at) for h in look.habits[:12]], 'No run yet.')
+    return table('gk-habits', head, [_habit(h, look.at) for h in known], 'No run has ended yet.')
 
 def _habit(h: Habit, now: Nanos) -> tuple[str, ...]:
     usual, r, over = h.usual(), next((r for r in h.lines if r.took is not None), None), [r for r in h.lines if not r.open]
@@ -221,7 +222,7 @@ def kernels_html(k: Kernels | None) -> str:
 # %% ../../nbs/12_ops/14_jobboard.ipynb #34eb4cd7
 STYLES = """<style>.gk-verdict{margin:6px 0 0;font-size:15px;overflow-wrap:anywhere}.gk-reasons{margin:4px 0 0;padding:0;list-style:none;color:var(--soft)}.gk-reasons li{padding:1px 0 1px 12px;border-left:3px solid var(--amber);margin:3px 0;overflow-wrap:anywhere}.gk-reasons li.gk-why2{border-color:var(--red)}.gk-reasons b{color:var(--ink);font-weight:600}
 .gk-jobpage small{color:var(--soft);font-size:12px}.gk-jobpage .gk-figures{grid-template-columns:repeat(6,minmax(0,1fr))}.gk-jobpage .gk-figure b{line-height:36px!important}.gk-jobpage .gk-figure small{display:block;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-.gk-slow{color:var(--amber);font-weight:600}.gk-bar{display:inline-block;width:64px;height:4px;border-radius:2px;background:var(--line);overflow:hidden;vertical-align:middle;margin-left:6px}.gk-bar i{display:block;height:100%;background:var(--blue)}
+.gk-jobpage .gk-state+.gk-state{margin-left:4px}.gk-slow{color:var(--amber);font-weight:600}.gk-bar{display:inline-block;width:64px;height:4px;border-radius:2px;background:var(--line);overflow:hidden;vertical-align:middle;margin-left:6px}.gk-bar i{display:block;height:100%;background:var(--blue)}
 .gk-fault{border-left:3px solid var(--red);padding:4px 0 6px 12px;margin:8px 0 14px}.gk-fault.gk-good{border-color:var(--rule)}.gk-fault p,.gk-granted p{margin:0;overflow-wrap:anywhere}.gk-what{padding-top:3px}.gk .gk-code{margin:6px 0;padding:6px 0;background:var(--pill);border-radius:4px;font:12px/1.5 ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;overflow-x:auto;color:var(--ink)}
 .gk-code span,.gk-code mark{display:block;padding:0 10px 0 0;white-space:pre;background:none;color:inherit}.gk-code mark{background:color-mix(in srgb,var(--red) 16%,transparent)}.gk-code i{display:inline-block;width:34px;padding-right:10px;text-align:right;color:var(--soft);font-style:normal;user-select:none}
 .gk-further{display:flex;flex-wrap:wrap;gap:4px 12px;align-items:baseline}.gk .gk-further code{font:12px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;background:none;color:var(--soft);padding:0;overflow-wrap:anywhere}.gk-jobpage a{color:var(--blue);text-decoration:none}
@@ -254,11 +255,13 @@ class JobBoard:
 # %% ../../nbs/12_ops/14_jobboard.ipynb #8d910fbe
 def show(board: JobBoard, look: JobLook) -> None:
     "Put what was read on the screen; a panel is sent only when its words changed."
-    board.last = look
+    before, board.last = board.last, look
     say(board.head, headline_html(look))
+    same = before is not None and look.habits is before.habits and look.groups == before.groups and look.at // DAY == before.at // DAY      # then nothing has ended, and the longest panels are as they were
     notes = {'schedule': schedule_note(look), 'habits': 'each against its median' if look.habits else '', 'runs': f'newest of {look.total:,}' if look.total > len(look.groups) else '', 'promotions': many(len(look.granted), 'promotion') if look.granted else ''}
     made = {'running': running_html, 'failures': failures_html, 'runs': runs_html, 'schedule': schedule_html, 'habits': habits_html, 'promotions': promotions_html, 'kernels': _kernels}
-    for n, html in made.items(): say(board.parts[n], panel(PANELS[n], html(look), notes.get(n, '')))
+    for n, html in made.items():
+        if not (same and n in ('runs', 'habits')): say(board.parts[n], panel(PANELS[n], html(look), notes.get(n, '')))
     _alive(board, f'{_WORDS[verdict(look)[0]]} · jobs')
 
 def _kernels(look: JobLook) -> str: return kernels_html(look.kernels)

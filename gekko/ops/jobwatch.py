@@ -4,6 +4,7 @@
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #abd4c95d
 from __future__ import annotations
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,12 @@ from ..jobs.promoting import Lapse, lapsed
 from ..jobs.warm import place, status, supported
 from ..jobs.warm_bench import private_mib
 from ..jobs.when import from_words, in_words
-from ..ledger.database import attempts, exists, file_of, heads, jobs, reading, schedules, workers
+from ..ledger.database import exists, file_of, heads, jobs, reading, schedules, version, workers
 from .jobs import Book, Close, Habit, Line, Remembered, Sweep, as_it_is, closely, habits, together
 from .panels import seconds
 
 # %% auto #0
-__all__ = ['SILENT', 'MOST_DUE', 'WEEK', 'TODAY', 'SHOWN', 'NOW', 'FAILURES', 'Due', 'Queue', 'queue_url', 'read_queue',
+__all__ = ['SILENT', 'MOST_DUE', 'ENDED', 'WEEK', 'TODAY', 'SHOWN', 'NOW', 'FAILURES', 'Due', 'Queue', 'queue_url', 'read_queue',
            'Granted', 'promotions_mark', 'granted', 'Kernels', 'read_kernels', 'JobLook', 'money', 'how_it_failed',
            'many', 'verdict', 'JobEye']
 
@@ -32,7 +33,7 @@ SILENT = 60 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    "A schedule, when it is due next (0: not by the clock), how its last job went, and the job that waits or runs now: its state, run, attempt and how far it has come."
+    "A schedule, when it is due next (0: not by the clock), when its last job was due that ended and how it went, and the job that waits or runs now: its state, run, attempt and how far it has come."
     name: str
     what: str
     mode: str
@@ -52,7 +53,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    "The schedules, those due first; the workers and when each was last heard; the schedule of each run that a job made lately."
+    "The schedules, those due first; the workers and when each was last heard; the schedule of each run that a job makes now or made last."
     dues: tuple[Due, ...] = ()
     workers: tuple[tuple[str, Nanos, int], ...] = ()
     of: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Queue:
     def alive(self, now: Nanos) -> int: return sum(beat > now - SILENT for _, beat, _ in self.workers)
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #2acabcc2
-MOST_DUE = 300
+MOST_DUE, ENDED = 300, ('done', 'failed', 'killed')
 
 def queue_url(ledger: str) -> str:
     "Where the queue of a ledger is."
@@ -72,22 +73,25 @@ def read_queue(ledger: str) -> Queue:
     url = queue_url(ledger)
     if not exists(url): return Queue()
     with reading(url) as c:
-        if not sa.inspect(c).has_table('schedules'): return Queue()
+        if (version(c) or 0) < 4: return Queue()      # a ledger from before there were schedules
         planned = c.execute(sa.select(schedules).order_by(schedules.c.state, schedules.c.next_due).limit(MOST_DUE)).mappings().all()
-        open_jobs = c.execute(sa.select(jobs).where(jobs.c.state.in_(['queued', 'waiting', 'running'])).order_by(jobs.c.due).limit(MOST_DUE)).mappings().all()
-        last = {j['schedule']: j for j in c.execute(sa.select(jobs).join(schedules, (jobs.c.schedule == schedules.c.name) & (jobs.c.due == schedules.c.last_due))).mappings()}
+        open_jobs = c.execute(sa.select(jobs).where(jobs.c.state.in_(['queued', 'running'])).order_by(jobs.c.due).limit(MOST_DUE)).mappings().all()
+        own = jobs.alias()
+        newest = sa.select(own.c.due).where(own.c.schedule == schedules.c.name, own.c.state.in_(ENDED)).order_by(own.c.due.desc()).limit(1).scalar_subquery()
+        pairs = [(name, due) for name, due in c.execute(sa.select(schedules.c.name, newest).limit(MOST_DUE)) if due is not None]
+        last = {j['schedule']: j for j in c.execute(sa.select(jobs).where(sa.tuple_(jobs.c.schedule, jobs.c.due).in_(pairs))).mappings()} if pairs else {}
         seen = tuple((w['name'], w['beat'], w['slots']) for w in c.execute(sa.select(workers).order_by(workers.c.beat.desc()).limit(20)).mappings())
-        of = {run: name for run, name in c.execute(sa.select(attempts.c.run_id, attempts.c.schedule).where(attempts.c.run_id != '').order_by(attempts.c.started.desc()).limit(MOST_DUE))}
+        of = {j['run_id']: j['schedule'] for j in (*last.values(), *open_jobs) if j['run_id']}
     now = {name: [j for j in open_jobs if j['schedule'] == name] for name in {j['schedule'] for j in open_jobs}}
     dues = [_due(s, now.get(s['name'], []), last.get(s['name'])) for s in planned]
     return Queue(tuple(sorted(dues, key=lambda d: (d.state != 'active', d.next_due or 1 << 62, d.name))), seen, of)
 
 def _due(s: sa.RowMapping, now: Sequence[sa.RowMapping], last: sa.RowMapping | None) -> Due:
     on = next((j for j in now if j['state'] == 'running'), now[0] if now else None)
-    did = (last['state'], last['reason']) if last is not None and last['ended'] else ('', '')
+    did = (last['due'], last['state'], last['reason']) if last is not None else (0, '', '')
     doing = (on['state'], on['run_id'], on['attempt'], on['progress'], len(now) - 1) if on is not None else ('', '', 0, '', 0)
     what = Path(s['notebook']).stem or s['command']
-    return Due(s['name'], what, f'{s["mode"]} {s["venue"]}'.strip() if s['notebook'] else '', in_words(from_words(s['timing'])), s['state'], s['next_due'], s['last_due'], *did, *doing)
+    return Due(s['name'], what, f'{s["mode"]} {s["venue"]}'.strip() if s['notebook'] else '', in_words(from_words(s['timing'])), s['state'], s['next_due'], *did, *doing)
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #c5878ae5
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def granted(settings: Settings, p: Promotions) -> tuple[Granted, ...]:
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #b1978383
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    "The process that kernels are forked from, and those that live now, each with what it holds alone (MiB; None where the system does not say). `why` there is none."
+    "The process that kernels are forked from, with all that it has loaded (`base`, MiB), and those that live now, each with what it holds alone (MiB; None where the system does not say). `why` there is none."
     installed: bool = False
     pid: int = 0
     since: Nanos = 0
@@ -122,6 +126,10 @@ class Kernels:
     base: float | None = None
     now: tuple[tuple[int, float | None], ...] = ()
     why: str = ''
+
+def _resident(pid: int) -> float | None:
+    try: return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**20
+    except (OSError, ValueError): return None
 
 def _held(pid: int) -> float | None:
     try: return private_mib(pid)
@@ -132,7 +140,7 @@ def read_kernels() -> Kernels:
     if why := supported(): return Kernels(available(), why=why)
     said = status(place())
     if said is None: return Kernels(available(), why='no kernel is warm')
-    return Kernels(available(), said['pid'], int(said['since'] * SECOND), said['forks'], _held(said['pid']), tuple((pid, _held(pid)) for pid in said['kernels']), said['closed'])
+    return Kernels(available(), said['pid'], int(said['since'] * SECOND), said['forks'], _resident(said['pid']), tuple((pid, _held(pid)) for pid in said['kernels']), said['closed'])
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #4c393335
 WEEK, TODAY = 7 * DAY, DAY
