@@ -259,7 +259,7 @@ class Trial:
     def decide(self, bars: Bars) -> Floats | None:
         "The strategy's weights; None when it refuses these bars or does not come to an end with them, which is kept."
         try:
-            with limited(max(5.0, 30 * self.cost)): return weights_of(self.strategy, bars)
+            with limited(max(3.0, 30 * self.cost)): return weights_of(self.strategy, bars)
         except Endless as e: self.raised['Endless'] = str(e)
         except Exception as e:
             self.raised[type(e).__name__] = str(e)[:200]

@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass
 class Outcome:
-    "What came of running a notebook: the answers of its runs, what it read, what was found on the way, the error that ended it (cell, line, words), the times of rows by their number, and the data files that have none."
+    "What came of running a notebook: the answers of its runs, what it read, what was found on the way, the error that ended it (cell, line, words), the times of rows by their number, the data files that have none, and of the seconds those for trying the strategy, which `seconds` are without."
     answers: list[Answer] = field(default_factory=list)
     error: tuple[int, int, str] | None = None
     reads: tuple[str, ...] = ()
@@ -60,6 +60,7 @@ class Outcome:
     seconds: float = 0.0
     axes: dict[int, Ints] = field(default_factory=dict)
     opened: tuple[str, ...] = ()
+    probed: float = 0.0
 
 class Enough(BaseException):
     "All that was to be known is known: the rest of the notebook is not run."
@@ -150,10 +151,11 @@ class NotedRun:
     def _probe(self, strategy: Any) -> None:
         "Try the strategy on other bars, here and now."
         out = self.notes.outcome
+        began = time.monotonic()
         trial, out.findings = begin(strategy, self.market.bars, self.spec.window, self.market.first)
         picked = moments(trial.whole, self.market.bars.close, self.market.first, 24)
         if picked and not any(f.kind == 'state' for f in out.findings): out.findings += examine(trial, picked, self.notes.probe, self.notes.places)
-        out.tests = trial.tests
+        out.tests, out.probed = trial.tests, time.monotonic() - began
 
 # %% ../../nbs/10_research/24_rehearsal.ipynb #1d0f68ef
 def noted(strategy: Any, answer: Answer, change: Change) -> Any:
@@ -214,7 +216,7 @@ def rehearse(script: Script, notes: Notes, seed: int = 0, trail: Trail | None = 
         except Enough: pass
         except (Exception, SystemExit) as e:
             if at is not None: out.error = at.cell.number, line_of(e, at), f'{type(e).__name__}: {e}'[:300]
-    out.reads, out.late, out.gaps, out.seconds = tuple(s.reads), s.late[:], s.gaps[:], time.monotonic() - began
+    out.reads, out.late, out.gaps, out.seconds = tuple(s.reads), s.late[:], s.gaps[:], time.monotonic() - began - out.probed
     if notes.probe and s.beside is not None and s.market is not None: out.findings += foreseen(s, script.told, int(out.answers[0].ends[0]) if out.answers and len(out.answers[0].ends) else int(s.market.end[0]))
     out.axes, out.opened = dict(s.axes), tuple(sorted(s.opened))
     return out

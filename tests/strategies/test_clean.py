@@ -7,9 +7,9 @@ import pytest
 from gekko.research.leakage_notebook import prove_notebook
 
 HERE = Path(__file__).parents[2] / 'strategies'
-QUICK: dict[str, dict[str, Any]] = {'first': {}, 'trend': {'start': '2016-01-01'}, 'pairs': {'start': '2020-01-01'}, 'quoting': {},
-                                    'allocation': {'start': '2022-01-01', 'symbols': ['KO', 'PEP', 'XOM'], 'compare': []}}
-SLOW: dict[str, dict[str, Any]] = {'forecast': {'symbols': ['KO', 'PEP'], 'start': '2016-01-01', 'max_steps': 2, 'hidden': [4]}}      # fits its networks anew for each future
+QUICK: dict[str, dict[str, Any]] = {'first': {}, 'trend': {'start': '2016-01-01'}, 'pairs': {'start': '2020-01-01'}, 'quoting': {}}
+SLOW: dict[str, dict[str, Any]] = {'forecast': {'symbols': ['KO', 'PEP'], 'start': '2016-01-01', 'max_steps': 2, 'hidden': [4]},      # fits its networks anew for each future
+                                   'allocation': {'start': '2022-01-01', 'symbols': ['KO', 'PEP', 'XOM'], 'compare': []}}
 ALL = os.environ.get('GEKKO_LEAK_PACK') == 'all'
 
 def test_every_strategy_that_trades_is_here() -> None:
