@@ -44,7 +44,7 @@ def changes(r: RunRecord, today: Source | None) -> dict[str, tuple[str, str]]:
     from gekko.research.installed import lock_hash
     from gekko.jobs.runner import commit_of
     at = Path(r.notebook).parent
-    now: dict[str, tuple[str, str]] = {'notebook': (r.notebook_hash, notebook_hash(today.nb) if today is not None else 'gone'), 'packages': (r.lock_hash, lock_hash()), 'commit': (r.commit, commit_of(at) if at.is_dir() else '')}
+    now: dict[str, tuple[str, str]] = {'notebook': (r.notebook_hash, notebook_hash(today.nb, at) if today is not None else 'gone'), 'packages': (r.lock_hash, lock_hash()), 'commit': (r.commit, commit_of(at) if at.is_dir() else '')}
     params = {} if today is None else {f'parameter {k}': (str(r.params.get(k, 'none')), str(today.params.get(k, 'none'))) for k in {**r.params, **today.params}}
     return {k: v for k, v in {**now, **params}.items() if v[0] != v[1]}
 

@@ -105,7 +105,7 @@ def keep_check(settings: Settings, notebook: Path, nb: Mapping[str, Any], given:
     from gekko.jobs.subject import read_subject
     try: s = read_subject(notebook, given, settings)
     except BadInput: return ''
-    if s.code != notebook_hash(nb): return ''      # saved while it was being tried: this is another one
+    if s.code != notebook_hash(nb, notebook.resolve().parent): return ''      # saved while it was being tried: this is another one
     settings.home.mkdir(parents=True, exist_ok=True)      # the first thing that this home keeps
     keep_evidence(settings.ledger, SystemClock(), kept_leakage(s, report, getpass.getuser(), seconds))
     return s.digest

@@ -84,5 +84,5 @@ def _notebook(path: Path, asked: dict[str, Any], ledger: str = '', rest_s: float
     shown = {n: p.default for n, p in declared.items() if (n in asked if asked else n not in _FIXED)}
     turned = dials(shown, asked, {n: p.comment for n, p in declared.items()})
     if not ledger: home.home.mkdir(parents=True, exist_ok=True)
-    counter = Counter(trials_url(ledger or home.ledger), family_of(path.name), notebook_hash(nb), values)
+    counter = Counter(trials_url(ledger or home.ledger), family_of(path.name), notebook_hash(nb, path.resolve().parent), values)
     return panel.Explorer(turned, asking_notebook(nb, path.resolve().parent, values, [d.name for d in turned], home), name=path.stem, counter=counter, notebook=os.path.relpath(path), rest_s=rest_s)

@@ -4,15 +4,17 @@
 
 # %% ../../nbs/11_jobs/00_parameters.ipynb #e7d2bb39
 from __future__ import annotations
-import ast, hashlib, json, math
-from collections.abc import Mapping
+import ast, hashlib, json, math, re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from ..domain.errors import BadInput
+from ..research.cells import plain_code
 
 # %% auto #0
-__all__ = ['load_notebook', 'parameters_cell', 'Parameter', 'read_parameters', 'typed', 'resolve', 'notebook_hash']
+__all__ = ['load_notebook', 'parameters_cell', 'Parameter', 'read_parameters', 'typed', 'resolve', 'notebook_hash',
+           'modules_beside']
 
 # %% ../../nbs/11_jobs/00_parameters.ipynb #21c1ab57
 def load_notebook(path: Path) -> dict[str, Any]:
@@ -131,7 +133,34 @@ def resolve(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict
     return {p.name: typed(p, given[p.name]) if p.name in given else p.default for p in declared.values()}
 
 # %% ../../nbs/11_jobs/00_parameters.ipynb #167534a9
-def notebook_hash(nb: Mapping[str, Any]) -> str:
-    "sha256 over the sources of the code cells, in order."
-    code = [c['source'] if isinstance(c['source'], str) else ''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'code']
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+def _code(nb: Mapping[str, Any]) -> list[str]: return [c['source'] if isinstance(c['source'], str) else ''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'code']
+
+def notebook_hash(nb: Mapping[str, Any], folder: Path | None = None) -> str:
+    "sha256 over the sources of the code cells, in order; with a `folder`, where the notebook lies, over the modules beside it as well, when it uses any."
+    own = hashlib.sha256(json.dumps(_code(nb)).encode()).hexdigest()
+    modules = modules_beside(nb, folder) if folder else {}
+    return hashlib.sha256(json.dumps([own, {n: hashlib.sha256(b).hexdigest() for n, b in modules.items()}]).encode()).hexdigest() if modules else own
+
+def modules_beside(nb: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
+    "Python files below the folder that the notebook's code imports or names as a path, and those that these use in turn: by path from there, sorted. A name made up as the code runs is not found, nor is what is installed."
+    found, todo = dict[str, bytes](), ['\n'.join(plain_code(x) for x in _code(nb)), *(re.sub(r'(?m)^\s*[%!]', '', x) for x in _code(nb))]
+    while todo:
+        for p in _files(todo.pop(), folder):
+            if (name := p.relative_to(folder).as_posix()) in found: continue
+            found[name] = p.read_bytes()
+            todo.append(found[name].decode(errors='replace'))
+    return dict(sorted(found.items()))
+
+def _files(text: str, folder: Path) -> Iterator[Path]:
+    for name in _imported(text) - {'gekko'}:
+        if (p := folder/f'{name}.py').is_file(): yield p
+        if (folder/name).is_dir(): yield from (p for p in (folder/name).rglob('*.py') if p.is_file())
+    for named in re.findall(r'[\w./-]+\.py\b', text):
+        if '..' not in named and not named.startswith('/') and (p := folder/named).is_file(): yield folder/Path(named)
+
+def _imported(text: str) -> set[str]:
+    try: tree = ast.parse(text)
+    except (SyntaxError, ValueError): return set()
+    nodes = list(ast.walk(tree))
+    return {a.name.partition('.')[0] for n in nodes if isinstance(n, ast.Import) for a in n.names} | {n.module.partition('.')[0] for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level} | {
+        str(n.args[0].value).partition('.')[0] for n in nodes if isinstance(n, ast.Call) and n.args and isinstance(n.args[0], ast.Constant) and getattr(n.func, 'attr', getattr(n.func, 'id', '')) in ('import_module', '__import__')}

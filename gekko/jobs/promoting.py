@@ -121,10 +121,10 @@ def _fallen_models(settings: Settings, s: Standing) -> Iterator[Lapse]:
 
 def _changed(s: Standing, here: str) -> Iterator[Lapse]:
     path = Path(str(s.by.subject.get('notebook', '')))
-    try: code = notebook_hash(load_notebook(path))
+    try: code = notebook_hash(load_notebook(path), path.parent)
     except BadInput as e: yield Lapse(s, 'code', f'{path.name}: {e.message}', falls=False)
     else:
-        if code != s.by.subject.get('code'): yield Lapse(s, 'code', f'{path.name} was changed, and what it is now was not promoted', falls=False)
+        if code != s.by.subject.get('code'): yield Lapse(s, 'code', f'{path.name} or a module beside it was changed, and what it is now was not promoted', falls=False)
     if s.by.subject.get('lock') != here: yield Lapse(s, 'packages', 'other packages are installed than it was promoted with', falls=False)
 
 # %% ../../nbs/11_jobs/43_promoting.ipynb #dd4d2b8a

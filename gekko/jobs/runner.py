@@ -258,7 +258,7 @@ def account_name(job: Job, settings: Settings, run_id: str) -> str:
 
 def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None) -> RunRecord:
     "The run's folder, the copy of its notebook, and its record, before anything runs."
-    digest = notebook_hash(job.nb)
+    digest = notebook_hash(job.nb, job.notebook.parent)
     run_id = new_run_id(clock, job.name, digest)
     folder = settings.home/'runs'/run_id
     try: folder.mkdir(parents=True)
@@ -271,14 +271,16 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
         notebook_hash=digest, lock_hash=lock_hash(), seed=int(job.params.get('seed', 0)), created=clock.now(), executed=str(folder/'executed.ipynb'), journal_url=journal, spec={'given': job.given, **({'run': job.part} if job.part else {})}))
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #1e7d8859
-def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] | None = None, clock: Clock = SystemClock(), source: Path | None = None, models: Mapping[str, str] | None = None) -> Done:
-    "Run the job to its end and finish its record. The error that ended it early is in `Done.error`, never raised. `source` is the notebook's text when it is not at its own place; `models` are digests to take for the names it asks for."
+def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] | None = None, clock: Clock = SystemClock(), source: Path | None = None, models: Mapping[str, str] | None = None,
+            begun: Callable[[RunRecord], None] = lambda record: None) -> Done:
+    "Run the job to its end and finish its record. The error that ended it early is in `Done.error`, never raised. `source` is the notebook's text when it is not at its own place; `models` are digests to take for the names it asks for; `begun` hears of the record before anything runs, and may refuse."
     record, runs = begin(job, settings, clock, source), Runs(settings.ledger)
     folder = Path(record.executed).parent
     desk: DeskProcess | KeptDesk | None = None
     error, kernel = None, list[int]()
     with hold(folder), stoppable() as deaf:
         try:
+            begun(record)
             name, log = f'run-{record.run_id}', folder/'desk.log'
             if job.mode == 'paper': desk = start_desk(settings, name, log=log)
             elif job.mode == 'live': desk = KeptDesk(settings, name, log=log, venue=str(job.params['venue']))

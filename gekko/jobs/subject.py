@@ -68,7 +68,7 @@ def runs_of(settings: Settings, s: Subject, mode: str) -> list[RunRecord]:
 # %% ../../nbs/11_jobs/41_subject.ipynb #a89e77df
 def subject_of(job: Job, settings: Settings) -> Subject:
     "The subject of a checked request, whatever its mode."
-    s = Subject(job.notebook, job.nb, {k: v for k, v in job.given.items() if k != 'mode'}, job.params, notebook_hash(job.nb), lock_hash(), {})
+    s = Subject(job.notebook, job.nb, {k: v for k, v in job.given.items() if k != 'mode'}, job.params, notebook_hash(job.nb, job.notebook.parent), lock_hash(), {})
     made = backtests_of(settings, s)
     return replace(s, models=models_of(made[0].model_digests)) if made else s
 

@@ -39,7 +39,7 @@ def plan_of(notebook: Path, grid: Mapping[str, Sequence[Any]] | Sequence[str], s
     job = prepare(notebook, {**given, **{n: x[0] for n, x in parsed.items() if declared[n].required}}, 'backtest', settings)
     tasks = Tasks(parsed)
     if sample: tasks = Tasks(parsed, sampled(len(tasks), sample, seed))
-    digest = notebook_hash(nb)
+    digest = notebook_hash(nb, job.notebook.parent)
     kept = KEPT if len(tasks) <= 20_000 else 64      # of each trial: a megabyte for every thousand is enough
     return Plan(new_run_id(clock, job.name, digest), str(job.notebook), json.dumps(nb), digest, job.params, {k: job.params[k] for k in given}, tuple(parsed), str(settings.home.resolve()), settings.store, clock.now(), keep=kept), tasks
 

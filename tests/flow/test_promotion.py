@@ -25,8 +25,9 @@ from gekko.domain.instrument import Instrument
 from gekko.domain.time import SystemClock
 from gekko.jobs.evidence import case_of
 from gekko.jobs.promoting import lapsed, require
-from gekko.jobs.runner import prepare
-from gekko.jobs.subject import read_subject
+from gekko.jobs.runner import prepare, run_job
+from gekko.jobs.subject import backtests_of, read_subject
+from gekko.jobs.sweeping import plan_of
 from gekko.ledger.journal import read_entries
 from gekko.ledger.promotions import Promoted
 from gekko.ledger.runs import Runs
@@ -174,6 +175,21 @@ def test_an_edit_is_another_strategy_and_the_old_one_is_itself_again(way: Way) -
         assert case_of(before, way.settings).stage == 'live' != case_of(read_subject(way.rule, AT, way.settings), way.settings).stage
     finally: way.rule.write_text(text)
     assert way.stage() == 'live' and lapsed(way.settings) == []
+
+
+def test_a_module_beside_the_notebook_is_part_of_it(way: Way, tmp_path: Path) -> None:
+    """Edited, it is another strategy: no backtest of it was made, and its trials are others than a sweep's of the old text."""
+    module, path = tmp_path / 'edge.py', notebook(tmp_path / 'rule.ipynb', RULE[0], RULE[1] + '\nfrom edge import EDGE', RULE[2].replace('0.4', 'EDGE'), RULE[3])
+    module.write_text('EDGE = 0.4\n')
+    done = run_job(prepare(path, AT, 'backtest', way.settings), way.settings)
+    first = read_subject(path, AT, way.settings)
+    assert done.error is None and [r.run_id for r in backtests_of(way.settings, first)] == [done.record.run_id]
+    assert plan_of(path, ['lag=0,1'], way.settings)[0].code == first.code == done.record.notebook_hash
+    module.write_text('EDGE = 0.8\n')
+    other = read_subject(path, AT, way.settings)
+    assert other.digest != first.digest and backtests_of(way.settings, other) == [] and plan_of(path, ['lag=0,1'], way.settings)[0].code == other.code
+    module.write_text('EDGE = 0.4\n')
+    assert read_subject(path, AT, way.settings).digest == first.digest
 
 
 def test_a_started_job_runs_what_was_hashed(way: Way) -> None:
