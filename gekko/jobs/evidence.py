@@ -30,8 +30,8 @@ from ..risk.mandate import OFF, in_force
 
 # %% auto #0
 __all__ = ['STEPS', 'Need', 'lacking', 'Case', 'case_of', 'kept_leakage', 'of_leakage', 'of_backtest', 'families_with',
-           'trials_of', 'pick_of', 'of_overfit', 'spec_of', 'limits_of', 'of_limits', 'lived', 'of_paper', 'scores_of',
-           'of_parity', 'of_models', 'of_second', 'needs_of', 'open_needs']
+           'families_like', 'pick_of', 'trials_of', 'of_overfit', 'spec_of', 'limits_of', 'of_limits', 'lived',
+           'of_paper', 'scores_of', 'of_parity', 'of_models', 'of_second', 'needs_of', 'open_needs']
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #dc5481f3
 @dataclass(frozen=True, slots=True)
@@ -111,15 +111,16 @@ def families_with(url: str, code: str) -> list[str]:
         if not sa.inspect(c).has_table(trials.name): return []
         return [str(f) for f in c.execute(sa.select(trials.c.family).where(trials.c.code == code).distinct().order_by(trials.c.family)).scalars()]
 
-def trials_of(case: Case) -> tuple[list[Trial], int]:
-    "Every trial that the pick is one of, and how many backtests left none."
-    url, s = trials_url(case.settings.ledger), case.subject
-    families = sorted({s.name, *families_with(url, s.code)})
-    made = Trials(url).of(*families)
-    runs = Runs(case.settings.ledger).list(limit=100_000, mode='backtest') if exists(case.settings.ledger) else []
-    return made, sum(unnoted(runs, [t for t in made if t.family == f], f) for f in families)
+def families_like(url: str, pick: Trial) -> list[str]:
+    "The families with a trial whose returns over the same span are those of this one, whatever its size: ratio, skew and kurtosis agree to a hundredth."
+    import sqlalchemy as sa
+    from gekko.ledger.database import reading, trials
+    if pick.rested: return []
+    t, own = trials.c, (pick.sharpe, pick.skew, pick.kurtosis)
+    with reading(url) as c: rows = c.execute(sa.select(t.family, t.mean/t.deviation, t.skew, t.kurtosis).where(t.first == pick.first, t.last == pick.last, t.rows == pick.rows, t.deviation > 0)).all()
+    return sorted({str(f) for f, *other in rows if all(abs(x - y) <= 0.01*max(abs(x), 0.01) for x, y in zip(own, other, strict=True))})
 
-# %% ../../nbs/11_jobs/42_evidence.ipynb #a3a4d5d4
+# %% ../../nbs/11_jobs/42_evidence.ipynb #bfedd31b
 def pick_of(case: Case, made: Sequence[Trial]) -> Trial | None:
     "The trial that the newest backtest is: by its run or, where it was made again, by what it is of."
     by_run = {t.source: t for t in made}
@@ -130,6 +131,17 @@ def pick_of(case: Case, made: Sequence[Trial]) -> Trial | None:
         if again: return again[0]
     return None
 
+def trials_of(case: Case) -> tuple[list[Trial], int]:
+    "Every trial that the pick is one of, and how many backtests left none."
+    url, s = trials_url(case.settings.ledger), case.subject
+    families = {s.name, *families_with(url, s.code)}
+    if (pick := pick_of(case, made := Trials(url).of(*families))) is not None and not families.issuperset(like := families_like(url, pick)):
+        families |= {*like}
+        made = Trials(url).of(*families)
+    runs = Runs(case.settings.ledger).list(limit=100_000, mode='backtest') if exists(case.settings.ledger) else []
+    return made, sum(unnoted(runs, [t for t in made if t.family == f], f) for f in families)
+
+# %% ../../nbs/11_jobs/42_evidence.ipynb #a3a4d5d4
 def of_overfit(case: Case, seed: int = 0) -> list[Need]:
     "Each statistic of `evidence_of` on the newest backtest among all the trials."
     made, others = trials_of(case)

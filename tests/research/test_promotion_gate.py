@@ -15,7 +15,7 @@ from gekko.desk.promotions import promote, read_promotions
 from gekko.desk.result import Result, encode_result
 from gekko.domain.errors import BadInput
 from gekko.domain.time import DAY, SystemClock
-from gekko.jobs.evidence import case_of, of_overfit
+from gekko.jobs.evidence import case_of, of_overfit, trials_of
 from gekko.jobs.promoting import lapsed
 from gekko.jobs.subject import Subject, read_subject
 from gekko.ledger.promotions import Promoted
@@ -37,9 +37,9 @@ def rule(folder: Path, name: str = 'rule') -> Path:
 def backtested(settings: Settings, s: Subject, returns: Floats, pick: int, family: str = '') -> None:
     """The trials of every column, the run of the one that was picked, and its promotion to backtest."""
     days = np.arange(len(returns)) * DAY
-    made = [trial(family or s.name, {**s.params, 'fast': 1000 + k} if k != pick else s.params, days, returns[:, k], periods=252, code=s.code, source=f'run-{k}', trades=200) for k in range(returns.shape[1])]
+    made = [trial(family or s.name, {**s.params, 'fast': 1000 + k} if k != pick else s.params, days, returns[:, k], periods=252, code=s.code, source=f'{s.notebook.stem}-{k}', trades=200) for k in range(returns.shape[1])]
     Trials(trials_url(settings.ledger)).add(made)
-    Runs(settings.ledger).put(RunRecord(f'run-{pick}', '', str(s.notebook), 'backtest', 'backtest', 'done', s.params, notebook_hash=s.code, lock_hash=s.lock, metrics={'bars': len(returns)}, created=5))
+    Runs(settings.ledger).put(RunRecord(f'{s.notebook.stem}-{pick}', '', str(s.notebook), 'backtest', 'backtest', 'done', s.params, notebook_hash=s.code, lock_hash=s.lock, metrics={'bars': len(returns)}, created=5))
     promote(settings.ledger, SystemClock(), Promoted(s.digest, s.key, s.name, 'backtest', 'carl', 'carl', 'a step', s.as_data(), [{'name': 'leaks', 'ok': True}]))
 
 
@@ -64,6 +64,20 @@ def test_another_name_is_no_clean_slate(tmp_path: Path) -> None:
     r = np.random.default_rng(9).normal(0, 0.01, (ROWS, 200))
     pick = int(np.argmax(r.mean(0) / r.std(0)))
     backtested(settings, s, r, pick, family='rule')
+    needs = {n.item.name: n.item for n in of_overfit(case_of(s, settings))}
+    assert not needs['luck'].ok and needs['luck'].value > 0.02
+
+
+def test_the_best_of_a_sweep_as_another_notebook_is_no_clean_slate(tmp_path: Path) -> None:
+    """Other code under another name, half the size: what it earned was found by trying the first."""
+    settings = load_settings({'GEKKO_HOME': str(tmp_path / 'home'), **QUICK}, None)
+    (tmp_path / 'home').mkdir()
+    swept, s = read_subject(rule(tmp_path, 'swept'), {}, settings), read_subject(rule(tmp_path, 'fresh_start'), {}, settings)
+    r = np.random.default_rng(9).normal(0, 0.01, (ROWS, 200))
+    pick = int(np.argmax(r.mean(0) / r.std(0)))
+    backtested(settings, replace(swept, code='0' * 64), r, pick)
+    backtested(settings, s, r[:, [pick]] / 2, 0)
+    assert len(trials_of(case_of(s, settings))[0]) > 200
     needs = {n.item.name: n.item for n in of_overfit(case_of(s, settings))}
     assert not needs['luck'].ok and needs['luck'].value > 0.02
 
