@@ -158,7 +158,7 @@ def test_a_kernel_ends_with_its_page_and_a_run_is_shown_by_its_address(home: Pat
 
 def test_what_cannot_be_served_is_refused(home: Path) -> None:
     unknown = one_line(gekko(home, 'dashboard', '--view', 'desc', '--json', cwd=REPO), code=2)
-    assert unknown['error'] == 'no such dashboard' and unknown['expected'] == 'desk, models, risk'
+    assert unknown['error'] == 'no such dashboard' and unknown['expected'] == 'desk, jobs, models, risk'
     with dashboard(home) as (url, _):
         taken = one_line(gekko(home, 'dashboard', '--port', url.rsplit(':', 1)[1].strip('/'), '--json', cwd=REPO), code=2)
         assert 'in use' in taken['found']
