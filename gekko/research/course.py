@@ -133,13 +133,18 @@ def landed_in(times: Ints, closes: Floats, ts: Ints, column: Ints, decided: Ints
     here = (decided < ts) & ~np.isnan(np.vstack([closes, np.full((1, closes.shape[1]), np.nan)])[at, column])
     return np.asarray(np.where(edge & ~here, at + 1, at), dtype=np.int64)
 
-# %% ../../nbs/10_research/00_course.ipynb #94aa0cf7
+# %% ../../nbs/10_research/00_course.ipynb #6c9c2595
+def _decided(r: Result, ts: Ints) -> Ints:
+    "When each fill was decided, (M,); as it was made where quotes were played."
+    step = int(np.diff(r.times).min()) if len(r.times) > 1 else 0
+    if not np.isin(ts, np.concatenate([r.times, r.times - step])).all(): return ts
+    at = {o.client_id: o.intent.ts for o in r.orders}
+    return np.array([at.get(f.client_id, f.ts) for f in sorted(r.fills, key=lambda f: f.ts)], dtype=np.int64)
+
 def _of_result(r: Result, slippage_bps: Decimal | None) -> Course:
     deals, lot, tick, minor = deals_of(r.fills, r.symbols, r.currency)
     worth = np.array([float(e) for e in r.equity])
-    at = {o.client_id: o.intent.ts for o in r.orders}
-    decided = np.array([at.get(f.client_id, f.ts) for f in sorted(r.fills, key=lambda f: f.ts)], dtype=np.int64)
-    landed = landed_in(r.times, r.closes, deals.ts, deals.column, decided)
+    landed = landed_in(r.times, r.closes, deals.ts, deals.column, _decided(r, deals.ts))
     return Course(r.strategy, r.run_id, r.mode, r.symbols, r.bar, r.currency, r.cash, r.final_equity, r.times, worth, r.closes, deals, landed, lot, tick, (Decimal(1),) * len(r.symbols),
                   rates_of(r.symbols, r.currency, r.closes), minor, r.fees, len(r.orders), len(r.breaches), r.data_version, r.journal_head, r.exit_reason, slippage_bps=slippage_bps)
 

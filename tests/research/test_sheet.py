@@ -18,7 +18,7 @@ from gekko.desk.result import Result, encode_result
 from gekko.domain.account import Account, deposit, equity, settle
 from gekko.domain.errors import BadInput
 from gekko.domain.instrument import Instrument
-from gekko.domain.order import Fill, Side
+from gekko.domain.order import Fill, Intent, Order, Side
 from gekko.domain.time import DAY, MINUTE
 from gekko.ledger.runs import RunRecord, Runs
 from gekko.research import live
@@ -163,6 +163,16 @@ def test_what_is_held_and_the_cash_beside_it_are_the_equity(how: dict[str, Any],
         value = sum((held(c, n) * np.nan_to_num(marked(c, n)) for n in range(3)), np.zeros(len(c.times)))
         assert len(c.deals) > 100 and np.abs(cash + value - c.worth).max() < 0.02
         assert exposure(c).net == pytest.approx(value / c.worth)
+
+
+@pytest.mark.parametrize(('between', 'row'), [(90, 2), (60, 1)])
+def test_a_fill_in_the_instant_of_an_end(between: int, row: int) -> None:
+    """Quotes of that instant come after the row; of a replay of bars it is the row's own when it was asked for before."""
+    times = np.array([60, 120, 180]) * MINUTE
+    asked = tuple(Order(str(k), Intent('BTC-USD', Side.BUY, D(1), ts=t * MINUTE)) for k, t in enumerate((0, 100)))
+    fills = [Fill(str(k), str(k), 'BTC-USD', Side.BUY, D(1), D(9), ts=t * MINUTE) for k, t in enumerate((between, 120))]
+    r = Result('r', 'r', 'r', 'backtest', 'r', ('BTC-USD',), '1h', 'USD', D(100), times, (D(100),) * 3, np.full((3, 1), 9.0), tuple(fills), asked, (), '', 'finished')
+    assert course_of(r).landed[1] == row
 
 
 def test_exposure_turnover_and_costs_by_hand() -> None:
