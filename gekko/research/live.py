@@ -25,10 +25,10 @@ __all__ = ['MIME', 'POINTS', 'MARKS', 'line', 'figure', 'equity_live', 'rolling_
            'months_live', 'days_live', 'trips_live', 'bundle']
 
 # %% ../../nbs/10_research/07_live.ipynb #86c8ba2f
-def line(times: Ints, y: Floats, name: str, colour: str, form: str = ',.2f', *, axis: int = 1, fill: str = '', width: float = 1.3, step: bool = False, kind: str = 'f8') -> dict[str, Any]:
-    "A line of at most `POINTS` points that keeps its extremes; `form` how its numbers are said; `axis` the panel; `fill` a colour down to zero."
+def line(times: Ints, y: Floats, name: str, colour: str, form: str = ',.2f', *, axis: int = 1, fill: str = '', width: float = 1.3, step: str = '', kind: str = 'f8') -> dict[str, Any]:
+    "A line of at most `POINTS` points that keeps its extremes; `form` how its numbers are said; `step` hv where a value holds from its instant on, vh where up to it; `axis` the panel; `fill` a colour down to zero."
     at = thinned(y, POINTS)
-    out: dict[str, Any] = {'type': 'scatter', 'mode': 'lines', 'name': name, 'x': packed(millis(times[at]), 'f8'), 'y': packed(y[at], kind), 'line': {'color': colour, 'width': width, **({'shape': 'hv'} if step else {})},
+    out: dict[str, Any] = {'type': 'scatter', 'mode': 'lines', 'name': name, 'x': packed(millis(times[at]), 'f8'), 'y': packed(y[at], kind), 'line': {'color': colour, 'width': width, **({'shape': step} if step else {})},
                            'hovertemplate': f'%{{y:{form}}}', 'yaxis': f'y{axis if axis > 1 else ""}'}
     return {**out, 'fill': 'tozeroy', 'fillcolor': fill} if fill else out
 
@@ -81,11 +81,11 @@ def exposure_live(c: Course, e: Exposure, x: Costs) -> dict[str, Any]:
     "Exposure, turnover and costs."
     unit, name = part_of(c.times)
     parts, turned, fees = by_part(c, unit)
-    held = [line(c.times, e.long, 'long', BLUE, '.0%', fill='rgba(31,78,121,0.3)', width=0, step=True, kind='f4'), line(c.times, e.short, 'short', RUST, '.0%', fill='rgba(176,74,47,0.3)', width=0, step=True, kind='f4'),
-            line(c.times, e.gross, 'gross', GREY, '.0%', width=0.8, kind='f4'), line(c.times, e.net, 'net', INK, '.0%', width=1, kind='f4')]
+    held = [line(c.times, e.long, 'long', BLUE, '.0%', fill='rgba(31,78,121,0.3)', width=0, step='vh', kind='f4'), line(c.times, e.short, 'short', RUST, '.0%', fill='rgba(176,74,47,0.3)', width=0, step='vh', kind='f4'),
+            line(c.times, e.gross, 'gross', GREY, '.0%', width=0.8, step='vh', kind='f4'), line(c.times, e.net, 'net', INK, '.0%', width=1, step='vh', kind='f4')]
     bars = {'type': 'bar', 'name': f'traded in the {name}', 'x': packed(parts.astype('datetime64[ms]').astype(np.int64), 'f8'), 'y': packed(np.nan_to_num(turned)), 'yaxis': 'y2', 'marker': {'color': BLUE, 'opacity': 0.6}, 'hovertemplate': '%{y:.3g}×'}
-    paid = [line(x.ts, x.fees, 'fees', GREY, axis=3, fill='rgba(122,131,140,0.3)', step=True)] if len(x.ts) else []
-    if x.slippage is not None and len(x.ts): paid.append(line(x.ts, x.slippage, 'slippage', RUST, axis=3, step=True))
+    paid = [line(x.ts, x.fees, 'fees', GREY, axis=3, fill='rgba(122,131,140,0.3)', step='hv')] if len(x.ts) else []
+    if x.slippage is not None and len(x.ts): paid.append(line(x.ts, x.slippage, 'slippage', RUST, axis=3, step='hv'))
     return figure([*held, bars, *paid], 'Held, turned over, paid', f'of equity; times equity in each {name}; fees and slippage so far, {c.currency}', 4.3, _axis((0.56, 1), '.0%'), _axis((0.29, 0.48)), _axis((0, 0.21)), times=c.times)
 
 # %% ../../nbs/10_research/07_live.ipynb #5fc05999
@@ -94,7 +94,7 @@ MARKS = 150
 def _symbol(c: Course, n: int, k: int) -> tuple[list[dict[str, Any]], str]:
     "Price, marks and weight of one symbol on the panels 2k+1 and 2k+2, and what to say of its fills."
     there, drawn = np.flatnonzero(~np.isnan(c.closes[:, n])), marks(c, n, MARKS)
-    out = [line(c.times[there], c.closes[there, n], c.symbols[n], GREY, ',.8~g', axis=2 * k + 1, width=1), line(c.times, weight(c, n), 'weight', BLUE, '.1%', axis=2 * k + 2, fill='rgba(31,78,121,0.3)', width=0.5, step=True, kind='f4')]
+    out = [line(c.times[there], c.closes[there, n], c.symbols[n], GREY, ',.8~g', axis=2 * k + 1, width=1), line(c.times, weight(c, n), 'weight', BLUE, '.1%', axis=2 * k + 2, fill='rgba(31,78,121,0.3)', width=0.5, step='vh', kind='f4')]
     for sign, shape, colour, word in ((1, 'triangle-up', BLUE, 'bought'), (-1, 'triangle-down', RUST, 'sold')):
         mine = [m for m in drawn if m.qty * sign > 0]
         out.append({'type': 'scatter', 'mode': 'markers', 'name': word, 'x': packed(np.array([m.ts for m in mine]) / 1e6, 'f8'), 'y': packed(np.array([m.price for m in mine]), 'f8'), 'yaxis': out[0]['yaxis'],
@@ -146,7 +146,7 @@ def trips_live(c: Course, t: Trips) -> dict[str, Any]:
     dots = {'type': 'scatter', 'mode': 'markers', 'name': 'trip', 'x': packed(millis(closed[at]), 'f8'), 'y': packed(x[at], 'f8'), 'text': [said(k) for k in at.tolist()], 'hovertemplate': '%{text}: %{y:,.2f}<extra></extra>',
             'marker': {'color': [BLUE if v > 0 else RUST for v in x[at].tolist()], 'size': 5, 'opacity': 0.75}}
     shown = '' if len(at) == len(x) else f', {len(at):,} drawn: the best and worst of each stretch'
-    return figure([dots, line(closed, np.cumsum(x), 'all closed so far', BLUE, axis=2, step=True)], f'Profit of each round trip, {c.currency}', f'{int((x > 0).sum()):,} won, {int((x < 0).sum()):,} lost{shown}; below, all closed so far', 2.9,
+    return figure([dots, line(closed, np.cumsum(x), 'all closed so far', BLUE, axis=2, step='hv')], f'Profit of each round trip, {c.currency}', f'{int((x > 0).sum()):,} won, {int((x < 0).sum()):,} lost{shown}; below, all closed so far', 2.9,
                   _axis((0.42, 1)), _axis((0, 0.32)), times=c.times, hovermode='closest')
 
 # %% ../../nbs/10_research/07_live.ipynb #890394cf

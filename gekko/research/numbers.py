@@ -52,10 +52,10 @@ def summary(run: Any) -> dict[str, Rows]:
     return {'Earned': earned, 'Risked': risked, 'Traded': traded}
 
 # %% ../../nbs/10_research/05_numbers.ipynb #857bdbb0
-def beside_rows(other: Beside, k: Relation, e: Exposure) -> Rows:
-    "The benchmark, what the run has to do with it, and how much was held."
+def beside_rows(other: Beside, k: Relation, e: Exposure, years: float) -> Rows:
+    "The benchmark, what the run has to do with it, and how much was held. A run of less than half a year has no return a year, and no alpha."
     def mean(x: Floats) -> float: return float(np.nanmean(x)) if np.isfinite(x).any() else float('nan')
-    return [('Benchmark', f'{percent(k.total, 2, True)}, Sharpe {number(k.sharpe)}'), ('Beta', number(k.beta)), ('Alpha a year', percent(k.alpha, 2, True)), ('Correlation', number(k.correlation)),
+    return [('Benchmark', f'{percent(k.total, 2, True)}, Sharpe {number(k.sharpe)}'), ('Beta', number(k.beta)), ('Alpha a year', percent(k.alpha, 2, True) if years >= 0.5 else '–'), ('Correlation', number(k.correlation)),
             ('Information ratio', number(k.information)), ('Held net, gross', f'{percent(mean(e.net), 0)}, {percent(mean(e.gross), 0)}')]
 
 # %% ../../nbs/10_research/05_numbers.ipynb #2060c093
@@ -119,17 +119,18 @@ def trades_html(t: Trips, r: Reckoning, costs: Costs) -> str:
     return groups_html({'Trades, after fees': trips, 'Profit, to the cent': profit, 'Costs': paid})
 
 # %% ../../nbs/10_research/05_numbers.ipynb #180c88f6
-def _stamp(ts: Nanos) -> str: return iso(ts)[:10] if ts % DAY == 0 else iso(ts)[:16].replace('T', ' ')
+def _stamp(ts: Nanos) -> str: return iso(ts)[:10] if ts % DAY == 0 else iso(ts)[:16 if ts % MINUTE == 0 else 19].replace('T', ' ')
 def _plain(x: float) -> str: return f'{x:,.10g}'
 
 def trips_html(t: Trips, most: int = 5) -> str:
     "The trips that won and lost most."
     c, order = t.course, np.argsort(-t.nets, kind='stable').tolist()
     shown = order if len(order) <= 2 * most else [*order[:most], *order[-most:]]
+    digits = 1 if np.nanmax(np.abs(t.returns[shown]), initial=0.0) >= 0.005 else 3
     def row(x: Trip, ret: float) -> list[str]:
         size = x.lots * float(c.lot[x.column])
         return [esc(c.symbols[x.column]), 'long' if x.lots > 0 else 'short', _plain(abs(size)), _stamp(x.opened), _plain(x.entry * float(c.tick[x.column])), _stamp(x.closed), _plain(x.exit * float(c.tick[x.column])),
-                span_text(x.closed - x.opened), percent(ret, 1, True), fine_money(float(t.net(x)))]
+                span_text(x.closed - x.opened), percent(ret, digits, True), fine_money(float(t.net(x)))]
     if not shown: return ''
     return grid(('', '', 'size', 'opened', 'at', 'closed', 'at', 'held', 'return', f'profit, {esc(c.currency)}'), [row(t.trips[k], float(t.returns[k])) for k in shown], left=2)
 

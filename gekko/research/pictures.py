@@ -56,9 +56,9 @@ def _held_panel(ax: Axes, times: Ints, e: Exposure) -> None:
     from matplotlib.ticker import PercentFormatter
     for y, colour in ((e.long, BLUE), (e.short, RUST)):
         at = thinned(y, PIXELS)
-        ax.fill_between(when(times[at]), y[at], 0, color=colour, alpha=0.3, lw=0, step='post')
-    _drawn(ax, times, e.gross, color=GREY, lw=0.6)
-    _drawn(ax, times, e.net, color=INK, lw=0.7)
+        ax.fill_between(when(times[at]), y[at], 0, color=colour, alpha=0.3, lw=0, step='pre')
+    _drawn(ax, times, e.gross, color=GREY, lw=0.6, drawstyle='steps-pre')
+    _drawn(ax, times, e.net, color=INK, lw=0.7, drawstyle='steps-pre')
     ax.axhline(0, color=GREY, lw=0.6)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.locator_params(axis='y', nbins=5)

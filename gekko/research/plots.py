@@ -76,7 +76,7 @@ def percent(x: float, digits: int = 1, sign: bool = False) -> str:
 # %% ../../nbs/10_research/01_plots.ipynb #589b478c
 def number(x: float, digits: int = 2) -> str:
     "A ratio; a dash where there is none."
-    return f'{x:,.{digits}f}'.replace('-', '−') if np.isfinite(x) else '–'
+    return f'{x:z,.{digits}f}'.replace('-', '−') if np.isfinite(x) else '–'
 
 # %% ../../nbs/10_research/01_plots.ipynb #c1c2d2b0
 def fine_money(x: float) -> str:
@@ -142,9 +142,10 @@ def _equity_panel(ax: Axes, c: Course, other: Beside | None) -> None:
     if (low := min(x.min(), np.nanmin(np.append(y, np.inf)))) > 0 and (high := max(x.max(), np.nanmax(np.append(y, -np.inf)))) / low > 5:
         ax.set_yscale('log')
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
-    ax.yaxis.set_major_formatter(money_axis(*ax.get_ylim()))
+    written = money_axis(*ax.get_ylim())
+    ax.yaxis.set_major_formatter(written)
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.annotate(short_money(x[-1]), (when(c.times[-1:])[0], x[-1]), (5, 0), textcoords='offset points', va='center', fontsize=8, fontweight='bold', color=BLUE, annotation_clip=False)
+    ax.annotate(written(float(x[-1])), (when(c.times[-1:])[0], x[-1]), (5, 0), textcoords='offset points', va='center', fontsize=8, fontweight='bold', color=BLUE, annotation_clip=False)
 
 def _drawdown_panel(ax: Axes, times: Ints, dd: Floats) -> None:
     from matplotlib.ticker import PercentFormatter
@@ -234,7 +235,7 @@ def _weight_panel(ax: Axes, c: Course, column: int) -> None:
     from matplotlib.ticker import PercentFormatter
     w = weight(c, column)
     at = thinned(w, PIXELS)
-    for part, colour in ((np.maximum(w[at], 0), BLUE), (np.minimum(w[at], 0), RUST)): ax.fill_between(when(c.times[at]), part, 0, color=colour, alpha=0.35, lw=0, step='post')
+    for part, colour in ((np.maximum(w[at], 0), BLUE), (np.minimum(w[at], 0), RUST)): ax.fill_between(when(c.times[at]), part, 0, color=colour, alpha=0.35, lw=0, step='pre')
     ax.axhline(0, color=GREY, lw=0.6)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if np.nanmax(np.abs(w), initial=0) > 0.03 else 1))
     ax.locator_params(axis='y', nbins=3)

@@ -93,7 +93,7 @@ def _pictures(c: Course, b: Beside, t: Trips) -> dict[str, Callable[[], Block | 
 def _tables(c: Course, b: Beside, t: Trips, ledger: str, seed: int) -> dict[str, Callable[[], Block | None]]:
     p, at, ours, theirs = paced(c, b)
     x = costs(c)
-    def numbers() -> Block: return Block('numbers', STYLE + summary_html(c, {f'Beside {b.name}': beside_rows(b, relation(ours, theirs, p.periods), exposure(c))}))
+    def numbers() -> Block: return Block('numbers', STYLE + summary_html(c, {f'Beside {b.name}': beside_rows(b, relation(ours, theirs, p.periods), exposure(c), c.performance.years)}))
     def trades() -> Block: return Block('trades', _heading('Trades') + trades_html(t, reckoned(t), x) + trips_html(t))
     def worst() -> Block: return Block('worst days', _heading(f'Worst {p.name}s') + worst_html(worst_days(c, p.rows, b, p.periods), tails(ours), p.name))
     def through() -> Block | None:

@@ -90,7 +90,7 @@ def test_weights_follow_the_fills() -> None:
     close = np.nan
     for t in range(len(run.times)):
         close = close if np.isnan(run.closes[t, 0]) else run.closes[t, 0]
-        size = sum(float(f.qty) * f.side.sign for f in fills if f.ts <= run.times[t])
+        size = sum(float(f.qty) * f.side.sign for f in fills if f.ts < run.times[t])      # in the instant of an end the next bar begins
         assert held[t] == pytest.approx(size * np.nan_to_num(close) / float(run.equity[t]) if size else 0.0)
 
 
