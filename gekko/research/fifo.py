@@ -94,7 +94,8 @@ class Trips:
     @cached_property
     def returns(self) -> Floats:
         "Profit of each trip over what it was opened for, (K,)."
-        cost = [abs(t.lots) * t.entry * float(self.unit(t.column)) for t in self.trips]
+        unit = [float(self.unit(n)) for n in range(len(self.course.symbols))]
+        cost = [abs(t.lots) * t.entry * unit[t.column] for t in self.trips]
         return self.nets / np.array([x or np.nan for x in cost]) if cost else np.zeros(0)
 
 def trips_of(c: Course) -> Trips:
