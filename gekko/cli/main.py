@@ -23,17 +23,19 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
-           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'kernel_app',
-           'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun', 'runs_sheet',
-           'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept',
-           'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers',
-           'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull',
-           'data_record', 'data_recordings', 'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot',
-           'ledger_migrate', 'statement', 'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check',
-           'venue_cards', 'model_train', 'model_list', 'model_show', 'model_move', 'model_add', 'model_export',
-           'model_bench', 'model_verify', 'model_day', 'model_deploy', 'model_undeploy', 'model_endpoints',
-           'check_leakage', 'check_parity', 'check_overfit', 'promote', 'demote', 'promotions_list', 'promotions_show',
-           'promotions_allow', 'promotions_check', 'dashboard', 'doctor', 'bench', 'kernel_install', 'kernel_warm',
+           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'schedule_app',
+           'Named', 'kernel_app', 'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun',
+           'runs_sheet', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check',
+           'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer',
+           'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list',
+           'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show',
+           'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve',
+           'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list', 'model_show',
+           'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'model_day', 'model_deploy',
+           'model_undeploy', 'model_endpoints', 'check_leakage', 'check_parity', 'check_overfit', 'promote', 'demote',
+           'promotions_list', 'promotions_show', 'promotions_allow', 'promotions_check', 'dashboard', 'doctor', 'bench',
+           'schedule_add', 'schedule_list', 'schedule_show', 'schedule_history', 'schedule_rm', 'schedule_pause',
+           'schedule_resume', 'schedule_now', 'schedule_stop', 'schedule_serve', 'kernel_install', 'kernel_warm',
            'kernel_status', 'kernel_stop', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
@@ -630,6 +632,86 @@ def bench(name: Annotated[str, typer.Argument(help='jobs, feed, ledger, order-pa
     from gekko.cli.bench import measure
     said = answer(lambda: measure(name, seconds=seconds, kills=kills, seed=seed, lanes=lanes, venue=venue, bars=bars, combinations=combinations), json_out, show.facts)
     if said.get('violations'): raise typer.Exit(1)
+
+# %% ../../nbs/14_cli/04_main.ipynb #246e3484
+schedule_app = group('What runs by itself: when, and by which policy.')
+app.add_typer(schedule_app, name='schedule')
+Named = Annotated[str, typer.Argument(help='The name of a schedule.')]
+
+@schedule_app.command('add')
+def schedule_add(name: Annotated[str, typer.Argument(help='A new name.')], notebook: Annotated[str, typer.Argument(help='The notebook; none with --command.')] = '', p: Params = None,
+                 cron: Annotated[str, typer.Option(help='Five fields, as "30 16 * * mon-fri".')] = '', zone: Annotated[str, typer.Option(help='The zone of --cron, as Europe/London; UTC when left out.')] = '',
+                 every: Annotated[str, typer.Option(help='A length of time, as 15m.')] = '', at: Annotated[str, typer.Option(help='Once, as 2026-12-01T09:30:00Z.')] = '',
+                 session: Annotated[str, typer.Option(help='An exchange, as XNYS:close+5m, XNYS:open-10m or XNYS:15m for each bar.')] = '',
+                 after: Annotated[str, typer.Option(help='Another schedule, when a job of it has ended well; NAME:ended however it ended.')] = '',
+                 on_data: Annotated[str, typer.Option(help='When the store has newer bars, as BTC-USD:1m.')] = '', command: Annotated[str, typer.Option(help='Instead of a notebook: model day.')] = '',
+                 mode: Annotated[str, typer.Option(help='backtest, paper or live.')] = 'backtest', venue: Annotated[str, typer.Option(help='Where a live job trades.')] = '',
+                 overlap: Annotated[Optional[str], typer.Option(help='While the one before is not over: skip, queue or replace.')] = None,
+                 catch_up: Annotated[Optional[str], typer.Option(help='Of times that nobody was there for: latest, all or none.')] = None,
+                 grace: Annotated[Optional[str], typer.Option(help='How late is not missed yet.')] = None, jitter: Annotated[Optional[str], typer.Option(help='Begin later by up to so much.')] = None,
+                 retries: Annotated[Optional[int], typer.Option(help='How often a failed job is attempted again.')] = None, backoff: Annotated[Optional[str], typer.Option(help='Before the first retry; twice as long before the next.')] = None,
+                 timeout: Annotated[Optional[str], typer.Option(help='Of the whole job.')] = None, start_timeout: Annotated[Optional[str], typer.Option(help='Until its first cell.')] = None,
+                 cell_timeout: Annotated[Optional[str], typer.Option(help='Of any cell.')] = None, priority: Annotated[Optional[int], typer.Option(help='A larger one goes first.')] = None, json_out: Json = False) -> None:
+    "Run a notebook by itself."
+    from gekko.cli.runs import pairs
+    from gekko.cli.schedule import add_here, shown_schedule, when_of
+    answer(lambda: add_here(_settings(), name, notebook, when_of(cron, zone, every, at, session, after, on_data), pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []]), command, mode, venue, overlap=overlap, catch_up=catch_up,
+                            grace=grace, jitter=jitter, retries=retries, backoff=backoff, timeout=timeout, start_timeout=start_timeout, cell_timeout=cell_timeout, priority=priority), json_out, shown_schedule)
+
+# %% ../../nbs/14_cli/04_main.ipynb #ba42f72f
+@schedule_app.command('list')
+def schedule_list(json_out: Json = False) -> None:
+    "What is scheduled, when it is next, and what runs now."
+    from gekko.cli.schedule import list_here, shown_list
+    answer(lambda: list_here(_settings()), json_out, shown_list)
+
+@schedule_app.command('show')
+def schedule_show(name: Named, json_out: Json = False) -> None:
+    "One schedule and its last jobs."
+    from gekko.cli.schedule import show_here, shown_schedule
+    answer(lambda: show_here(_settings(), name), json_out, shown_schedule)
+
+@schedule_app.command('history')
+def schedule_history(name: Annotated[str, typer.Argument(help='A schedule; all when left out.')] = '', limit: int = 30, json_out: Json = False) -> None:
+    "Every attempt, and what was left out."
+    from gekko.cli.schedule import history_here
+    answer(lambda: history_here(_settings(), name, limit), json_out, show.table)
+
+def _change(what: str, name: str, json_out: bool) -> None:
+    from gekko.cli.schedule import change_here, shown_change
+    answer(lambda: change_here(_settings(), what, name), json_out, shown_change)
+
+@schedule_app.command('rm')
+def schedule_rm(name: Named, json_out: Json = False) -> None:
+    "Take it out; its history stays."
+    _change('rm', name, json_out)
+
+@schedule_app.command('pause')
+def schedule_pause(name: Named, json_out: Json = False) -> None:
+    "No job of it begins until it is resumed."
+    _change('pause', name, json_out)
+
+@schedule_app.command('resume')
+def schedule_resume(name: Named, json_out: Json = False) -> None:
+    "Go on with its next time."
+    _change('resume', name, json_out)
+
+@schedule_app.command('now')
+def schedule_now(name: Named, json_out: Json = False) -> None:
+    "Run it now, beside its own times."
+    _change('now', name, json_out)
+
+@schedule_app.command('stop')
+def schedule_stop(name: Named, json_out: Json = False) -> None:
+    "End what runs of it, and what waits."
+    _change('stop', name, json_out)
+
+@schedule_app.command('serve')
+def schedule_serve(slots: Annotated[int, typer.Option(help='Jobs at once on this machine; 0: one in two processors.')] = 0, lease: Annotated[float, typer.Option(help='Seconds of silence after which another worker may take its jobs.')] = 30.0, json_out: Json = False) -> None:
+    "A worker, until SIGTERM."
+    from gekko.cli.schedule import serve_here
+    try: serve_here(_settings(), slots, json_out, lease)
+    except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
 
 # %% ../../nbs/14_cli/04_main.ipynb #17cd8cac
 kernel_app = group('Kernels that start at once, forked from a process that has everything loaded.')

@@ -1,0 +1,61 @@
+"""A worker whose clock runs fast and whose jobs take milliseconds: started as a process by the tests, and killed by them."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gekko.domain.time import Nanos
+from gekko.jobs.queue import Claim, Queue
+from gekko.jobs.worker import Outcome, Worker
+
+
+@dataclass(frozen=True)
+class FastClock:
+    """`speed` seconds a second, the same in every process of the machine. A file named `shift` beside the queue moves it, ns."""
+    start: Nanos
+    began: int
+    speed: int
+    shift: Path
+
+    def monotonic(self) -> Nanos: return (time.monotonic_ns() - self.began) * self.speed
+    def now(self) -> Nanos:
+        try: moved = int(self.shift.read_text())
+        except (OSError, ValueError): moved = 0
+        return self.start + self.monotonic() + moved
+
+
+def clock_of(asked: dict[str, str | int]) -> FastClock:
+    return FastClock(int(asked['start']), int(asked['began']), int(asked['speed']), Path(str(asked['folder'])) / 'shift')
+
+
+def performing(folder: Path) -> Callable[[Claim, Callable[[str], bool]], Outcome]:
+    """A job that leaves a mark while it works, and finds out whether another does the same job at the same time."""
+    def perform(claim: Claim, begun: Callable[[str], bool]) -> Outcome:
+        mark = folder / 'marks' / claim.id.replace(':', '')
+        lock = mark.with_suffix('.busy')
+        try: fd = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            if os.path.exists(f'/proc/{lock.read_text()}') and lock.read_text():
+                (folder / 'doubled').write_text(claim.id)
+                return Outcome('failed', 'two at once')
+            fd = os.open(lock, os.O_TRUNC | os.O_WRONLY)      # of one that was killed
+        os.write(fd, str(os.getpid()).encode())
+        os.close(fd)
+        if not begun(f'run-{os.getpid()}'): return Outcome('failed', 'lost')
+        since = time.monotonic_ns()
+        time.sleep(0.004)
+        with open(mark, 'a') as f: f.write(f'{claim.number} {since} {time.monotonic_ns()}\n')
+        lock.unlink()
+        return Outcome('done', 'finished')
+    return perform
+
+
+if __name__ == '__main__':
+    asked = json.loads(sys.argv[1])
+    here = Path(asked['folder'])
+    Worker(Queue(asked['queue']), clock_of(asked), performing(here), here / 'locks', slots=2, lease_s=asked['lease_s'], poll_s=0.02, grace_s=3600, name=asked['name']).serve()
