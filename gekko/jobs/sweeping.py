@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from ..desk.config import Settings
-from ..domain.errors import BadInput, GekkoError
+from ..domain.errors import BadInput, GekkoError, Halt
 from ..domain.time import Clock, SystemClock
 from .grid import checked_grid, parse_grid, sampled
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters
@@ -97,6 +97,8 @@ def _through(log: SweepLog, settings: Settings, executor: Executor | None, progr
             news = carry_out(log, plan, executor or Auto(), trials, told, known)
     except KeyboardInterrupt as e:
         raise Halted(f'stopped after {len(log.lines()):,} of {total:,} combinations', plan.sweep_id) from e
+    except (Halt, OSError) as e:
+        raise Halt(f'{e.message if isinstance(e, Halt) else f"the sweep cannot be written down: {e.strerror}"}; once it can, --resume {plan.sweep_id} goes on', expected=getattr(e, 'expected', None), found=getattr(e, 'found', None)) from e
     if whole: news = len({x.key for x in log.lines().values() if x.key} - noted)
     return _told(log, settings, trials, by, news, time.monotonic() - began)
 

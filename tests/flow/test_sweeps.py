@@ -2,6 +2,7 @@
 import json
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from desk_stage import ended, gekko, home, launch, ledger_of, notebook, one_line, settings_of, tidy, wait_for
+from desk_stage import ended, environ, gekko, home, launch, ledger_of, notebook, one_line, settings_of, tidy, wait_for
 
 from gekko.domain.errors import BadInput
 from gekko.jobs.runner import prepare, run_job
 from gekko.jobs.sweep_runs import outcome_from
-from gekko.jobs.sweeping import plan_of, sweep
+from gekko.jobs.sweeping import plan_of, resume, sweep
 from gekko.research.processes import Processes
 from gekko.research.rehearsal import Enough
 from gekko.research.sweep import Bench, Here, Outcome, Tasks, examined, make_worker
@@ -256,6 +257,19 @@ def test_ways_round_the_names_of_a_notebook(odd: str, place: Path, tmp_path: Pat
     tries = [notebook(tmp_path / 'plain.ipynb', *MEAN), notebook(tmp_path / 'odd.ipynb', MEAN[0], MEAN[1] + '\n' + setup, MEAN[2].replace('bars.close, days', f'bars.close, {days}'))]
     plain, sly = (list(sweep(path, ['days=20,30,50,80'], settings_of(place), executor=Here()).lines.values()) for path in tries)
     assert [x.column for x in sly] == [x.column for x in plain] and len({x.column for x in plain}) == 4
+
+
+def test_a_full_disk_stops_the_sweep_and_says_how_it_goes_on(place: Path, tmp_path: Path) -> None:
+    """No file of the process may grow beyond a few thousand bytes: what can't be noted is not done, and the message has the command."""
+    with tidy(tmp_path / 'home') as full:
+        path = notebook(tmp_path / 'mean.ipynb', *MEAN)
+        assert sweep(path, ['days=20:80:20'], settings_of(full), executor=Here()).complete      # so that the ledger is there
+        limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),)*2); from gekko.cli.main import main; main()"
+        size = max((f.stat().st_size for f in full.rglob('*.db')), default=4_000)
+        done = subprocess.run([sys.executable, '-c', limited, str(size), 'sweep', str(path), '--grid', 'days=10:400:1', '--on', 'here'], env=environ(full), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 3 and '--resume' in done.stderr and 'Traceback' not in done.stderr, done.stderr
+        sweep_id = done.stderr.split('--resume ')[1].split()[0]
+        assert resume(sweep_id, settings_of(full), executor=Here()).complete and len(Trials(trials_url(settings_of(full).ledger)).of('mean')) == 391
 
 
 def test_modules_of_the_same_name_beside_two_notebooks(place: Path, tmp_path: Path) -> None:
