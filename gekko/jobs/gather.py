@@ -5,19 +5,20 @@
 # %% ../../nbs/11_jobs/30_gather.ipynb #98e10dd7
 from __future__ import annotations
 import ast, builtins, sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from ..domain.errors import BadInput
-from ..research.cells import Cell, Statement, plain_code, reads, statements
+from ..research.cells import Cell, Statement, _settles, plain_code, reads, statements
 
 # %% auto #0
 __all__ = ['Ran', 'late', 'eager', 'binds', 'Needed', 'needs', 'job_notebook']
 
 # %% ../../nbs/11_jobs/30_gather.ipynb #af9d8482
 class Ran(NamedTuple):
-    "A cell that was run: its id and its source. A cell that ran again stands where it ran last."
+    "A cell that was run: its id and its source, and whether it came to its end. A cell that ran again stands where it ran last."
     id: str
     source: str
+    whole: bool = True
 
 # %% ../../nbs/11_jobs/30_gather.ipynb #78967914
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -61,8 +62,14 @@ class Needed(NamedTuple):
 def needs(told: Sequence[Statement], first: int) -> Needed:
     "What the statements from number `first` on need of those before."
     taken, missing, seen = set(range(first, len(told))), dict[str, str](), set[tuple[str, int]]()
+    modules = {a for s in told for a in s.writes if isinstance(s.node, (ast.Import, ast.ImportFrom))}
+    settle = {k: {n for n in reads(told[k].node) if n in modules} for k in range(first) if _settles(told[k].node, modules)}
     todo = [(n, k, 'the cell') for k in taken for n in eager(told[k].node)] + [(n, len(told), 'the cell') for k in taken for n in late(told[k].node)]
-    while todo:
+    while todo or (more := [k for k in settle if k not in taken and settle[k] & ({'sys'} | set().union(*(told[j].reads for j in taken)))]):
+        if not todo:
+            taken |= {*more}
+            todo = [(n, k, 'a setting') for k in more for n in eager(told[k].node)]
+            continue
         name, before, who = todo.pop()
         if (name, before) in seen: continue
         seen.add((name, before))
@@ -109,18 +116,23 @@ def _text(s: Statement, told: Sequence[Statement]) -> str:
     "The statement as it was written, with the comment behind it."
     first, last = _span(s)
     lines = s.cell.source.split('\n')[first - 1:last]
-    alone = not any(o is not s and o.cell is s.cell and _span(o)[0] <= last and _span(o)[1] >= first for o in told)
-    return '\n'.join(lines) if alone else ast.unparse(s.node)
+    return '\n'.join(lines) if _alone(s, told) else ast.unparse(s.node)
+
+def _alone(s: Statement, told: Sequence[Statement]) -> bool:
+    "Whether no other statement is on its lines."
+    first, last = _span(s)
+    return not any(o is not s and o.cell is s.cell and _span(o)[0] <= last and _span(o)[1] >= first for o in told)
 
 # %% ../../nbs/11_jobs/30_gather.ipynb #5470afe9
-def job_notebook(ran: Iterable[Ran], cell: str, name: str = 'cell', mode: str = 'paper') -> dict[str, Any]:
-    "The notebook that runs `cell` with what it needs of the cells that `ran`. BadInput for a cell that is no Python, and for names that nothing of this defines."
+def job_notebook(ran: Sequence[Ran], cell: str, name: str = 'cell', mode: str = 'paper') -> dict[str, Any]:
+    "The notebook that runs `cell` with what it needs of the cells that `ran`. BadInput for a cell that is no Python, and for names that nothing of this defines, or only a cell that failed."
     cells = [Cell(k, c.id, plain_code(c.source)) for k, c in enumerate(ran) if not c.source.lstrip().startswith('%%paper') and _parses(c.source)]
     own = Cell(len(cells), 'paper', plain_code(cell))
     before, mine = statements(cells), statements([own])
     if not mine: raise BadInput('an empty cell', expected='code that opens a run and trades', found='none')
     told = statements([*cells, own])
-    found = needs(told, len(before))
+    found, torn = needs(told, len(before)), {c.id for c in ran if not c.whole}
+    if broken := sorted({n for k in found.taken for n in told[k].writes if told[k].cell is not own and told[k].cell.id in torn}): raise BadInput('the job needs what a cell that failed was to set', expected='that cell, run to its end', found=', '.join(broken))
     if found.missing: raise BadInput('the job would not have what this kernel has', expected='names that the cell, or a cell that ran before it, defines', found=', '.join(f'{n} (for {who})' for n, who in found.missing.items()))
     return _notebook([told[k] for k in sorted(found.taken)], own, name, mode)
 
@@ -136,12 +148,22 @@ def _notebook(told: Sequence[Statement], own: Cell, name: str, mode: str) -> dic
     rest: dict[Cell, list[str]] = {}
     for s in told:
         if s not in lifted and s.cell is not own: rest.setdefault(s.cell, []).append(_text(s, told))
-    gone = {k for s in lifted if s.cell is own for k in range(_span(s)[0], _span(s)[1] + 1)}
-    body = '\n'.join(x for k, x in enumerate(own.source.split('\n'), 1) if k not in gone).strip('\n')
+    body = _without(own, [s for s in lifted if s.cell is own], told).strip('\n')
     params = '\n'.join([f'mode = {mode!r}', *(_text(s, told) for s in lifted if _literal(s.node) != 'mode')])
     made = [_cell('parameters', params, ['parameters']), *(_cell(c.id, '\n'.join(x)) for c, x in rest.items()), _cell(own.id, body)]
     words = {'cell_type': 'markdown', 'id': 'what', 'metadata': {}, 'source': f'# {name}\n\nOne cell, run as a {mode} job with what it needs of the cells that ran before it.'}
     return {'cells': [words, *made], 'metadata': {'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}, 'language_info': {'name': 'python'}}, 'nbformat': 4, 'nbformat_minor': 5}
+
+def _without(cell: Cell, gone: Sequence[Statement], told: Sequence[Statement]) -> str:
+    "The cell's text without these statements: without their lines, or where others share them, with a pass in their place."
+    lines, empty = cell.source.split('\n'), set[int]()
+    for s in sorted(gone, key=lambda s: (s.node.lineno, s.node.col_offset), reverse=True):
+        first, last = _span(s)
+        if _alone(s, told): empty |= {*range(first, last + 1)}
+        else:
+            head, tail = lines[first - 1].encode()[:s.node.col_offset], lines[last - 1].encode()[s.node.end_col_offset:]
+            lines[first - 1:last] = [(head + b'pass' + tail).decode(), *['']*(last - first)]
+    return '\n'.join(x for k, x in enumerate(lines, 1) if k not in empty)
 
 def _cell(id: str, source: str, tags: Sequence[str] = ()) -> dict[str, Any]:
     safe = ''.join(c if c.isalnum() or c in '-_' else '-' for c in id)[:60] or 'cell'

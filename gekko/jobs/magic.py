@@ -55,6 +55,7 @@ def asked(line: str) -> Asked:
         elif w in ('--as', '--name') and words: said['result' if w == '--as' else 'name'] = words.pop(0)
         elif w in ('--alone', '--background', '--show'): said[w[2:]] = True
         else: raise BadInput(f'%%paper {w}', expected='\n' + USAGE + '\n', found=line)
+    if Path(said.get('name', 'x')).name != said.get('name', 'x'): raise BadInput('--name', expected='a name without a folder', found=said['name'])
     if not said.get('result', 'x').isidentifier(): raise BadInput('--as', expected='a name for a variable', found=said['result'])
     return Asked(given, **said)
 
@@ -68,11 +69,11 @@ class History:
     def saw(self, result: Any) -> None:
         "IPython's word that a cell is over."
         info = result.info
-        if not result.success or info.silent or not info.raw_cell: return
+        if info.silent or not info.raw_cell: return
         self._count += 1
         key = info.cell_id or f'run {self._count}'
         self._ran.pop(key, None)
-        self._ran[key] = Ran(key, info.raw_cell)
+        self._ran[key] = Ran(key, info.raw_cell, bool(result.success))
 
     @property
     def ran(self) -> list[Ran]: return list(self._ran.values())
