@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from desk_stage import ledger_of
+from desk_stage import ledger_of, wait_for
 from schedule_stage import clock_of
 
 from gekko.domain.time import MINUTE, Nanos, utc
@@ -55,17 +55,20 @@ def test_every_due_job_once_while_workers_are_killed(tmp_path: Path) -> None:
     due |= {'then': due['a'], 'last': due['a']}
     began = time.monotonic_ns()
     clock = clock_of({'start': START, 'began': began, 'speed': SPEED, 'folder': str(tmp_path)})
-    names = iter(range(10**6))
-    workers = [start(tmp_path, q.url, began, f'w{next(names)}') for _ in range(2)]
+    names = ['w0', 'w1']
+    workers = [start(tmp_path, q.url, began, name) for name in names]
     killed, jobs = 0, list[Due]()
     patience = time.monotonic() + 60 + 300 * TIMES
     try:
         while len(jobs) < sum(map(len, due.values())) or any(d.state in OPEN for d in jobs):
-            time.sleep(dice.uniform(0.8, 2.0) if clock.now() < end else 0.2)
-            if clock.now() < end or killed < 3:
+            time.sleep(dice.uniform(0.2, 1.5) if clock.now() < end else 0.2)
+            if clock.now() < end or killed < 4:
                 n = dice.randrange(2)
-                kill(workers[n], dice.random() < 0.5)
-                workers[n], killed = start(tmp_path, q.url, began, f'w{next(names)}'), killed + 1
+                wait_for(lambda: [d for d in q.jobs('', 99, 'running') if d.worker == names[n]] or None, 'a worker works')
+                kill(workers[n], dice.random() < 0.7)
+                killed += 1
+                names[n] = f'w{killed + 1}'
+                workers[n] = start(tmp_path, q.url, began, names[n])
             else: jobs = [d for d in q.jobs('', 100_000) if d.due in due[d.schedule]]
             assert time.monotonic() < patience, [(d.id, d.state, d.reason) for d in jobs if d.state != 'done'][:9]
     finally:
