@@ -129,14 +129,14 @@ def failures_html(look: JobLook) -> str:
 # %% ../../nbs/12_ops/14_jobboard.ipynb #9c81d4d6
 def schedule_html(look: JobLook) -> str:
     "The schedules, those due first, with the job that waits or runs, else how the last one went."
-    head = {'schedule': '', 'next': '', 'when': 'gk-spare', 'now': '', 'last': 'gk-few'}
-    return table('gk-due', head, [_due(d, look.at) for d in look.queue.dues[:20]], 'Nothing is scheduled. Schedule a notebook: gekko schedule add NAME NOTEBOOK')
+    head = {'schedule': '', 'next': '', 'when': 'gk-few', 'now': '', 'last': 'gk-few'}
+    return table('gk-due', head, [_due(d, look.at) for d in look.queue.dues[:20]], 'Nothing is scheduled. Schedule a notebook: gekko schedule add NAME NOTEBOOK --every 1h')
 
 def _due(d: Due, now: Nanos) -> tuple[str, ...]:
     doing = (pill(d.job) + (f' <small>{escape(short(d.progress, 40))}</small>' if d.progress else '') + (f' <small>+{d.waiting}</small>' if d.waiting else '')) if d.job else pill('overdue') if d.overdue(now) else pill(d.state) if d.state != 'active' else '–'
     last = f'{pill(d.last)} <small>{at(d.last_due, now)}</small>' if d.last else '–'
     what = ', '.join(x for x in (d.what if d.what != d.name else '', d.mode) if x)
-    return f'<b>{escape(d.name)}</b> <small>{escape(what)}</small>', at(d.next_due, now), long(d.when, 'gk-spare'), doing, last
+    return f'<b>{escape(d.name)}</b> <small>{escape(what)}</small>', at(d.next_due, now), long(d.when, 'gk-few'), doing, last
 
 def schedule_note(look: JobLook) -> str:
     q = look.queue
@@ -168,7 +168,7 @@ def bars_svg(h: Habit, now: Nanos) -> str:
     "The last runs that ended, the newest at the right; those too long and those that failed in a colour of their own."
     rows = [r for r in h.lines if r.took is not None][:BARS][::-1]
     if not rows: return ''
-    usual = h.usual()
+    usual = h.usual(rows[-1].began)
     top = max(r.took or 0.0 for r in rows) or 1.0
     top = min(top, 4 * usual) if usual else top
     def bar(i: int, r: Line) -> str:
@@ -184,7 +184,8 @@ def habits_html(look: JobLook) -> str:
     return table('gk-habits', head, [_habit(h, look.at) for h in known], 'No run has ended yet.')
 
 def _habit(h: Habit, now: Nanos) -> tuple[str, ...]:
-    usual, r, over = h.usual(), next((r for r in h.lines if r.took is not None), None), [r for r in h.lines if not r.open]
+    r, over = next((r for r in h.lines if r.took is not None), None), [r for r in h.lines if not r.open]
+    usual = h.usual(r.began) if r is not None else None
     last = '–' if r is None else f'<span class="{"gk-slow" if h.slow(r, now) else ""}">{seconds(r.took or 0.0)}</span>'
     return f'{escape(h.name)} {pill(h.mode)}', bars_svg(h, now), seconds(usual) if usual else '–', last, f'{sum(r.failed for r in over)} of {len(over)}'
 
@@ -200,7 +201,7 @@ def _granted(g: Granted, now: Nanos) -> str:
     waits = pill(f'live asked for, #{s.asked}', 'warned') if s.asked else ''
     state = pill('lapsed', 'over' if any(x.falls for x in g.lapses) else 'warned') if g.lapses else ''
     why = ''.join(f'<p class="gk-what"><b>{escape(x.rule)}</b> {escape(short(x.why))}</p>' for x in g.lapses) + (f'<p class="gk-what"><b>taken back</b> by {escape(s.demoted.who)}: {escape(short(s.demoted.why))}</p>' if s.demoted else '')
-    items = ''.join(f'<tr><td>{"✓" if i.get("ok") else "✗"} {escape(str(i.get("name")))}</td><td class="gk-num">{figure(i.get("value"))}</td><td class="gk-num">{"≥" if i.get("least") else "≤"} {figure(i.get("threshold"))}</td>{long(str(i.get("why", "")), "gk-spare")}</tr>' for i in s.by.evidence)
+    items = ''.join(f'<tr><td>{"✓" if i.get("ok") else "✗"} {escape(str(i.get("name")))}</td><td class="gk-num">{figure(i.get("value"))}</td><td class="gk-num">{"≥" if i.get("least") else "≤"} {figure(i.get("threshold"))}</td>{long(str(i.get("why", "")), "gk-few")}</tr>' for i in s.by.evidence)
     evidence = f'<details><summary>{many(len(s.by.evidence), "item")} of evidence</summary><table class="gk-table">{items}</table></details>'
     return f'<div class="gk-granted"><p><b>{escape(s.name)}</b> {pill(s.stage)} {state} {waits} <small>{escape(s.digest[:12])} · {escape(by)}</small></p>{why}{evidence}</div>'
 
@@ -258,7 +259,7 @@ def show(board: JobBoard, look: JobLook) -> None:
     before, board.last = board.last, look
     say(board.head, headline_html(look))
     same = before is not None and look.habits is before.habits and look.groups == before.groups and look.at // DAY == before.at // DAY      # then nothing has ended, and the longest panels are as they were
-    notes = {'schedule': schedule_note(look), 'habits': 'each against its median' if look.habits else '', 'runs': f'newest of {look.total:,}' if look.total > len(look.groups) else '', 'promotions': many(len(look.granted), 'promotion') if look.granted else ''}
+    notes = {'schedule': schedule_note(look), 'habits': 'each against its median' if look.habits else '', 'runs': f'newest of {look.total:,}' if look.total > sum(g.count if isinstance(g, Sweep) else 1 for g in look.groups) else '', 'promotions': many(len(look.granted), 'promotion') if look.granted else ''}
     made = {'running': running_html, 'failures': failures_html, 'runs': runs_html, 'schedule': schedule_html, 'habits': habits_html, 'promotions': promotions_html, 'kernels': _kernels}
     for n, html in made.items():
         if not (same and n in ('runs', 'habits')): say(board.parts[n], panel(PANELS[n], html(look), notes.get(n, '')))

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, TypeVar
 import sqlalchemy as sa
 from ..desk.progress import Progress, deserted, read_progress
+from ..domain.errors import GekkoError
 from ..domain.time import MINUTE, SECOND, Nanos, iso, utc
 from ..ledger.database import exists, file_of, identity, reading, runs
 
@@ -189,7 +190,7 @@ class Remembered:
         key, mark = (str(path), read.__name__), (s.st_ino, s.st_size, s.st_mtime_ns)
         if key not in self.kept or self.kept[key][0] != mark:
             try: self.kept[key] = mark, read(path) if s.st_size <= LARGEST else None
-            except (OSError, ValueError, KeyError, TypeError, AttributeError): self.kept[key] = mark, None
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, GekkoError): self.kept[key] = mark, None
         self.kept.move_to_end(key)
         while len(self.kept) > self.most: self.kept.popitem(last=False)
         found: T | None = self.kept[key][1]

@@ -15,17 +15,18 @@ from ..domain.errors import GekkoError
 from ..domain.time import DAY, SECOND, Clock, Nanos, SystemClock, moment
 from ..jobs.kernelspec import available
 from ..jobs.promoting import Lapse, lapsed
+from ..jobs.queue import OPEN, queue_url
 from ..jobs.warm import place, status, supported
 from ..jobs.warm_bench import private_mib
 from ..jobs.when import from_words, in_words
-from ..ledger.database import exists, file_of, heads, jobs, reading, schedules, version, workers
+from ..ledger.database import exists, heads, jobs, reading, schedules, version, workers
 from .jobs import Book, Close, Habit, Line, Remembered, Sweep, as_it_is, closely, habits, together
 from .panels import seconds
 
 # %% auto #0
-__all__ = ['SILENT', 'MOST_DUE', 'ENDED', 'WEEK', 'TODAY', 'SHOWN', 'NOW', 'FAILURES', 'Due', 'Queue', 'queue_url', 'read_queue',
-           'Granted', 'promotions_mark', 'granted', 'Kernels', 'read_kernels', 'JobLook', 'money', 'how_it_failed',
-           'many', 'verdict', 'JobEye']
+__all__ = ['SILENT', 'MOST_DUE', 'ENDED', 'WEEK', 'TODAY', 'SHOWN', 'NOW', 'FAILURES', 'Due', 'Queue', 'read_queue', 'Granted',
+           'promotions_mark', 'granted', 'Kernels', 'read_kernels', 'JobLook', 'money', 'how_it_failed', 'many',
+           'verdict', 'JobEye']
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #5ff5948e
 SILENT = 60 * SECOND
@@ -63,11 +64,6 @@ class Queue:
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #2acabcc2
 MOST_DUE, ENDED = 300, ('done', 'failed', 'killed')
 
-def queue_url(ledger: str) -> str:
-    "Where the queue of a ledger is."
-    at = file_of(ledger)
-    return ledger if at is None else str(at.with_name('schedule.db'))
-
 def read_queue(ledger: str) -> Queue:
     "The schedules as they stand; none where nothing was ever scheduled. BadInput when the queue cannot be read."
     url = queue_url(ledger)
@@ -75,7 +71,7 @@ def read_queue(ledger: str) -> Queue:
     with reading(url) as c:
         if (version(c) or 0) < 4: return Queue()      # a ledger from before there were schedules
         planned = c.execute(sa.select(schedules).order_by(schedules.c.state, schedules.c.next_due).limit(MOST_DUE)).mappings().all()
-        open_jobs = c.execute(sa.select(jobs).where(jobs.c.state.in_(['queued', 'running'])).order_by(jobs.c.due).limit(MOST_DUE)).mappings().all()
+        open_jobs = c.execute(sa.select(jobs).where(jobs.c.state.in_(OPEN)).order_by(jobs.c.due).limit(MOST_DUE)).mappings().all()
         own = jobs.alias()
         newest = sa.select(own.c.due).where(own.c.schedule == schedules.c.name, own.c.state.in_(ENDED)).order_by(own.c.due.desc()).limit(1).scalar_subquery()
         pairs = [(name, due) for name, due in c.execute(sa.select(schedules.c.name, newest).limit(MOST_DUE)) if due is not None]
