@@ -48,7 +48,7 @@ def figure(data: Sequence[dict[str, Any]], said: str, detail: str, height: float
     text = f'<b>{said}</b>' + (f'<br><span style="font-size:11px;color:{GREY}">{detail}</span>' if detail else '')
     return {'data': list(data), 'config': {'responsive': True, 'displaylogo': False, 'modeBarButtonsToRemove': ['lasso2d', 'select2d']},
             'layout': {'height': round(100 * height), 'autosize': True, 'margin': {'l': 52, 'r': 44, 't': 62 if detail else 44, 'b': 30}, 'paper_bgcolor': 'white', 'plot_bgcolor': 'white', 'hovermode': 'x unified', 'hoversubplots': 'axis', 'showlegend': False,
-                       'font': {'family': 'DejaVu Sans, system-ui, sans-serif', 'size': 11, 'color': INK}, 'title': {'text': text, 'x': 0.008, 'xanchor': 'left', 'y': 0.97, 'yanchor': 'top', 'font': {'size': 14}},
+                       'font': {'family': 'DejaVu Sans, system-ui, sans-serif', 'size': 11, 'color': INK}, 'title': {'text': text, 'x': 0.008, 'xanchor': 'left', 'y': 1, 'yanchor': 'top', 'pad': {'t': 12}, 'font': {'size': 14}},
                        'hoverlabel': {'bgcolor': 'white', 'font': {'color': INK}}, 'xaxis': x, **ys, **layout}}
 
 def _range(times: Ints) -> dict[str, Any]:
@@ -65,8 +65,10 @@ def equity_live(c: Course, other: Beside | None) -> dict[str, Any]:
     low = float(np.nanmin(np.append(other.worth, c.worth))) if other is not None else float(c.worth.min())
     high = float(np.nanmax(np.append(other.worth, c.worth))) if other is not None else float(c.worth.max())
     beside = [line(c.times, other.worth, other.name, GREY, width=1)] if other is not None and np.isfinite(other.worth).any() else []
-    data = [*beside, line(c.times, c.worth, c.name, BLUE), line(c.times, drawdown(c.worth), 'below the peak', RUST, '.2%', axis=2, fill='rgba(176,74,47,0.22)', width=1, kind='f4')]
-    out = figure(data, *headline(c), 3.9, _axis((0.3, 1), '~s' if high >= 1e4 else '', type='log' if low > 0 and high / low > 5 else 'linear'), _axis((0, 0.25), '.0%' if drawdown(c.worth).min() < -0.03 else '.2%'), times=c.times)
+    under = drawdown(c.worth)
+    fall = float(under.min())
+    data = [*beside, line(c.times, c.worth, c.name, BLUE), line(c.times, under, 'below the peak', RUST, '.2%', axis=2, fill='rgba(176,74,47,0.22)', width=1, kind='f4')]
+    out = figure(data, *headline(c), 3.9, _axis((0.3, 1), '~s' if high >= 1e4 else '', type='log' if low > 0 and high / low > 5 else 'linear'), _axis((0, 0.25), '.0%' if fall < -0.03 else '.2%', range=[min(1.18 * fall, -0.0005), 0]), times=c.times)
     out['layout']['xaxis'].update(_range(c.times))
     return out
 
@@ -113,7 +115,7 @@ def fills_live(c: Course) -> dict[str, Any]:
     axes = [a for top in tops for a in (_axis((top - 0.68 * slot, top - 0.12 * slot)), _axis((max(top - 0.94 * slot, 0), top - 0.74 * slot), '.0%'))]
     labels = [x for k, n in enumerate(shown) for x in (_label(f'<b>{c.symbols[n]}</b>', tops[k] - 0.05 * slot), _label(each[k][1], tops[k] - 0.05 * slot, True))]
     out = figure([d for traces, _ in each for d in traces], '', '', 2.35 * len(shown), *axes, times=c.times, annotations=labels)
-    out['layout']['margin'].update(t=8, b=24)
+    out['layout']['margin'].update(t=8, b=24 if c.times[-1] - c.times[0] > 8 * DAY else 40)      # hours have their day below them
     return out
 
 # %% ../../nbs/10_research/07_live.ipynb #ffa1b2ac
@@ -126,6 +128,7 @@ def months_live(c: Course) -> dict[str, Any]:
     heat = {'type': 'heatmap', 'x': [*'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(), 'Year'], 'y': [str(y) for y in years], 'z': [[None if np.isnan(x) else round(float(x), 6) for x in row] for row in z], 'text': text, 'texttemplate': '%{text}', 'textfont': {'size': 10},
             'zmin': -scale, 'zmax': scale, 'colorscale': [[0, '#d79b8a'], [0.5, 'white'], [1, '#8ba5bf']], 'showscale': False, 'xgap': 2, 'ygap': 2, 'hovertemplate': '%{x} %{y}: %{text}<extra></extra>'}
     out = figure([heat], 'Monthly return', '', 0.52 + 0.19 * len(years), {'autorange': 'reversed', 'type': 'category', 'tickfont': {'color': GREY}, 'showgrid': False}, hovermode='closest')
+    out['layout']['margin']['t'] = 56      # the months stand between the title and the tiles
     out['layout'].update(height=round(100 * (0.52 + 0.19 * len(years))) + 8, xaxis={'side': 'top', 'showgrid': False, 'tickfont': {'color': GREY}})
     return out
 

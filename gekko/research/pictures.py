@@ -74,6 +74,7 @@ def _costs_panel(ax: Axes, c: Course, x: Costs) -> None:
         both = fees + line(x.slippage)
         at = thinned(both, PIXELS)
         ax.fill_between(when(ts[at]), both[at], fees[at], color=RUST, alpha=0.35, lw=0, step='post')
+    if not x.fees.any() and (x.slippage is None or not x.slippage.any()): ax.set_ylim(0, 1)
     ax.yaxis.set_major_formatter(FuncFormatter(short_money))
     ax.locator_params(axis='y', nbins=3)
 

@@ -141,11 +141,14 @@ def _equity_panel(ax: Axes, c: Course, other: Beside | None) -> None:
     # a curve that multiplies is read by its slope, one that does not by its height
     if (low := min(x.min(), np.nanmin(np.append(y, np.inf)))) > 0 and (high := max(x.max(), np.nanmax(np.append(y, -np.inf)))) / low > 5:
         ax.set_yscale('log')
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high / low < 20 else (1, 2, 5) if high / low < 200 else (1,)))
     written = money_axis(*ax.get_ylim())
     ax.yaxis.set_major_formatter(written)
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.annotate(written(float(x[-1])), (when(c.times[-1:])[0], x[-1]), (5, 0), textcoords='offset points', va='center', fontsize=8, fontweight='bold', color=BLUE, annotation_clip=False)
+    # the margin has room for six characters; what is longer stands over the line's end
+    said = written(float(x[-1]))
+    where: dict[str, Any] = {'xytext': (5, 0), 'va': 'center'} if len(said) <= 6 else {'xytext': (0, 6), 'va': 'bottom', 'ha': 'right'}
+    ax.annotate(said, (when(c.times[-1:])[0], x[-1]), textcoords='offset points', fontsize=8, fontweight='bold', color=BLUE, annotation_clip=False, **where)
 
 def _drawdown_panel(ax: Axes, times: Ints, dd: Floats) -> None:
     from matplotlib.ticker import PercentFormatter
