@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+import numpy as np
 from ..data.bars import Bars
 from ..data.store import Store
 from ..desk.config import Settings, load_settings
@@ -18,16 +19,16 @@ from ..desk.result import Result
 from ..desk.run import Market
 from ..desk.session import check_window, weights_of
 from ..desk.spec import make_spec
-from ..domain.errors import BadInput
+from ..domain.errors import BadInput, GekkoError
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from ..research import panel
-from ..research.dials import dials
+from ..research.dials import Dial, as_set, dials
 from ..research.fast import Asked
 from ..research.looks import Ask, Asking, Counter
 from ..research.rehearsal import Enough
 from ..research.sweep import Histories
 from ..research.trials import family_of, trials_url
-from ..research.varied import Varied
+from ..research.varied import Failed, Varied
 
 # %% auto #0
 __all__ = ['Shown', 'asking_notebook', 'explore']
@@ -51,9 +52,9 @@ class Shown:
 def _not_weights(found: str) -> BadInput: return BadInput('a curve that follows the hand', expected='trade(run, a function of bars that gives weights); gekko sweep takes the others', found=found)
 
 # %% ../../nbs/11_jobs/31_explore.ipynb #e41ba20d
-def asking_notebook(nb: Mapping[str, Any], folder: Path, params: Mapping[str, Any], turned: Sequence[str], settings: Settings) -> Asking:
-    "What a notebook asks for when the parameters `turned` have other values. BadInput when it trades nothing."
-    book = Varied(nb, folder, params, turned, env={'GEKKO_HOME': str(settings.home), 'GEKKO_STORE': settings.store})
+def asking_notebook(nb: Mapping[str, Any], folder: Path, params: Mapping[str, Any], turned: Sequence[str], settings: Settings, whole: bool = False) -> Asking:
+    "What a notebook asks for when the parameters `turned` have other values; `whole`: with every cell before the trade each time. BadInput when it trades nothing."
+    book = Varied(nb, folder, params, turned, not whole, whole, {'GEKKO_HOME': str(settings.home), 'GEKKO_STORE': settings.store})
     histories = Histories(Store(settings.store))
     def of(now: Mapping[str, Any]) -> Ask:
         heard = list[Ask]()
@@ -76,6 +77,24 @@ def explore(strategy: Callable[..., Any] | str | Path, bars: Any = None, params:
     if bars is not None or settings.keys() - {'ledger', 'rest_s'}: raise BadInput('a notebook has its own history and settings', expected='explore(notebook, params={name: range})', found=', '.join(['bars']*(bars is not None) + sorted(settings)))
     return _notebook(Path(strategy), dict(params or {}), **settings)
 
+def _agree(short: Asking, long: Asking, turned: Sequence[Dial]) -> bool:
+    "Whether the notebook in short asks for what it asks for as a whole, once every dial is moved a step and moved back."
+    start = {d.name: d.start for d in turned}
+    first, moved, again = (_heard(short, x) for x in (start, {d.name: _moved(d) for d in turned}, start))
+    return _alike(first, again) and _alike(moved, _heard(long, {d.name: _moved(d) for d in turned}))
+
+def _moved(d: Dial) -> Any:
+    if d.choices: return next((x for x in d.choices if x != d.start), d.start)
+    return as_set(d, d.start + d.step if d.start + d.step <= d.high else d.start - d.step)
+
+def _heard(of: Asking, params: Mapping[str, Any]) -> Asked | str:
+    try: return of(params).asked
+    except (Failed, GekkoError) as e: return str(e)
+
+def _alike(a: Asked | str, b: Asked | str) -> bool:
+    if isinstance(a, str) or isinstance(b, str): return a == b
+    return a.spec == b.spec and a.bars.version == b.bars.version and np.array_equal(a.weights, b.weights, equal_nan=True)
+
 def _notebook(path: Path, asked: dict[str, Any], ledger: str = '', rest_s: float = 0.7) -> panel.Explorer:
     nb, home = load_notebook(path), load_settings()
     declared = read_parameters(parameters_cell(nb, path.name))
@@ -84,5 +103,7 @@ def _notebook(path: Path, asked: dict[str, Any], ledger: str = '', rest_s: float
     shown = {n: p.default for n, p in declared.items() if (n in asked if asked else n not in _FIXED)}
     turned = dials(shown, asked, {n: p.comment for n, p in declared.items()})
     if not ledger: home.home.mkdir(parents=True, exist_ok=True)
+    short, long = (asking_notebook(nb, path.resolve().parent, values, [d.name for d in turned], home, whole) for whole in (False, True))
+    of = short if not turned or _agree(short, long, turned) else long
     counter = Counter(trials_url(ledger or home.ledger), family_of(path.name), notebook_hash(nb, path.resolve().parent), values)
-    return panel.Explorer(turned, asking_notebook(nb, path.resolve().parent, values, [d.name for d in turned], home), name=path.stem, counter=counter, notebook=os.path.relpath(path), rest_s=rest_s)
+    return panel.Explorer(turned, of, name=path.stem, counter=counter, notebook=os.path.relpath(path), rest_s=rest_s)

@@ -207,3 +207,17 @@ def test_rest_is_told_of_the_last_alone() -> None:
     worker: Newest[int] = Newest(done.append, rested.append, rest_s=0.02)
     for k in range(50): worker.ask(k)
     assert worker.settle() and done[-1] == 49 and rested == [49] and json.dumps(done) == json.dumps(sorted(done))
+
+
+def test_a_notebook_that_hides_what_it_reads_is_run_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two names share an object, which no reading of the code sees: the curve follows the hand all the same, and what is counted is true."""
+    monkeypatch.setenv('GEKKO_HOME', str(tmp_path / 'home'))
+    def looked(setup: str, days: str) -> Explorer:
+        cells = ["mode = 'backtest'\ndays = 20", f'from gekko.api import open_run, rolling_mean, trade\n{setup}', f'def weights(bars): return (bars.close > rolling_mean(bars.close, {days})) * 0.9\nrun = open_run("KO", mode=mode, start="2018-01-01", window=200)\ntrade(run, weights)']
+        (tmp_path / 'n.ipynb').write_text(json.dumps({'cells': [{'cell_type': 'code', 'id': f'c{k}', 'metadata': {'tags': ['parameters'] * (k == 0)}, 'source': x, 'outputs': [], 'execution_count': None} for k, x in enumerate(cells)], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}))
+        panel = explore_any(str(tmp_path / 'n.ipynb'), params={'days': (10, 90)}, rest_s=0.01)
+        panel.set(days=60)
+        assert panel.settle() and not panel.problem
+        return panel
+    plain, sly = looked('', 'days'), looked('MINE = {"x": {"days": 20}}\nx = MINE["x"]\nx["days"] = days', 'MINE["x"]["days"]')
+    assert plain.result.equity == sly.result.equity and len(plain.result.fills) > 2
