@@ -55,7 +55,7 @@ def main() -> int:
         shutil.copy(guide, PAGES)
         start.append((guide.stem, f'- [{guide.stem}]({guide.name})'))
     parts = [contents('Start here', start)]
-    rooms = sorted(p for p in (ROOT / 'nbs').iterdir() if p.is_dir() and re.match(r'\d', p.name))
+    rooms = sorted((p for p in (ROOT / 'nbs').iterdir() if p.is_dir() and re.match(r'\d', p.name)), key=lambda p: (not p.name.endswith('_tutorials'), p.name))   # what is read first, first
     for room in [*rooms, ROOT / 'strategies']:
         entries = [place(p) for p in sorted(room.glob('[!._]*.ipynb'))]
         if entries: parts.append(contents(re.sub(r'^\d+_', '', room.name), entries))
