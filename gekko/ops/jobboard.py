@@ -90,8 +90,7 @@ def _running(x: Close, look: JobLook) -> tuple[str, ...]:
     bar = f'<span class="gk-bar"><i style="width:{100 * share:.0f}%"></i></span>'
     usual = seconds(so_far / x.times) if x.times else '–'
     doing = (f'{p.done:,} of {p.total:,} bars, ' if p and p.total else f'{p.done:,} bars, ' if p else '') + (x.at.begins if x.at else '')
-    by = look.queue.of.get(r.run, '')
-    return (linked(r) + (f' <small class="gk-spare">by {escape(by)}</small>' if by else ''), pill(r.mode), f'{cell} {bar}', f'<span class="{"gk-slow" if x.slow else ""}">{seconds(float(int(so_far)))}</span>', usual, long(doing.strip(', '), 'gk-spare'))
+    return (linked(r), pill(r.mode), f'{cell} {bar}', f'<span class="{"gk-slow" if x.slow else ""}">{seconds(float(int(so_far)))}</span>', usual, long(doing.strip(', '), 'gk-spare'))
 
 # %% ../../nbs/12_ops/14_jobboard.ipynb #dc856fc9
 AROUND = 3
@@ -145,7 +144,7 @@ def schedule_note(look: JobLook) -> str:
 # %% ../../nbs/12_ops/14_jobboard.ipynb #27eecf89
 def runs_html(look: JobLook) -> str:
     "The newest runs and sweeps."
-    of = {(h.notebook, h.mode): h for h in look.habits}
+    of = {h.last.job: h for h in look.habits}
     head = {'run': '', 'mode': 'gk-few', 'state': '', 'started': '', 'took': 'gk-num', 'ended': 'gk-spare'}
     return table('gk-runs', head, [_sweep(g, look.at) if isinstance(g, Sweep) else _run(g, of.get(g.job), look.at) for g in look.groups], 'No run yet. Start one: gekko run strategies/trend.ipynb')
 

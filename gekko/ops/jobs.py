@@ -24,7 +24,7 @@ __all__ = ['MOST', 'AGAIN', 'LEAST', 'PAST', 'SLOW', 'T', 'LARGEST', 'Line', 'st
 # %% ../../nbs/12_ops/12_jobs.ipynb #45c2c910
 @dataclass(frozen=True, slots=True)
 class Line:
-    "A run as a list shows it; `sweep` is the larger work that it is a part of, '' for none."
+    "A run as a list shows it; `sweep` and `schedule` are the larger work that it is a part of, '' for none."
     run: str
     notebook: str
     mode: str
@@ -36,11 +36,12 @@ class Line:
     ended: Nanos = 0
     executed: str = ''
     sweep: str = ''
+    schedule: str = ''
 
     @property
-    def name(self) -> str: return Path(self.notebook).stem
+    def name(self) -> str: return self.schedule or Path(self.notebook).stem
     @property
-    def job(self) -> tuple[str, str]: return self.notebook, self.mode
+    def job(self) -> tuple[str, str, str]: return self.schedule, self.notebook, self.mode
     @property
     def began(self) -> Nanos: return self.started or self.created
     @property
@@ -51,7 +52,7 @@ class Line:
     def took(self) -> float | None: return (self.ended - self.started) / SECOND if self.started and self.ended else None
 
 _COLUMNS = (runs.c.run_id, runs.c.notebook, runs.c.mode, runs.c.state, runs.c.account, runs.c.exit_reason, runs.c.created, runs.c.started, runs.c.ended, runs.c.executed)
-_SWEEP = runs.c.spec['run']['sweep'].as_string()
+_PARTS = tuple(runs.c.spec['run'][n].as_string() for n in ('sweep', 'schedule'))
 
 # %% ../../nbs/12_ops/12_jobs.ipynb #6abffffb
 MOST, AGAIN = 10_000, 2 * MINUTE
@@ -95,8 +96,8 @@ class Book:
 def _take(book: Book, c: sa.Connection, where: sa.ColumnElement[bool], now: Nanos) -> int:
     "Read those; how many of them are new."
     fresh = 0
-    for row in c.execute(sa.select(*_COLUMNS, _SWEEP).where(where).order_by(runs.c.run_id.desc()).limit(book.most)):
-        r, old = Line(*row[:10], row[10] or ''), book.by_id.get(row[0])
+    for row in c.execute(sa.select(*_COLUMNS, *_PARTS).where(where).order_by(runs.c.run_id.desc()).limit(book.most)):
+        r, old = Line(*row[:10], row[10] or '', row[11] or ''), book.by_id.get(row[0])
         fresh += old is None
         if r.open or old is not None and old.open: book.watched[r.run] = now
         if r == old: continue
@@ -147,12 +148,12 @@ LEAST, PAST, SLOW = 3, 50, 3.0
 @dataclass(frozen=True, slots=True)
 class Habit:
     "A job's runs, the newest first, sweeps left out."
-    notebook: str
-    mode: str
     lines: tuple[Line, ...]
 
     @property
-    def name(self) -> str: return Path(self.notebook).stem
+    def name(self) -> str: return self.last.name
+    @property
+    def mode(self) -> str: return self.last.mode
     @property
     def last(self) -> Line: return self.lines[0]
     def usual(self, before: Nanos = 1 << 62) -> float | None:
@@ -169,12 +170,12 @@ class Habit:
 
 def habits(lines: Sequence[Line]) -> list[Habit]:
     "Every job, the one that ran last first, each with its newest runs."
-    found = dict[tuple[str, str], list[Line]]()
+    found = dict[tuple[str, str, str], list[Line]]()
     for r in lines:
         if r.sweep: continue
         rows = found.setdefault(r.job, [])
         if len(rows) < 2 * PAST: rows.append(r)
-    return [Habit(notebook, mode, tuple(rows)) for (notebook, mode), rows in found.items()]
+    return [Habit(tuple(rows)) for rows in found.values()]
 
 # %% ../../nbs/12_ops/12_jobs.ipynb #0a8c05aa
 T = TypeVar('T')

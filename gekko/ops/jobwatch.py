@@ -5,8 +5,8 @@
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #abd4c95d
 from __future__ import annotations
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 import sqlalchemy as sa
 from ..desk.config import Settings
@@ -54,10 +54,9 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    "The schedules, those due first; the workers and when each was last heard; the schedule of each run that a job makes now or made last."
+    "The schedules, those due first; the workers, when each was last heard, and how many jobs each takes at once."
     dues: tuple[Due, ...] = ()
     workers: tuple[tuple[str, Nanos, int], ...] = ()
-    of: Mapping[str, str] = field(default_factory=dict)
 
     def alive(self, now: Nanos) -> int: return sum(beat > now - SILENT for _, beat, _ in self.workers)
 
@@ -77,10 +76,9 @@ def read_queue(ledger: str) -> Queue:
         pairs = [(name, due) for name, due in c.execute(sa.select(schedules.c.name, newest).limit(MOST_DUE)) if due is not None]
         last = {j['schedule']: j for j in c.execute(sa.select(jobs).where(sa.tuple_(jobs.c.schedule, jobs.c.due).in_(pairs))).mappings()} if pairs else {}
         seen = tuple((w['name'], w['beat'], w['slots']) for w in c.execute(sa.select(workers).order_by(workers.c.beat.desc()).limit(20)).mappings())
-        of = {j['run_id']: j['schedule'] for j in (*last.values(), *open_jobs) if j['run_id']}
     now = {name: [j for j in open_jobs if j['schedule'] == name] for name in {j['schedule'] for j in open_jobs}}
     dues = [_due(s, now.get(s['name'], []), last.get(s['name'])) for s in planned]
-    return Queue(tuple(sorted(dues, key=lambda d: (d.state != 'active', d.next_due or 1 << 62, d.name))), seen, of)
+    return Queue(tuple(sorted(dues, key=lambda d: (d.state != 'active', d.next_due or 1 << 62, d.name))), seen)
 
 def _due(s: sa.RowMapping, now: Sequence[sa.RowMapping], last: sa.RowMapping | None) -> Due:
     on = next((j for j in now if j['state'] == 'running'), now[0] if now else None)
@@ -180,7 +178,7 @@ def how_it_failed(x: Close) -> str:
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #72b17d04
 def _of_queue(look: JobLook) -> list[tuple[int, str, str]]:
-    q, ran = look.queue, {look.queue.of.get(x.line.run) for x in look.failures}
+    q, ran = look.queue, {x.line.schedule for x in look.failures}
     idle = any(d.state == 'active' for d in q.dues) and not q.alive(look.at)
     out = [(2, 'the schedule', 'no worker is alive, so nothing starts: gekko schedule serve')] if idle else []
     out += [(money(d.mode), d.name, f'it was due at {moment(d.next_due)} UTC and has not begun') for d in q.dues if d.overdue(look.at) and not idle]
@@ -225,7 +223,7 @@ class JobEye:
         self.book.refresh(now)
         if self._kept is None or self._kept[0] != self.book.version: self._kept = self.book.version, tuple(together(self.book.lines)[:SHOWN]), tuple(habits(self.book.lines))
         _, groups, known = self._kept
-        of, alarms = {(h.notebook, h.mode): h for h in known}, [self.trouble] if self.trouble else []
+        of, alarms = {h.last.job: h for h in known}, [self.trouble] if self.trouble else []
         def seen(r: Line) -> Close: return closely(r, None if r.sweep else of.get(r.job), self.remembered, now)
         opened = [as_it_is(r) for r in self.book.lines if r.open][:10 * NOW]
         gone = {r.run: r for r in opened if not r.open}
