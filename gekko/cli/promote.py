@@ -163,7 +163,8 @@ def shown_promotion(d: Row) -> str:
 
 # %% ../../nbs/14_cli/19_promote.ipynb #be0126fa
 def demote_here(settings: Settings, what: str, to: str, why: str) -> list[Row]:
-    "Take back a digest, or every digest of a notebook that stands higher. It is named as a file or by how its digest begins: a file that is gone can be demoted too."
+    """Take back a digest, or every digest of a notebook that stands higher. It is named as a file or by how its digest begins: a file that is gone can be demoted too.
+    Other digests of the same strategy, promoted on another history, would still let it run: they go with it."""
     from gekko.desk.promotions import demote, read_promotions
     from gekko.domain.time import SystemClock
     from gekko.ledger.promotions import STAGES
@@ -171,7 +172,7 @@ def demote_here(settings: Settings, what: str, to: str, why: str) -> list[Row]:
     if to not in STAGES[:-1]: raise BadInput('stage to demote to', expected=' '.join(STAGES[:-1]), found=to)
     if not why.strip(): raise BadInput('a strategy is demoted for a reason', expected='--why WHY', found='none')
     p, by_file = read_promotions(settings.ledger), what.endswith('.ipynb')
-    named = [s for s in p.held.values() if s.name == family_of(what)] if by_file else [p.found(what)]
+    named = [s for s in p.held.values() if s.name == family_of(what)] if by_file else [(one := p.found(what)), *(s for s in p.held.values() if s.key == one.key and s.digest != one.digest)]
     high = [s for s in named if s.level > STAGES.index(to) or (s.stage == to and s.asked)]
     if not high: raise BadInput('nothing to demote', expected=f'a promotion above {to}', found=', '.join(f'{s.digest[:12]} at {s.stage}' for s in named) or f'none of {family_of(what)}')
     return [{'name': s.name, 'digest': s.digest[:12], 'from': s.stage, 'to': to, 'entry': demote(settings.ledger, SystemClock(), s.digest, to, getpass.getuser(), why)} for s in high]

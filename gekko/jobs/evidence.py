@@ -23,7 +23,7 @@ from ..ledger.journal import read_entries
 from ..ledger.promotions import STAGES, Demoted, EvidenceKept
 from ..ledger.runs import RunRecord, Runs
 from ..research.leakage import LeakReport
-from ..research.trials import Trial, Trials, trials_url, unnoted
+from ..research.trials import Trial, Trials, of_run, trials_url, unnoted
 from ..research.verdict import Item, evidence_of
 from ..risk.limits import Limits, loosened
 from ..risk.mandate import OFF, in_force
@@ -142,11 +142,19 @@ def trials_of(case: Case) -> tuple[list[Trial], int]:
     return made, sum(unnoted(runs, [t for t in made if t.family == f], f) for f in families)
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #a3a4d5d4
+def _earned(case: Case, pick: Trial) -> Trial | None:
+    "The trial that the newest backtest's own result makes; None where that is gone, or of other data."
+    r = case.backtests[0]
+    result = outcome_of(Path(r.executed).parent) if r.executed and r.data_version == pick.data_version else None
+    return of_run(r, result) if result is not None else None
+
 def of_overfit(case: Case, seed: int = 0) -> list[Need]:
     "Each statistic of `evidence_of` on the newest backtest among all the trials."
     made, others = trials_of(case)
     t, command = case.rules.overfit, case.words('gekko run')
     if (pick := pick_of(case, made)) is None: return [lacking('luck', t.luck, 'chance of the best of all trials; no backtest of this digest was counted', command, least=False)]
+    if (own := _earned(case, pick)) is not None and not (own.rows == pick.rows and math.isclose(own.mean, pick.mean, rel_tol=1e-6, abs_tol=1e-12) and math.isclose(own.deviation, pick.deviation, rel_tol=1e-6, abs_tol=1e-12)):
+        return [Need(Item('luck', math.nan, t.luck, False, f'the trial that was noted by {pick.source or "nobody"} is not what {case.backtests[0].run_id} earned'), '', pick.source)]
     try: e = evidence_of(made, pick.key, others, t, seed)
     except BadInput as x: return [Need(Item('luck', math.nan, t.luck, False, f'nothing can be told of its returns: {x.message}, found {x.found}'), '', pick.source)]
     return [Need(i, '', pick.source) for i in e]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gekko.cli.promote import promote_here
+from gekko.cli.promote import demote_here, promote_here
 from gekko.desk.config import Settings, load_settings
 from gekko.desk.promotions import promote, read_promotions
 from gekko.desk.result import Result, encode_result
@@ -80,6 +80,37 @@ def test_the_best_of_a_sweep_as_another_notebook_is_no_clean_slate(tmp_path: Pat
     assert len(trials_of(case_of(s, settings))[0]) > 200
     needs = {n.item.name: n.item for n in of_overfit(case_of(s, settings))}
     assert not needs['luck'].ok and needs['luck'].value > 0.02
+
+
+def test_a_trial_that_somebody_wrote_is_held_to_what_was_earned(tmp_path: Path) -> None:
+    """One that was noted before the backtest, under its key and with better returns, stands in the ledger of trials for good; the run's own result says otherwise."""
+    settings = load_settings({'GEKKO_HOME': str(tmp_path / 'home'), **QUICK}, None)
+    (tmp_path / 'home').mkdir()
+    s = read_subject(rule(tmp_path), {}, settings)
+    r = np.random.default_rng(2).normal(0.0025, 0.01, (ROWS, 1))
+    backtested(settings, s, r, 0)
+    assert not any('not what' in n.item.why for n in of_overfit(case_of(s, settings)))      # nothing to hold it to
+    for what, seed in (('the same', 2), ('worse', 3)):
+        moves = np.random.default_rng(seed).normal(0.0025, 0.01, (ROWS, 1))[:, 0] - (what == 'worse') * 0.0025
+        equity = tuple(Decimal(f'{x:.9f}') for x in 1e6 * np.cumprod(np.concatenate([[1.0], 1 + moves])))
+        times, folder = np.arange(-1, ROWS, dtype=np.int64) * DAY, tmp_path / what
+        folder.mkdir()
+        (folder / 'result.msgpack').write_bytes(encode_result(Result('r', '', 'rule', 'backtest', 'backtest', ('SP500',), '1d', 'USD', Decimal(10**6), times, equity, np.ones((ROWS + 1, 1)), (), (), (), '', 'finished')))
+        Runs(settings.ledger).update('rule-0', executed=str(folder / 'executed.ipynb'))
+        needs = of_overfit(case_of(s, settings))
+        assert any('is not what rule-0 earned' in n.item.why and not n.ok for n in needs) is (what == 'worse'), needs[0].item.why
+
+
+def test_a_digest_that_is_taken_back_takes_those_of_its_key_along(tmp_path: Path) -> None:
+    """The same strategy was promoted on two histories: what runs is known by its key, so one that stood would let it run."""
+    settings = load_settings({'GEKKO_HOME': str(tmp_path / 'home'), **QUICK}, None)
+    (tmp_path / 'home').mkdir()
+    s = read_subject(rule(tmp_path), {}, settings)
+    for digest in ('a' * 64, 'b' * 64): promote(settings.ledger, SystemClock(), Promoted(digest, s.key, s.name, 'backtest', 'carl', 'carl', 'a step', s.as_data(), [{'name': 'leaks', 'ok': True}]))
+    promote(settings.ledger, SystemClock(), Promoted('c' * 64, 'd' * 64, s.name, 'backtest', 'carl', 'carl', 'a step', s.as_data(), [{'name': 'leaks', 'ok': True}]))
+    assert {d['digest'][0] for d in demote_here(settings, 'aaaa', 'research', 'a poor idea')} == {'a', 'b'}
+    p = read_promotions(settings.ledger)
+    assert p.at(s.key, 'backtest') is None and p.at('d' * 64, 'backtest') is not None
 
 
 def test_skill_is_let_through_and_a_rest_is_told(tmp_path: Path) -> None:
