@@ -63,7 +63,7 @@ def map_figure(r: SweepResult) -> Figure:
         elif names: _curve(ax, r, names[0], values[0], land)
         else: _bars(ax, r)
         others = {k: v for k, v in r.params(r.best).items() if k not in names}
-        title(ax, f'{r.name}: {_of(r)} by {" and ".join(names) or "combination"}', combination(others) and f'at {combination(others)}')
+        title(ax, f'{r.name}: {_of(r)} by {" and ".join(names) or "combination"}', ', '.join(x for x in (combination(others) and f'at {combination(others)}', 'shaded: one standard error' if len(names) == 1 and r.by == 'sharpe' and _error(r) > 0 else '') if x))
         fig.subplots_adjust(left=0.09, right=0.97, top=0.84, bottom=0.16)
     return fig
 
@@ -190,6 +190,7 @@ def pictures(r: SweepResult) -> dict[str, bytes]:
     "The figures that can be drawn of the result, as PNG, by name."
     out: dict[str, bytes] = {}
     for name, draw in FIGURES.items():
+        if draw is profile_figure and len(axes_of(r)) == len(r.tasks.grid) == 1: continue      # the curve again
         try: out[name] = png(draw(r))
         except BadInput: continue      # nothing traded, or too little was kept
     return out
