@@ -35,7 +35,7 @@ def may_repeat(mode: str, traded: bool) -> bool:
 def traded(ledger: str, r: RunRecord) -> bool:
     "Whether the run meant to send an order: an intent is in the ledger before anything is sent."
     if r.mode == 'backtest': return False
-    return any(e.kind == 'intent' and e.run == r.run_id for e in read_entries(ledger, r.account))
+    return any(e.kind == 'intent' and (r.mode == 'paper' or e.ts >= r.created) for e in read_entries(ledger, r.account))      # on paper the account is the run's own, and its times may be those of a replay
 
 # %% ../../nbs/11_jobs/65_performing.ipynb #3ba03060
 def after_cut(settings: Settings, run_id: str) -> str:
@@ -89,7 +89,7 @@ def performing(settings: Settings) -> Perform:
 def cell_of(settings: Settings, run_id: str) -> tuple[int, str]:
     "The number of the code cell that runs (from 1; 0 when none has begun), and in words with the rows its run has decided."
     folder = settings.home/'runs'/run_id
-    try: cells = [c for c in json.loads((folder/'executed.ipynb').read_bytes())['cells'] if c['cell_type'] == 'code']
+    try: cells = [c for c in json.loads((folder/'executed.ipynb').read_bytes())['cells'] if c['cell_type'] == 'code' and 'injected-parameters' not in c['metadata'].get('tags', [])]      # as the author counts them
     except (OSError, ValueError, KeyError): return 0, ''
     states = [c.get('metadata', {}).get('papermill', {}).get('status', 'pending') for c in cells]
     at = next((n for n, x in enumerate(states, 1) if x == 'running'), sum(x == 'completed' for x in states))
