@@ -113,7 +113,7 @@ def failure_html(x: Close, now: Nanos) -> str:
     r, f = x.line, x.fault
     took = f', {seconds(r.took)}' if r.took is not None else ''
     where = f'cell {f.cell} of {f.of}' if f else f'{"in" if r.open else "ended in"} cell {x.at.cell} of {x.at.of}' if x.at else ''
-    said = f.error if f else r.reason
+    said = f.error if f and not (r.state == 'killed' and r.reason) else r.reason      # whoever was stopped says KeyboardInterrupt
     what = f'<p class="gk-what">{f"<b>{where}</b> " if where else ""}{escape(short(said, 500))}</p>' if said or where else ''
     desk = f'<a href="desk?run={quote(r.run)}">its books</a>' if r.mode != 'backtest' else ''
     further = ''.join(f'<code>{escape(s)}</code>' for s in steps(r)) + desk
@@ -128,14 +128,14 @@ def failures_html(look: JobLook) -> str:
 # %% ../../nbs/12_ops/14_jobboard.ipynb #9c81d4d6
 def schedule_html(look: JobLook) -> str:
     "The schedules, those due first, with the job that waits or runs, else how the last one went."
-    head = {'schedule': '', 'next': '', 'when': 'gk-few', 'now': '', 'last': 'gk-few'}
+    head = {'schedule': '', 'next': '', 'now': '', 'last': 'gk-few'}
     return table('gk-due', head, [_due(d, look.at) for d in look.queue.dues[:20]], 'Nothing is scheduled. Schedule a notebook: gekko schedule add NAME NOTEBOOK --every 1h')
 
 def _due(d: Due, now: Nanos) -> tuple[str, ...]:
     doing = (pill(d.job) + (f' <small>{escape(short(d.progress, 40))}</small>' if d.progress else '') + (f' <small>+{d.waiting}</small>' if d.waiting else '')) if d.job else pill('overdue') if d.overdue(now) else pill(d.state) if d.state != 'active' else '–'
-    last = f'{pill(d.last)} <small>{at(d.last_due, now)}</small>' if d.last else '–'
-    what = ', '.join(x for x in (d.what if d.what != d.name else '', d.mode) if x)
-    return f'<b>{escape(d.name)}</b> <small>{escape(what)}</small>', at(d.next_due, now), long(d.when, 'gk-few'), doing, last
+    last = f'<span title="due {at(d.last_due, now)}">{pill(d.last)}</span>' if d.last else '–'
+    what = ' · '.join(x for x in (d.when, d.what if d.what != d.name else '', d.mode) if x)
+    return f'<td title="{escape(f"{d.name}: {what}")}"><b>{escape(d.name)}</b> <small>{escape(what)}</small></td>', at(d.next_due, now), doing, last
 
 def schedule_note(look: JobLook) -> str:
     q = look.queue
@@ -227,7 +227,7 @@ STYLES = """<style>.gk-verdict{margin:6px 0 0;font-size:15px;overflow-wrap:anywh
 .gk-code span,.gk-code mark{display:block;padding:0 10px 0 0;white-space:pre;background:none;color:inherit}.gk-code mark{background:color-mix(in srgb,var(--red) 16%,transparent)}.gk-code i{display:inline-block;width:34px;padding-right:10px;text-align:right;color:var(--soft);font-style:normal;user-select:none}
 .gk-further{display:flex;flex-wrap:wrap;gap:4px 12px;align-items:baseline}.gk .gk-further code{font:12px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;background:none;color:var(--soft);padding:0;overflow-wrap:anywhere}.gk-jobpage a{color:var(--blue);text-decoration:none}
 .gk .gk-barcell{width:34%;padding-top:2px!important;padding-bottom:2px!important}.gk-bars{display:block;width:100%;height:24px}.gk-bars .gk-ok{fill:color-mix(in srgb,var(--blue) 55%,transparent)}.gk-bars .gk-late{fill:var(--amber)}.gk-bars .gk-fell{fill:var(--red)}.gk-bars path{stroke:var(--ink);stroke-width:1;stroke-dasharray:3 3;vector-effect:non-scaling-stroke;opacity:.5;fill:none}
-.gk-granted{border-top:1px solid var(--line);padding:6px 0}.gk-granted summary{cursor:pointer;color:var(--blue);font-size:12px;padding-top:2px}.gk-kernels{display:flex;flex-wrap:wrap;gap:4px 18px}.gk-kernel{color:var(--soft)}.gk-kernel b{font-weight:500;color:var(--ink)}
+.gk .gk-due td:first-child{max-width:0;width:99%}.gk-granted{border-top:1px solid var(--line);padding:6px 0}.gk-granted summary{cursor:pointer;color:var(--blue);font-size:12px;padding-top:2px}.gk-kernels{display:flex;flex-wrap:wrap;gap:4px 18px}.gk-kernel{color:var(--soft)}.gk-kernel b{font-weight:500;color:var(--ink)}
 @media (max-width:980px){.gk-jobpage .gk-figures{grid-template-columns:repeat(12,minmax(0,1fr))}.gk-jobpage .gk-figure{grid-column:span 4!important}}@media (max-width:520px){.gk-jobpage .gk-figure{grid-column:span 6!important}}</style>"""
 
 PANELS = {'running': 'Running now', 'failures': 'What failed', 'runs': 'Runs', 'schedule': 'Schedule', 'habits': 'How long it takes', 'promotions': 'What may trade', 'kernels': 'Warm kernels'}

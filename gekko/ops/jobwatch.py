@@ -172,9 +172,9 @@ def _of_runs(look: JobLook) -> list[tuple[int, str, str]]:
 
 def how_it_failed(x: Close) -> str:
     "In words: where, and with what."
-    r = x.line
-    if x.fault: return f'its last run failed in cell {x.fault.cell} of {x.fault.of}: {x.fault.error}'
-    return f'its last run {"was killed" if r.state == "killed" else "is gone" if r.state == "gone" else r.state}' + (f' in cell {x.at.cell} of {x.at.of}' if x.at else '') + (f': {r.reason}' if r.reason else '')
+    r, at = x.line, x.fault or x.at
+    if x.fault and r.state != 'killed': return f'its last run failed in cell {x.fault.cell} of {x.fault.of}: {x.fault.error}'
+    return f'its last run {"was killed" if r.state == "killed" else "is gone" if r.state == "gone" else r.state}' + (f' in cell {at.cell} of {at.of}' if at else '') + (f': {r.reason}' if r.reason else '')
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #72b17d04
 def _of_queue(look: JobLook) -> list[tuple[int, str, str]]:
