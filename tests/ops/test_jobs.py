@@ -168,8 +168,8 @@ def test_a_ledger_that_cannot_be_read_is_said(settings: Settings, home: Path) ->
     put(settings, record(1))
     board.refresh()
     good = board.parts['runs'].value
-    (home / 'bad.db').write_bytes(b'no ledger' * 999)
-    board.eye.book.url = f'sqlite:///{home}/bad.db'
+    (home / 'bad.ledger').write_bytes(b'no ledger' * 999)
+    board.eye.book.url = f'sqlite:///{home}/bad.ledger'
     board.refresh()
     assert 'cannot be read' in board.head.value and 'as of' in board.head.value and board.parts['runs'].value == good
-    with pytest.raises(BadInput): Book(f'sqlite:///{home}/bad.db').refresh(NOW)
+    with pytest.raises(BadInput): Book(f'sqlite:///{home}/bad.ledger').refresh(NOW)
