@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 import sqlalchemy as sa
 from ..domain.errors import BadInput
@@ -78,8 +79,14 @@ class Claim:
     def id(self) -> str: return f'{self.schedule.name}@{iso(self.due)}'
 
 # %% ../../nbs/11_jobs/63_queue.ipynb #f9f3e6de
+@lru_cache(maxsize=64)
+def _made(url: str) -> None:
+    "The tables, in a transaction of their own: a change that is refused takes back what it has made."
+    with writing(url, 'the schedule', busy_ms=30_000): pass
+
 @contextmanager
 def _changing(url: str) -> Iterator[sa.Connection]:
+    _made(url)
     with writing(url, 'the schedule', busy_ms=30_000) as c:
         alone(c, 'schedule')
         yield c

@@ -64,7 +64,7 @@ def test_every_due_job_once_while_workers_are_killed(tmp_path: Path) -> None:
             time.sleep(dice.uniform(0.2, 1.5) if clock.now() < end else 0.2)
             if clock.now() < end or killed < 4:
                 n = dice.randrange(2)
-                wait_for(lambda: [d for d in q.jobs('', 99, 'running') if d.worker == names[n]] or None, 'a worker works')
+                wait_for(lambda n=n: [d for d in q.jobs('', 99, 'running') if d.worker == names[n]] or None, 'a worker works')
                 kill(workers[n], dice.random() < 0.7)
                 killed += 1
                 names[n] = f'w{killed + 1}'
