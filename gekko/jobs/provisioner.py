@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Float, List, Unicode
-from .request import Request, arguments, inherited
+from .request import Request, arguments, early, inherited
 from .warm import PRELOAD, Forked, begin, fork, place, ready, supported
 
 # %% auto #0
@@ -25,6 +25,7 @@ def request(cmd: Sequence[str], kwargs: Mapping[str, Any]) -> Request | str:
     if odd := set(kwargs) - _KNOWN: return f'started with {" ".join(sorted(odd))}'
     if kwargs.get('independent'): return 'it is to outlive whoever starts it'
     env = {k: v for k, v in (kwargs.get('env') or os.environ).items() if k not in ('JPY_PARENT_PID', 'JPY_INTERRUPT_EVENT')}
+    if name := early(env): return f'{name} is read as Python begins'
     return Request(cmd[0], tuple(argv), env, os.path.abspath(kwargs.get('cwd') or os.getcwd()), inherited())
 
 # %% ../../nbs/11_jobs/54_provisioner.ipynb #5bc1e059

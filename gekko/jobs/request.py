@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['FIXED', 'MOST', 'arguments', 'fixed', 'inherited', 'Request', 'tell', 'hear', 'peer']
+__all__ = ['FIXED', 'MOST', 'arguments', 'fixed', 'early', 'inherited', 'Request', 'tell', 'hear', 'peer']
 
 # %% ../../nbs/11_jobs/50_request.ipynb #3d691f25
 _SAME = ('-Xfrozen_modules=off',)                # makes a debugger see the standard library's frames; changes no result
@@ -35,8 +35,12 @@ FIXED = ('LD_PRELOAD', 'LD_LIBRARY_PATH', 'GLIBC_TUNABLES', 'MALLOC_ARENA_MAX', 
 "Variables that libraries read once, as they are loaded: a process that forks serves only those who have the same."
 
 def fixed(env: Mapping[str, str]) -> dict[str, str]:
-    "The part of an environment that a fork can't change any more."
-    return {k: v for k, v in env.items() if k in FIXED or k.startswith('PYTHON') and k not in _LATE}
+    "The part of an environment that libraries have read once."
+    return {k: v for k, v in env.items() if k in FIXED}
+
+def early(env: Mapping[str, str]) -> str:
+    "The first variable that Python itself reads as it begins, and not again; '' when there is none."
+    return next((k for k in sorted(env) if k.startswith('PYTHON') and k not in _LATE), '')
 
 # %% ../../nbs/11_jobs/50_request.ipynb #7e89c4fe
 _LIMITS = tuple(n for n in ('RLIMIT_AS', 'RLIMIT_CPU', 'RLIMIT_CORE', 'RLIMIT_DATA', 'RLIMIT_FSIZE', 'RLIMIT_MEMLOCK', 'RLIMIT_NOFILE', 'RLIMIT_NPROC', 'RLIMIT_STACK') if hasattr(resource, n))

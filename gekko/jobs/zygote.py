@@ -42,7 +42,8 @@ def stamp(path: str) -> Stamp:
 def loaded(beside: Sequence[str]) -> dict[str, Stamp]:
     "The files of all modules but those of the packages `beside`, the folders in which packages are installed, and the interpreter, with their stamps."
     ours = {m.partition('.')[0] for m in beside}
-    files = {f for name, m in list(sys.modules.items()) if name.partition('.')[0] not in ours and isinstance(f := getattr(m, '__file__', None), str)}
+    here = {__spec__.name, *(f'{__package__}.{n}' for n in ('child', 'request'))} if __spec__ else set()      # what forks is this code, whoever edits it
+    files = {f for name, m in list(sys.modules.items()) if (name.partition('.')[0] not in ours or name in here) and isinstance(f := getattr(m, '__file__', None), str)}
     return {p: stamp(p) for p in (*sorted(files), *(p for p in sys.path if p.endswith('-packages')), sys.executable)}
 
 def stale(then: Mapping[str, Stamp]) -> str:

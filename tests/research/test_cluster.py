@@ -78,6 +78,7 @@ def waited(until: Callable[[], Any]) -> None:
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv('HOME', str(tmp_path_factory.mktemp('home')))
+        changed.setenv('GEKKO_KERNEL', 'cold')      # a home of its own would get a loading process of its own
         with ray_nodes([1, 1], client=True) as made: yield made
         assert not Path.home().joinpath('.ray').exists(), 'Ray wrote into the home folder'
 
