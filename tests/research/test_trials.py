@@ -99,7 +99,7 @@ def test_two_processes_add_at_once(url: str) -> None:
 def test_a_ledger_from_before_trials_has_none_until_one_is_added(url: str) -> None:
     with engine(url, write=True).begin() as c:
         prepare(c)
-        c.exec_driver_sql('drop table trials')
+        for later in ('attempts', 'jobs', 'schedules', 'workers', 'trials'): c.exec_driver_sql(f'drop table {later}')
         c.exec_driver_sql('update schema set version = 2')
         c.exec_driver_sql("update alembic_version set version_num = '0002'")
     assert Trials(url).of('trend') == [] and Trials(url).families() == {}
