@@ -4,14 +4,15 @@
 
 # %% ../../nbs/11_jobs/30_gather.ipynb #98e10dd7
 from __future__ import annotations
-import ast, builtins, sys
+import ast, builtins, re, sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 from ..domain.errors import BadInput
-from ..research.cells import Cell, Statement, _settles, plain_code, reads, statements
+from ..research.cells import _COMPREHENSIONS, _SPEAKING, Cell, Statement, _bound, _root, _stored, declared, plain_code, reads, statements
 
 # %% auto #0
-__all__ = ['Ran', 'late', 'eager', 'binds', 'Needed', 'needs', 'job_notebook']
+__all__ = ['Ran', 'late', 'eager', 'binds', 'Known', 'changes', 'known_of', 'changing', 'Needed', 'needs', 'job_notebook']
 
 # %% ../../nbs/11_jobs/30_gather.ipynb #af9d8482
 class Ran(NamedTuple):
@@ -51,21 +52,135 @@ def binds(node: ast.stmt) -> set[str]:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value is not None else []
     return {n.id for t in targets for n in ([t] if isinstance(t, ast.Name) else t.elts if isinstance(t, ast.Tuple) else []) if isinstance(n, ast.Name)}
 
+# %% ../../nbs/11_jobs/30_gather.ipynb #ee0a30b5
+_ASKING = frozenset("""abs agg all any apply argmax argmin argsort assign astype best between clip copy corr count cov cumprod cumsum decode describe diff dot dropna encode endswith ewm expanding fillna
+    find format get groupby head hist idxmax idxmin index info isna isnull items join keys kurt last lower lstrip max mean median min nunique over pct_change performance pivot plot predict prod quantile ravel resample
+    reshape rolling round rows rstrip sample score shift show skew split splitlines squeeze startswith std strip sum swapaxes tail to_dict to_frame to_list to_markdown to_numpy to_pandas to_string tolist transform
+    transpose unique upper value_counts values var where""".split())
+_FILLING = frozenset('add append appendleft clear discard extend extendleft insert intersection_update pop popitem popleft remove reverse setdefault sort subtract update'.split())
+_LEARNING = frozenset('fit fit_transform learn partial_fit train'.split())
+_DRAWING = frozenset('binomial bytes choice choices exponential gauss integers lognormal multivariate_normal normal permutation permuted poisson randbytes randint random randrange seed shuffle standard_normal standard_t uniform'.split())
+_IN_PLACE = frozenset('copyto delattr fill_diagonal heapify heappop heappush heappushpop heapreplace insort insort_left insort_right next putmask setattr shuffle'.split())
+_BUILT_IN = frozenset(dir(builtins))
+
+# %% ../../nbs/11_jobs/30_gather.ipynb #6f06abab
+class Known(NamedTuple):
+    "Names by what bound them: imports, and those of things out of modules; code of the notebook; its own functions and classes, with the parameters and the outer names that each changes."
+    imports: frozenset[str]
+    things: frozenset[str]
+    made: frozenset[str]
+    code: Mapping[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]
+    given: Mapping[str, set[str]]
+    outer: Mapping[str, set[str]]
+
+# %% ../../nbs/11_jobs/30_gather.ipynb #79064a29
+def changes(node: ast.AST, known: Known, inside: bool = False) -> set[str]:
+    "Names that the code sets, or whose things it may change. `inside` a function, or what is printed, only the latter, and a method whose answer is used counts as asking, unless it is known to change its object."
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): return {node.name}
+    if isinstance(node, (ast.Lambda, ast.Assert)): return set()
+    asked = inside or isinstance(node, ast.Call) and _root(node.func) in _SPEAKING
+    out: set[str] = set().union(*(changes(n, known, asked) for n in ast.iter_child_nodes(node)))
+    if isinstance(node, ast.NamedExpr): out.add(node.target.id)
+    if isinstance(node, _COMPREHENSIONS): out -= _stored(g.target for g in node.generators)
+    if isinstance(node, (ast.Name, ast.alias, ast.ExceptHandler)) and not inside: out |= _stored([node])
+    if isinstance(node, ast.AugAssign): out |= {_root(node.target)}
+    if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, (ast.Store, ast.Del)): out |= {_root(node)}
+    if isinstance(node, ast.Call): out |= _by_method(node, node.func, known, inside) if isinstance(node.func, ast.Attribute) else _by_function(node, known)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call): out |= _by_statement(node.value, known)
+    return out - {''}
+
+# %% ../../nbs/11_jobs/30_gather.ipynb #4516a608
+def _handed(call: ast.Call) -> set[str]: return {_root(a) for a in (*call.args, *(k.value for k in call.keywords))}
+def _plain(root: str, known: Known) -> bool: return bool(root) and root not in known.imports and root not in _SPEAKING and (root in known.made or root not in _BUILT_IN)
+def _called_back(call: ast.Call, known: Known) -> set[str]: return set().union(*(known.outer[n] for n in _handed(call) & set(known.code)))
+def _out(call: ast.Call) -> set[str]: return {_root(k.value) for k in call.keywords if k.arg == 'out'}
+
+def _by_method(call: ast.Call, f: ast.Attribute, known: Known, inside: bool) -> set[str]:
+    "What a call of x.f may change: the thing x, and what a model learns with."
+    root = _root(f)
+    if root in known.things and f.attr in _FILLING: return {root}
+    if not _plain(root, known): return _out(call) | (_handed(call) if f.attr in _IN_PLACE else set())
+    moved = f.attr in _FILLING | _LEARNING | _DRAWING or (not inside and f.attr not in _ASKING)
+    return _called_back(call, known) | ({root} if moved else set()) | (_handed(call) if f.attr in _LEARNING else set())
+
+# %% ../../nbs/11_jobs/30_gather.ipynb #58dbd2c7
+def _by_function(call: ast.Call, known: Known) -> set[str]:
+    "What a call of f may change: of a function of the notebook, what its code says."
+    name = _root(call.func)
+    if name in known.code:
+        f = known.code[name]
+        return known.outer[name] | _called_back(call, known) | ({_root(a) for a in _matched(f, call, known.given[name])} if not isinstance(f, ast.ClassDef) else set())
+    if name in known.made: return _called_back(call, known)
+    return _out(call) | (_handed(call) if name in _IN_PLACE else _called_back(call, known) if name in ('map', 'filter', 'sorted', 'max', 'min') else set())
+
+def _matched(f: ast.FunctionDef | ast.AsyncFunctionDef, call: ast.Call, params: set[str]) -> list[ast.expr]:
+    "The arguments that become these parameters; all of them where a star hides which."
+    if params and (any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords) or params & {v.arg for v in (f.args.vararg, f.args.kwarg) if v}): return [*call.args, *(k.value for k in call.keywords)]
+    places = zip([*f.args.posonlyargs, *f.args.args], call.args)
+    return [a for p, a in places if p.arg in params] + [k.value for k in call.keywords if k.arg in params]
+
+def _by_statement(call: ast.Call, known: Known) -> set[str]:
+    "What a call whose answer nobody takes may have been made for, where the code can't be read."
+    if isinstance(call.func, ast.Attribute): return {_root(call.func)} if _plain(_root(call.func), known) and call.func.attr not in _ASKING else set()
+    return _handed(call) if (name := _root(call.func)) in known.made and name not in known.code and name not in _SPEAKING else set()
+
+# %% ../../nbs/11_jobs/30_gather.ipynb #35334fd3
+def known_of(told: Sequence[Statement]) -> Known:
+    "What the notebook's own code says about its names."
+    imported = [s.node for s in told if isinstance(s.node, (ast.Import, ast.ImportFrom))]
+    imports = frozenset().union(*(binds(n) for n in imported))
+    things = frozenset().union(*(binds(n) for n in imported if isinstance(n, ast.ImportFrom)))
+    made = frozenset().union(*(_stored([s.node]) for s in told if not isinstance(s.node, (ast.Import, ast.ImportFrom))))
+    code = {s.node.name: s.node for s in told if isinstance(s.node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    known = Known(imports - made, things - made, made, code, {n: set() for n in code}, {n: set() for n in code})
+    while True:      # a function changes what the functions that it calls change
+        told_more = {n: _inner(f, known) for n, f in code.items()}
+        given, outer = ({n: x[k] for n, x in told_more.items()} for k in (0, 1))
+        if (given, outer) == (known.given, known.outer): return known
+        known = known._replace(given=given, outer=outer)
+
+def _inner(f: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, known: Known) -> tuple[set[str], set[str]]:
+    "Of a function: its parameters that it changes, and the names outside."
+    inner = [n for n in ast.walk(f) if isinstance(n, _FUNCTIONS)]
+    changed = set().union(*(changes(s, known, True) for n in inner if not isinstance(n, ast.Lambda) for s in n.body))
+    given, own = set[str](), set() if isinstance(f, ast.ClassDef) else {a.arg for a in ast.walk(f.args) if isinstance(a, ast.arg)}
+    for s in f.body:      # a parameter that was set anew is no longer the caller's
+        given |= changes(s, known, True) & own
+        own -= binds(s)
+    return given, changed - set().union(*(_bound(n) for n in inner)) | declared(f)
+
+# %% ../../nbs/11_jobs/30_gather.ipynb #a4f6b320
+def _opens(node: ast.AST, doors: set[str]) -> bool:
+    "Whether the code, as it runs, opens or trades a run."
+    if isinstance(node, (*_FUNCTIONS, ast.ClassDef)): return False
+    if isinstance(node, ast.Call) and (isinstance(node.func, ast.Name) and node.func.id in doors or isinstance(node.func, ast.Attribute) and node.func.attr in ('open_run', 'trade', 'target')): return True
+    return any(_opens(n, doors) for n in ast.iter_child_nodes(node))
+
+def changing(told: Sequence[Statement]) -> list[Statement]:
+    "The statements with what they set or change, and no more, as their writes; and as trading those that open or trade a run themselves."
+    known = known_of(told)
+    doors = {'open_run', 'trade'} | {a.asname for s in told if isinstance(s.node, ast.ImportFrom) for a in s.node.names if a.asname and a.name in ('open_run', 'trade')}
+    doors -= set(known.code)
+    bodies = {n: [s for g in ast.walk(f) if isinstance(g, (ast.FunctionDef, ast.AsyncFunctionDef)) for s in g.body] for n, f in known.code.items()}
+    while more := {n for n, body in bodies.items() if n not in doors and any(_opens(s, doors) for s in body)}: doors |= more
+    return [replace(s, writes=frozenset(changes(s.node, known)), trades=_opens(s.node, doors)) for s in told]
+
 # %% ../../nbs/11_jobs/30_gather.ipynb #4fbfbaee
 _GIVEN = frozenset(dir(builtins)) | {'display', 'get_ipython', '__name__', '__annotations__', 'mode'}
 
 class Needed(NamedTuple):
-    "Numbers of the statements that are needed, and names that nothing sets, with what wants them."
+    "Numbers of the statements that are needed; with what wants them, names that nothing sets, and those that only a statement sets which opens or trades a run."
     taken: frozenset[int]
     missing: Mapping[str, str]
+    opened: Mapping[str, str] = {}
 
 def needs(told: Sequence[Statement], first: int) -> Needed:
-    "What the statements from number `first` on need of those before."
-    taken, missing, seen = set(range(first, len(told))), dict[str, str](), set[tuple[str, int]]()
-    modules = {a for s in told for a in s.writes if isinstance(s.node, (ast.Import, ast.ImportFrom))}
-    settle = {k: {n for n in reads(told[k].node) if n in modules} for k in range(first) if _settles(told[k].node, modules)}
+    "What the statements from number `first` on need of those before, never one that opens or trades a run. The statements are as `changing` gives them."
+    taken, missing, opened, seen = set(range(first, len(told))), dict[str, str](), dict[str, str](), set[tuple[str, int]]()
+    library = {a: _library(s.node, a) for s in told for a in s.writes if isinstance(s.node, (ast.Import, ast.ImportFrom))}
+    settle = {k: {library[n] for n in reads(told[k].node) if n in library} for k in range(first) if not told[k].trades and _settles(told[k].node, library)}
     todo = [(n, k, 'the cell') for k in taken for n in eager(told[k].node)] + [(n, len(told), 'the cell') for k in taken for n in late(told[k].node)]
-    while todo or (more := [k for k in settle if k not in taken and settle[k] & ({'sys'} | set().union(*(told[j].reads for j in taken)))]):
+    while todo or (more := [k for k in settle if k not in taken and settle[k] & ({'sys'} | {library[n] for j in taken for n in told[j].reads if n in library})]):
         if not todo:
             taken |= {*more}
             todo = [(n, k, 'a setting') for k in more for n in eager(told[k].node)]
@@ -74,27 +189,44 @@ def needs(told: Sequence[Statement], first: int) -> Needed:
         if (name, before) in seen: continue
         seen.add((name, before))
         own = before < len(told) and name in told[before].writes and not _needs_it(told[before].node, name)
-        found = _writers(told, name, before)
-        if not found and not own and name not in _GIVEN and not (stars := _stars(told, name, before)): missing.setdefault(name, who)
+        found, shut = _writers(told, name, before, first)
+        if shut: opened.setdefault(name, who)
+        elif not found and not own and name not in _GIVEN and not (stars := _stars(told, name, before)): missing.setdefault(name, who)
         elif not found and not own and name not in _GIVEN: taken |= stars
         for k in found:
             taken.add(k)
             todo += [(n, k, name) for n in eager(told[k].node)] + [(n, before, name) for n in late(told[k].node)]
-    return Needed(frozenset(taken), missing)
-
-def _writers(told: Sequence[Statement], name: str, before: int) -> list[int]:
-    "The last statement that set the name, and those since that may have changed it."
-    out = []
-    for k in range(min(before, len(told)) - 1, -1, -1):
-        if name not in told[k].writes: continue
-        out.append(k)
-        if name in binds(told[k].node): break
-    return out
+    return Needed(frozenset(taken), missing, opened)
 
 # %% ../../nbs/11_jobs/30_gather.ipynb #f911ce47
+def _writers(told: Sequence[Statement], name: str, before: int, first: int) -> tuple[list[int], bool]:
+    "The last statement that set the name, and those since that may have changed it; and whether what set it opened or traded a run, before the statement `first`."
+    out = list[int]()
+    for k in range(min(before, len(told)) - 1, -1, -1):
+        if name not in told[k].writes: continue
+        if told[k].trades and k < first:
+            if name in _stored([told[k].node]): return out, True
+            continue
+        out.append(k)
+        if name in binds(told[k].node): break
+    return out, False
+
 def _needs_it(node: ast.stmt, name: str) -> bool:
     "Whether a statement that writes a name can't do so without its old value; a loop's variable and a with's can be."
     return isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr))
+
+# %% ../../nbs/11_jobs/30_gather.ipynb #b9520fe9
+def _library(node: ast.Import | ast.ImportFrom, name: str) -> str:
+    "The package that an imported name is of."
+    return (node.module or '').split('.')[0] if isinstance(node, ast.ImportFrom) else next(a.name.split('.')[0] for a in node.names if (a.asname or a.name).split('.')[0] == name)
+
+def _settles(node: ast.stmt, modules: Mapping[str, str]) -> bool:
+    "A seed or a setting of a library: np.random.seed(0), sys.path.insert(0, x), pd.options.mode = y."
+    if isinstance(node, ast.Assign): return any(_root(t) in modules and not isinstance(t, ast.Name) for t in node.targets)
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and (root := _root(node.value.func)) in modules and root not in _SPEAKING): return False
+    f = node.value.func
+    last = f.attr if isinstance(f, ast.Attribute) else root
+    return bool(re.match(r'seed|manual_seed|set|use_|enable|disable|register|filterwarnings|simplefilter|basicConfig', last)) or last in _FILLING and isinstance(f, ast.Attribute) and isinstance(f.value, ast.Attribute)
 
 def _stars(told: Sequence[Statement], name: str, before: int) -> set[int]:
     "Imports of everything that bring the name, as the kernel's own modules have it."
@@ -130,9 +262,10 @@ def job_notebook(ran: Sequence[Ran], cell: str, name: str = 'cell', mode: str = 
     own = Cell(len(cells), 'paper', plain_code(cell))
     before, mine = statements(cells), statements([own])
     if not mine: raise BadInput('an empty cell', expected='code that opens a run and trades', found='none')
-    told = statements([*cells, own])
+    told = changing(statements([*cells, own]))
     found, torn = needs(told, len(before)), {c.id for c in ran if not c.whole}
     if broken := sorted({n for k in found.taken for n in told[k].writes if told[k].cell is not own and told[k].cell.id in torn}): raise BadInput('the job needs what a cell that failed was to set', expected='that cell, run to its end', found=', '.join(broken))
+    if found.opened: raise BadInput('a job opens and trades a run of its own', expected='open_run and trade in its cell', found=', '.join(f'{n} (for {who}), of an earlier run' for n, who in found.opened.items()))
     if found.missing: raise BadInput('the job would not have what this kernel has', expected='names that the cell, or a cell that ran before it, defines', found=', '.join(f'{n} (for {who})' for n, who in found.missing.items()))
     return _notebook([told[k] for k in sorted(found.taken)], own, name, mode)
 

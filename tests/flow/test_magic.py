@@ -71,6 +71,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernel, Pa
 
 def test_a_cell_is_a_job_with_a_record(stage: tuple[Kernel, Path]) -> None:
     kernel, home = stage
+    looked = kernel.run(f"mode = 'backtest'\n{TRADED.replace('result', 'tested')}\nassert len(run.market.bars) > days and weights(run.market.bars).any()")
+    assert looked['error'] is None, looked['trace']
     said = kernel.run(f'%%paper -p days 10\n{TRADED}')
     assert said['error'] is None, said['trace']
     record = Runs(settings_of(home).ledger).list(limit=1)[0]
@@ -81,7 +83,7 @@ def test_a_cell_is_a_job_with_a_record(stage: tuple[Kernel, Path]) -> None:
     assert len(said['html']) <= 2, 'a bar that ended as one line, and the record'
     assert kernel.value('days') == 20, 'the job has its own names'
     executed = Path(record.executed).read_text()
-    assert 'days = 20      # length of the mean' in executed and 'load_ext' not in executed
+    assert 'days = 20      # length of the mean' in executed and 'load_ext' not in executed and 'tested' not in executed, 'what only looked at the strategy stays behind'
 
 
 def test_lists_of_facts_are_tables(stage: tuple[Kernel, Path]) -> None:
