@@ -16,6 +16,7 @@ from ..domain.time import Nanos, iso
 from .cells import Cell, Statement, code_cells, needed, opens_once, statements
 from .folder import Beside
 from .leakage import Finding, LeakReport, difference, horizon, material, moments, placed, rounding_of, sources as sources_of, telling
+from .lifeline import Keeper, die_with, kept
 from .poison import Change
 from .rehearsal import Answer, Notes, Outcome, Script, lead_runs, rehearse, show_lines
 from .sources import Sources, lead
@@ -72,9 +73,10 @@ class Fork:
     since: float
     said: bytearray = field(default_factory=bytearray)
 
-def start(key: Any, work: Callable[[], Any]) -> tuple[int, Fork]:
-    "Fork a child that does `work` and says what came of it; the reading end of its pipe, and the child."
+def start(key: Any, work: Callable[[], Any], keeper: Keeper | None = None) -> tuple[int, Fork]:
+    "Fork a child that does `work` and says what came of it, and ends with this process; the reading end of its pipe, and the child."
     read, write = os.pipe()
+    me = os.getpid()
     pid = os.fork()
     if pid:
         os.close(write)
@@ -82,6 +84,8 @@ def start(key: Any, work: Callable[[], Any]) -> tuple[int, Fork]:
     try:
         os.close(read)
         os.setsid()      # what it starts ends with it
+        die_with(me)
+        if keeper is not None: keeper.joined()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         quiet = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2): os.dup2(quiet, fd)
@@ -89,18 +93,18 @@ def start(key: Any, work: Callable[[], Any]) -> tuple[int, Fork]:
     except BaseException: os._exit(1)      # whatever it was, the parent sees that nothing was said
     os._exit(0)
 
-def many(works: Iterable[tuple[Any, Callable[[], Any]]], workers: int, patience: float, stop: Callable[[Any, Any], bool] = lambda key, said: False) -> dict[Any, Any]:
+def many(works: Iterable[tuple[Any, Callable[[], Any]]], workers: int, patience: float, stop: Callable[[Any, Any], bool] = lambda key, said: False, keeper: Keeper | None = None) -> dict[Any, Any]:
     "What each of the works gave, by key; None for one that died or took more than `patience` seconds. No new one is begun once `stop(key, said)` is true."
     todo, out, watch, over = iter(works), dict[Any, Any](), selectors.DefaultSelector(), False
     while True:
         while not over and len(watch.get_map()) < workers and (work := next(todo, None)) is not None:
-            fd, child = start(*work)
+            fd, child = start(*work, keeper)
             watch.register(fd, selectors.EVENT_READ, child)
         if not watch.get_map(): return out
         for key, _ in watch.select(0.5):
             child, data = key.data, os.read(key.fd, 1 << 20)
             if data: child.said += data
-            else: over = _ended(watch, key.fd, child, out, stop) or over
+            else: over = _ended(watch, key.fd, child, out, stop, keeper) or over
         for key in [k for k in watch.get_map().values() if time.monotonic() - k.data.since > patience]:
             _kill(key.data.pid)
 
@@ -109,10 +113,11 @@ def _kill(pid: int) -> None:
     with suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)
     with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
 
-def _ended(watch: selectors.BaseSelector, fd: Any, child: Fork, out: dict[Any, Any], stop: Callable[[Any, Any], bool]) -> bool:
+def _ended(watch: selectors.BaseSelector, fd: Any, child: Fork, out: dict[Any, Any], stop: Callable[[Any, Any], bool], keeper: Keeper | None = None) -> bool:
     "Take a child's last word; whether that was enough."
     watch.unregister(fd); os.close(fd)
     _kill(child.pid)
+    if keeper is not None: keeper.left(child.pid)
     os.waitpid(child.pid, 0)
     try: out[child.key] = pickle.loads(bytes(child.said))  # noqa: S301  this process's own child wrote it
     except (EOFError, pickle.UnpicklingError): out[child.key] = None
@@ -127,6 +132,7 @@ class Plan:
     sources: Sources
     workers: int
     budget_s: float
+    keeper: Keeper | None = None
     notes: Notes | None = None
     base: Outcome = field(default_factory=Outcome)
     tests: dict[str, int] = field(default_factory=dict)
@@ -148,7 +154,7 @@ class Plan:
     def notices(self, changes: Sequence[Change], until: Sequence[Nanos]) -> list[Noticed | None]:
         "What each change makes the notebook decide otherwise up to each moment."
         works = [(k, lambda c=c: self.run(c)) for k, c in enumerate(changes)]
-        said = many(works, self.workers, self.patience())
+        said = many(works, self.workers, self.patience(), keeper=self.keeper)
         return [self.judge(c, said.get(k), t) for k, (c, t) in enumerate(zip(changes, until))]
 
     def judge(self, change: Change, said: Outcome | None, until: Nanos) -> Noticed | None:
@@ -188,11 +194,11 @@ def first_look(plan: Plan) -> list[Finding]:
     "The notebook as it is, twice, with chance settled in two ways; and whole. BadInput when it does not come to a decision."
     works: list[tuple[Any, Callable[[], Any]]] = [('base', lambda: plan.run(Change(), probe=plan.budget_s / 2)), ('again', lambda: plan.run(Change(), seed=1))]
     patience = plan.first_patience()
-    said = many(works, plan.workers, patience)
+    said = many(works, plan.workers, patience, keeper=plan.keeper)
     base = said['base']
     if (base is None or base.error) and plan.script.told != plan.whole.told:      # a dependency that the eye of the parser missed
         plan.script = replace(plan.whole, alone=plan.script.alone)
-        said = many(works, plan.workers, patience)
+        said = many(works, plan.workers, patience, keeper=plan.keeper)
         base = said['base']
     if base is None: raise BadInput('the notebook did not come to its decisions', expected=f'an end within {patience:.0f} s (a longer --seconds allows more)', found='none, or a process that ended itself')
     if base.error: raise BadInput('the notebook fails as it is', expected='a notebook that runs', found=f'cell {base.error[0]} line {base.error[1]}: {base.error[2]}')
@@ -237,7 +243,7 @@ def explain(plan: Plan, ways: Sequence[tuple[Change, Nanos]]) -> Way | None:
                 if change.kind != 'asof': yield follow(as_is, other, change.at, first=first)
                 yield follow(as_is, other, change.at, first=first, missing=True)
         return telling(paths())
-    return many([('way', both)], 1, max(60.0, 30 * plan.base.seconds)).get('way')
+    return many([('way', both)], 1, max(60.0, 30 * plan.base.seconds), keeper=plan.keeper).get('way')
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #edf3c9ba
 def accuse(plan: Plan, seen: Sequence[Seen]) -> Finding:
@@ -374,8 +380,10 @@ def settle() -> None:
     os.environ.update(GEKKO_HOME=str(here.home.resolve()), GEKKO_STORE=str(here.store if '://' in str(here.store) else Path(here.store).resolve()))
 
 def serve() -> None:
-    "The checking process: a job as JSON on standard input, a report or a refusal as a pickle on standard output."
+    "The checking process: a job as JSON on standard input, a report or a refusal as a pickle on standard output. It ends with its asker."
     job = json.loads(sys.stdin.buffer.read())
+    die_with(job['asker'])
+    keeper = kept(job['lifeline'])
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.chdir(job['folder'])
@@ -384,6 +392,7 @@ def serve() -> None:
     try:
         settle()
         plan = plan_of(job['nb'], job['params'], job['budget_s'], job['workers'])
+        plan.keeper = keeper
         import_ahead(plan.whole.told)
         plan.sources.beside = Beside(Path(job['folder']), room, '\n'.join(c.source for c in dict.fromkeys(x.cell for x in plan.whole.told)))
         os.environ['TMPDIR'] = tempfile.tempdir = str(room)      # what it makes for a while goes with the check
@@ -392,6 +401,7 @@ def serve() -> None:
         said: Any = check(plan, job['name'])
     except GekkoError as e: said = e.message, e.expected, e.found
     with os.fdopen(out, 'wb') as f: pickle.dump(said, f)
+    keeper.end()
     os._exit(0)
 
 def prove_notebook(path: str | Path, params: Mapping[str, Any] | None = None, *, budget_s: float = 40.0, workers: int = 0, nb: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> LeakReport:
@@ -406,8 +416,12 @@ def prove_notebook(path: str | Path, params: Mapping[str, Any] | None = None, *,
     around = {**os.environ, **(env or {}), 'MPLBACKEND': 'Agg', 'PYTHONHASHSEED': '0', **dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'NUMEXPR_NUM_THREADS'), '1')}
     around.pop('GEKKO_RUN', None)
     with tempfile.TemporaryFile() as words, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
-        job['room'] = str(Path(room).resolve())
-        done = subprocess.run([sys.executable, '-c', 'from gekko.research.leakage_notebook import serve; serve()'], input=json.dumps(job).encode(), stdout=subprocess.PIPE, stderr=words, env=around)
+        life, mine = os.pipe()      # closes with this process, which is how the other one learns of that
+        try:
+            job |= {'room': str(Path(room).resolve()), 'asker': os.getpid(), 'lifeline': life}
+            done = subprocess.run([sys.executable, '-c', 'from gekko.research.leakage_notebook import serve; serve()'], input=json.dumps(job).encode(), stdout=subprocess.PIPE, stderr=words, env=around, pass_fds=(life,))
+        finally:
+            for fd in (life, mine): os.close(fd)
         words.seek(0)
         tail = words.read().decode(errors='replace').strip().split('\n')[-1]
     if done.returncode or not done.stdout: raise GekkoError('the check came to no end', expected='a report', found=tail or f'exit code {done.returncode}')
