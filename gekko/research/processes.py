@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import IO, Any
 from ..domain.errors import GekkoError
+from .lifeline import die_with
 from .sweep import Outcome, Plan, Task, Worker, make_worker, plan_from, plan_text
 
 # %% auto #0
@@ -47,8 +48,9 @@ def maker(named: str) -> Callable[[Plan], Worker]:
     made: Callable[[Plan], Worker] = getattr(import_module(module), function)
     return made
 
-def serve(make: str = COMPILED) -> None:
-    "A worker: a plan and then tasks on standard input, outcomes on standard output. Its own prints go nowhere. It ends with its input."
+def serve(make: str = COMPILED, starter: int = 0) -> None:
+    "A worker: a plan and then tasks on standard input, outcomes on standard output. Its own prints go nowhere. It ends with its input, and with the process `starter` even where C code lets no thread read."
+    if starter: die_with(starter)
     out, todo = os.fdopen(os.dup(1), 'wb'), queue.SimpleQueue[Any]()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     threading.Thread(target=_read, args=(todo,), daemon=True).start()
@@ -111,7 +113,7 @@ def started(plan: Plan, make: str = COMPILED) -> Hand:
     "A worker of its own session, so that Ctrl-C is heard by its starter alone; one thread each for the libraries that would take every core."
     words = tempfile.TemporaryFile()
     env = {**os.environ, **_SINGLE, 'MPLBACKEND': 'Agg', 'PYTHONWARNINGS': 'ignore'}
-    p = subprocess.Popen([sys.executable, '-c', 'import sys; from gekko.research.processes import serve; serve(sys.argv[1])', make], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=env, start_new_session=True)
+    p = subprocess.Popen([sys.executable, '-c', 'import sys; from gekko.research.processes import serve; serve(sys.argv[1], int(sys.argv[2]))', make, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=env, start_new_session=True)
     assert p.stdin is not None
     say(p.stdin, plan_text(plan))
     return Hand(p, words)
