@@ -19,7 +19,7 @@ from .queue import Claim, Queue, queue_url
 from .records import close_deserted
 from .runner import Done, Stopped, patience, prepare, run_job
 from .schedule import Schedule
-from .worker import Outcome, Perform, Worker
+from .worker import Outcome, Perform, Worker, stop_in
 from ..ledger.journal import read_entries
 from ..ledger.runs import RunRecord, Runs
 
@@ -54,9 +54,10 @@ def after_cut(settings: Settings, run_id: str) -> str:
 def outcome(done: Done, ledger: str) -> Outcome:
     "A finished run as the outcome of an attempt."
     r, e = done.record, done.error
-    state = 'failed' if e is not None and r.state == 'done' else r.state
+    stopped = r.state == 'killed' and 'stopped by' in r.exit_reason      # a kernel that died by itself is a failure, and counts as one
+    state = 'done' if r.state == 'done' and e is None else 'killed' if stopped else 'failed'
     again = not isinstance(e, (BadInput, Halt)) and may_repeat(r.mode, traded(ledger, r))
-    return Outcome(state if state in ('done', 'failed', 'killed') else 'failed', r.exit_reason or str(e or ''), again)
+    return Outcome(state, r.exit_reason or str(e or ''), again)
 
 def command(words: str) -> Outcome:
     "Run a command of gekko in a process of its own; what it printed last is the reason."
@@ -81,7 +82,9 @@ def performing(settings: Settings) -> Perform:
         try: job = prepare(Path(s.notebook), s.params, s.mode, settings, s.venue)
         except GekkoError as e: return Outcome('failed', str(e), isinstance(e, Retry))
         try: done = run_job(replace(job, part={'schedule': s.name, 'due': claim.due, 'attempt': claim.number}), settings, begun=record_of)
-        except GekkoError as e: return Outcome('failed', str(e), isinstance(e, (Retry, Halt)))      # no record could be made: nothing has run
+        except GekkoError as e:
+            if (stop := stop_in(e)) is not None: raise stop from None
+            return Outcome('failed', str(e), isinstance(e, (Retry, Halt)))      # no record could be made: nothing has run
         return outcome(done, settings.ledger)
     return perform
 

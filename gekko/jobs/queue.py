@@ -17,7 +17,7 @@ from .when import After, OnData, as_words, from_words, jittered, next_time
 from ..ledger.database import alone, attempts, exists, file_of, jobs, reading, schedules, version, workers, writing
 
 # %% auto #0
-__all__ = ['OPEN', 'LOST', 'LATE', 'queue_url', 'Due', 'Attempt', 'Claim', 'Queue']
+__all__ = ['OPEN', 'LOST', 'GONE', 'LATE', 'queue_url', 'Due', 'Attempt', 'Claim', 'Queue']
 
 # %% ../../nbs/11_jobs/63_queue.ipynb #12fa9313
 def queue_url(ledger: str) -> str:
@@ -150,6 +150,7 @@ def _ended(c: sa.Connection, name: str, due: Nanos, state: str, now: Nanos) -> N
 
 # %% ../../nbs/11_jobs/63_queue.ipynb #fba156d1
 LOST = 10      # attempts cut off by the death of their workers: after that it is the job that kills them
+GONE = 'its worker is gone'
 
 def _may(c: sa.Connection, row: Mapping[Any, Any], host: str, slots: int, now: Nanos) -> bool:
     "Whether nothing stands in this job's way."
@@ -178,7 +179,7 @@ def _final(c: sa.Connection, schedule: str, due: Nanos, state: str, reason: str,
 def _taken(c: sa.Connection, row: Mapping[Any, Any], now: Nanos) -> str:
     "Close the attempt of a worker that is gone. The word that ends the job with it, '' when it is to be attempted again."
     at = row['schedule'], row['due']
-    _close(c, *at, row['attempt'], 'killed', 'its worker is gone', now)
+    _close(c, *at, row['attempt'], 'killed', GONE, now)
     if row['stop_asked']: return row['reason'] or 'stopped'
     return f'its worker was gone {LOST} times' if row['attempt'] - row['failures'] >= LOST else ''
 
@@ -215,6 +216,11 @@ class Queue:
     def attempts(self, schedule: str = '', limit: int = 200) -> list[Attempt]:
         q = sa.select(attempts).order_by(attempts.c.due.desc(), attempts.c.schedule, attempts.c.number.desc()).limit(limit)
         return [Attempt(**r) for r in self._read(q.where(attempts.c.schedule == schedule) if schedule else q)]
+
+    def attempt(self, claim: Claim) -> Attempt | None:
+        "What is written of this attempt."
+        at = sa.and_(attempts.c.schedule == claim.schedule.name, attempts.c.due == claim.due, attempts.c.number == claim.number)
+        return next((Attempt(**r) for r in self._read(sa.select(attempts).where(at))), None)
 
     def workers(self) -> list[dict[str, Any]]: return self._read(sa.select(workers).order_by(workers.c.name))
 
@@ -348,6 +354,7 @@ class Queue:
             if (d := self._held(c, claim)) is None: return ''
             if state != 'done' and d.reason: reason = f'{d.reason}; {reason}'
             if state == 'killed' and d.reason.startswith(LATE): state = 'failed'
+            back = back or (state == 'killed' and d.attempt - d.failures < LOST)      # nobody asked for its end but whoever ended its worker
             _close(c, s.name, claim.due, claim.number, state, reason, now)
             failed = d.failures + (0 if back else 1)
             if state == 'done' or d.stop_asked or not again or not (back or (state == 'failed' and failed <= s.options.retries)):

@@ -5,22 +5,22 @@
 # %% ../../nbs/11_jobs/64_worker.ipynb #3c149194
 from __future__ import annotations
 import fcntl, hashlib, json, os, select, signal, socket, sys, threading, time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 from ..domain.errors import GekkoError
 from ..domain.time import SECOND, Clock, Nanos
-from .queue import LATE, Claim, Due, Queue
+from .queue import GONE, LATE, Claim, Due, Queue
 from .runner import Stopped
 from .schedule import span
 from .when import OnData
 
 # %% auto #0
-__all__ = ['Perform', 'Look', 'Newest', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'place_name', 'Child', 'too_long',
-           'in_child', 'Worker']
+__all__ = ['Perform', 'Look', 'Newest', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'place_name', 'stop_in', 'Child',
+           'too_long', 'in_child', 'Worker']
 
 # %% ../../nbs/11_jobs/64_worker.ipynb #71b167bd
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,36 @@ def _alone(life: int, gone: threading.Event, grace_s: float) -> None:
     time.sleep(grace_s)
     os.kill(os.getpid(), signal.SIGKILL)
 
-def _attempt(perform: Perform, claim: Claim, queue: Queue) -> Outcome:
-    try: return perform(claim, lambda run_id: queue.begun(claim, run_id))
-    except Stopped as e: return Outcome('killed', f'stopped by {e}', True)
-    except Exception as e: return Outcome('failed', f'{type(e).__name__}: {e}', not isinstance(e, GekkoError))
+def stop_in(e: BaseException | None) -> Stopped | None:
+    "The stop that an error came of: one that falls into a question to a server leaves its connection in the middle of it, and what is seen is the server's error."
+    while e is not None and not isinstance(e, Stopped): e = e.__cause__ or e.__context__
+    return e
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    "A stop is heard at the end of this. In a handler and not by a mask, since another thread may be the one that receives it."
+    late: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: late.append(number))
+    try: yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if late and callable(before): before(late[0], None)
+
+def _begun(queue: Queue, claim: Claim, run_id: str, gone: threading.Event) -> bool:
+    "Asked again while the database does not answer: nothing has run yet, and the worker ends this when it takes too long."
+    while True:
+        try:
+            with _undisturbed(): return queue.begun(claim, run_id)
+        except GekkoError:
+            if gone.is_set(): raise
+            time.sleep(0.2)
+
+def _attempt(perform: Perform, claim: Claim, queue: Queue, gone: threading.Event) -> Outcome:
+    try: out = perform(claim, lambda run_id: _begun(queue, claim, run_id, gone))
+    except Exception as e:
+        if (s := stop_in(e)) is not None or gone.is_set(): return Outcome('killed', f'stopped by {s or "SIGTERM"}', True)
+        return Outcome('failed', f'{type(e).__name__}: {e}', not isinstance(e, GekkoError))
+    return replace(out, state='killed', again=True) if out.state == 'failed' and gone.is_set() else out
 
 def _child(perform: Perform, claim: Claim, queue: Queue, clock: Clock, life: int, grace_s: float, threads: int) -> NoReturn:
     "Carry out the claim and end."
@@ -90,7 +116,7 @@ def _child(perform: Perform, claim: Claim, queue: Queue, clock: Clock, life: int
         threading.Thread(target=_alone, args=(life, gone, grace_s), daemon=True).start()
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
-            out = _attempt(perform, claim, queue)
+            out = _attempt(perform, claim, queue, gone)
         except Stopped as e: out = Outcome('killed', f'stopped by {e}', True)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _say(queue, claim, out, clock, gone)
@@ -103,7 +129,7 @@ def _say(queue: Queue, claim: Claim, out: Outcome, clock: Clock, gone: threading
     "Write the outcome; again, while the database does not take it and the worker is there."
     while True:
         left = gone.is_set() and out.state == 'killed'
-        try: queue.finish(claim, out.state, 'its worker is gone' if left else out.reason, clock.now(), out.again, back=left)
+        try: queue.finish(claim, out.state, GONE if left else out.reason, clock.now(), out.again, back=left)
         except GekkoError:
             if gone.is_set(): raise
             time.sleep(0.2)
@@ -205,7 +231,7 @@ class Worker:
         held = self.queue.renew([(x.claim, x.words) for x in self.children if x.status is None], self.name, self.host, os.getpid(), self.slots, now, self.lease)
         self._beat = mono
         for child in [x for x in self.children if x.status is None]:
-            if (d := held.get(child.claim.key)) is None: self._end(child, 'another worker has it', note=False)
+            if (d := held.get(child.claim.key)) is None: self._leave(child)
             elif d.stop_asked: self._end(child, d.reason)
             elif self.stopping:
                 child.back = True
@@ -227,6 +253,12 @@ class Worker:
         with suppress(ProcessLookupError): os.kill(child.pid, signal.SIGTERM)
         self.say(f'{child.claim.id} is ended: {why}')
 
+    def _leave(self, child: Child) -> None:
+        "A job that is no longer this worker's: its child has just said how it ended, or another has taken it."
+        a = self.queue.attempt(child.claim)
+        if a is None or a.reason == GONE: self._end(child, 'another worker has it', note=False)
+        elif not child.end_by: child.end_by = self.clock.monotonic() + self.grace
+
     def _press(self) -> None:
         for child in self.children:
             if child.status is None and child.end_by and self.clock.monotonic() > child.end_by:
@@ -243,6 +275,7 @@ class Worker:
                 why = f'its process was ended by {signal.Signals(-child.status).name}' if child.status < 0 else f'its process ended with {child.status}'
                 self.queue.finish(child.claim, 'killed' if child.end_by else 'failed', why, self.clock.now(), again=True, back=child.back)
             self.children.remove(child)
+            if (a := self.queue.attempt(child.claim)) is not None and a.ended: self.say(f'{child.claim.id} {a.state} in {(a.ended - a.started) / SECOND:.1f} s' + ('' if a.state == 'done' else f': {a.reason}'))
 
     def _begin(self) -> None:
         "Make what is due, and take what may begin."

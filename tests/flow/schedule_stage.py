@@ -1,9 +1,12 @@
 """A worker whose clock runs fast and whose jobs take milliseconds: started as a process by the tests, and killed by them."""
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,24 +41,28 @@ def performing(folder: Path) -> Callable[[Claim, Callable[[str], bool]], Outcome
     def perform(claim: Claim, begun: Callable[[str], bool]) -> Outcome:
         mark = folder / 'marks' / claim.id.replace(':', '')
         lock = mark.with_suffix('.busy')
-        try: fd = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if os.path.exists(f'/proc/{lock.read_text()}') and lock.read_text():
-                (folder / 'doubled').write_text(claim.id)
-                return Outcome('failed', 'two at once')
-            fd = os.open(lock, os.O_TRUNC | os.O_WRONLY)      # of one that was killed
-        os.write(fd, str(os.getpid()).encode())
-        os.close(fd)
+        fd = os.open(lock, os.O_CREAT | os.O_WRONLY)
+        try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)      # gone with its process: a number in the file might be another's by now, or a dead one's that nobody has buried
+        except BlockingIOError:
+            (folder / 'doubled').write_text(claim.id)
+            return Outcome('failed', 'two at once')
         if not begun(f'run-{os.getpid()}'): return Outcome('failed', 'lost')
         since = time.monotonic_ns()
         time.sleep(0.02)
         with open(mark, 'a') as f: f.write(f'{claim.number} {since} {time.monotonic_ns()}\n')
-        lock.unlink()
+        os.close(fd)
         return Outcome('done', 'finished')
     return perform
 
 
+def with_starter() -> None:
+    """The end of standard input is the end of whoever started this, and of this."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == '__main__':
+    threading.Thread(target=with_starter, daemon=True).start()
     asked = json.loads(sys.argv[1])
     here = Path(asked['folder'])
     Worker(Queue(asked['queue']), clock_of(asked), performing(here), here / 'locks', slots=2, lease_s=asked['lease_s'], poll_s=0.02, grace_s=3600, name=asked['name']).serve()

@@ -1,0 +1,287 @@
+"""What a queue makes of its schedules while the test says what time it is: clocks that jump, policies, limits, and a worker whose disk is full."""
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gekko.domain.errors import BadInput
+from gekko.domain.time import HOUR, MINUTE, SECOND, Nanos, utc
+from gekko.jobs.queue import GONE, Claim, Due, Queue
+from gekko.jobs.schedule import Options, Schedule
+from gekko.jobs.when import ByCron, Every, OnData, When
+from gekko.jobs.worker import Outcome, Perform, Worker, stop_in
+
+T = utc('2026-03-02T00:00:30Z')      # half a minute past, so that the minutes are ahead
+
+
+@pytest.fixture
+def q(tmp_path: Path) -> Queue: return Queue(str(tmp_path / 'schedule.db'))
+
+
+def add(q: Queue, name: str = 'a', when: When = Every('1m'), mode: str = 'backtest', venue: str = '', **options: object) -> Schedule:
+    return q.add(Schedule(name, when, 'x.ipynb', mode=mode, venue=venue, options=Options(**options)), T)      # type: ignore[arg-type]
+
+
+def take(q: Queue, now: Nanos, worker: str = 'w', slots: int = 9) -> Claim | None: return q.claim(worker, 'here', slots, now, MINUTE)
+
+
+def taken(q: Queue, now: Nanos) -> Claim:
+    claim = take(q, now)
+    assert claim is not None
+    return claim
+
+
+def minutes(q: Queue, *states: str) -> list[int]: return sorted((d.due - T) // MINUTE for d in q.jobs('', 999, *states))
+
+
+# Clocks
+
+@pytest.mark.parametrize(('policy', 'queued', 'left'), [('latest', [9], [0]), ('all', list(range(10)), []), ('none', [], [0])])
+def test_a_clock_set_forward_is_caught_up_by_policy(q: Queue, policy: str, queued: list[int], left: list[int]) -> None:
+    add(q, catch_up=policy, grace='10s', overlap='queue')
+    q.make_due(T + 10 * MINUTE)
+    assert (minutes(q, 'queued'), minutes(q, 'skipped')) == (queued, left)
+    assert q.get('a').next_due == T + 10 * MINUTE + 30 * SECOND
+    assert q.make_due(T + 10 * MINUTE) == 0
+
+
+def test_what_is_late_within_its_grace_is_not_missed(q: Queue) -> None:
+    add(q, catch_up='none', grace='1m')
+    assert q.make_due(T + 80 * SECOND) == 1 and minutes(q, 'skipped') == []
+
+
+def test_a_clock_set_back_waits_again_and_makes_nothing_twice(q: Queue) -> None:
+    add(q, overlap='queue')
+    for n in range(1, 4): q.make_due(T + n * MINUTE)
+    q.rewind(T)
+    assert q.get('a').next_due == T + 30 * SECOND
+    assert [q.make_due(T + n * MINUTE) for n in range(1, 5)] == [0, 0, 0, 1]
+    assert minutes(q) == [0, 1, 2, 3]
+
+
+def test_years_of_absence_are_one_job(q: Queue) -> None:
+    add(q, when=ByCron('* * * * *', 'Europe/Berlin'))
+    assert q.make_due(T + 3 * 365 * 24 * HOUR) >= 1
+    assert len(q.jobs('', 9, 'skipped')) == 1 and q.get('a').next_due > T + 3 * 365 * 24 * HOUR
+
+
+# What is due while the one before is not over
+
+def test_skipped_queued_or_in_its_place(q: Queue) -> None:
+    for policy in ('skip', 'queue', 'replace'): add(q, policy, overlap=policy)
+    q.make_due(T + MINUTE)
+    held = {c.schedule.name: c for c in (taken(q, T + MINUTE) for _ in range(3))}
+    q.make_due(T + 2 * MINUTE)
+    assert {d.schedule: d.state for d in q.jobs('', 9) if d.due > T + MINUTE} == {'skip': 'skipped', 'queue': 'queued', 'replace': 'queued'}
+    assert take(q, T + 100 * SECOND) is None
+    assert {d.schedule for d in q.jobs('', 9, 'running') if d.stop_asked} == {'replace'}
+    for c in held.values(): q.finish(c, 'killed' if c.schedule.name == 'replace' else 'done', 'x', T + 2 * MINUTE, again=True)
+    assert {taken(q, T + 2 * MINUTE).schedule.name for _ in range(2)} == {'queue', 'replace'} and take(q, T + 2 * MINUTE) is None
+    assert [d.state for d in q.jobs('replace', 9)] == ['running', 'killed']
+
+
+# Who goes first, and who may go at all
+
+def test_the_urgent_first_then_the_oldest(q: Queue) -> None:
+    add(q, 'slow', priority=-5)
+    add(q, 'b')
+    add(q, 'urgent', priority=5)
+    q.make_due(T + MINUTE)
+    assert [taken(q, T + MINUTE).schedule.name for _ in range(3)] == ['urgent', 'b', 'slow']
+
+
+def test_one_job_for_an_account_and_so_many_for_a_machine(q: Queue) -> None:
+    add(q, 'a', mode='live', venue='one')
+    add(q, 'b', mode='live', venue='one')
+    add(q, 'c', mode='live', venue='two')
+    q.make_due(T + MINUTE)
+    first, other = taken(q, T + MINUTE), taken(q, T + MINUTE)
+    assert (first.schedule.name, other.schedule.name) == ('a', 'c') and take(q, T + MINUTE) is None
+    q.finish(first, 'done', '', T + MINUTE)
+    assert take(q, T + MINUTE, slots=1) is None      # c has the machine's only place
+    assert taken(q, T + MINUTE).schedule.name == 'b'
+
+
+def test_a_spread_begin_is_the_same_whoever_asks(q: Queue, tmp_path: Path) -> None:
+    names = [f's{n}' for n in range(20)]
+    for name in names: add(q, name, jitter='10m')
+    q.make_due(T + MINUTE)
+    ready = {d.schedule: d.ready_at - d.due for d in q.jobs('', 99)}
+    assert set(ready) == set(names) and len(set(ready.values())) > 15 and all(0 <= r <= 10 * MINUTE for r in ready.values())
+    late = max(ready.values())
+    assert sum(take(q, T + 30 * SECOND + late - 1, slots=99) is not None for _ in names) == 19
+    again = Queue(str(tmp_path / 'other.db'))
+    for name in names: add(again, name, jitter='10m')
+    again.make_due(T + MINUTE)
+    assert {d.schedule: d.ready_at - d.due for d in again.jobs('', 99)} == ready
+
+
+# Attempts
+
+def test_what_failed_is_tried_again_later_and_later(q: Queue) -> None:
+    add(q, retries=2, backoff='10s', overlap='queue', when=Every('1h'))
+    now = q.get('a').next_due
+    q.make_due(now)
+    for wait in (10, 20):
+        assert q.finish(taken(q, now), 'failed', 'broke', now, again=True) == 'queued'
+        assert take(q, now + wait * SECOND - 1) is None
+        now += wait * SECOND
+    assert q.finish(taken(q, now), 'failed', 'broke', now, again=True) == 'failed'
+    assert [a.state for a in q.attempts('a')] == ['failed'] * 3 and take(q, now + HOUR // 2) is None
+
+
+def test_what_cannot_succeed_is_not_tried_again(q: Queue) -> None:
+    add(q, retries=9)
+    q.make_due(T + MINUTE)
+    assert q.finish(taken(q, T + MINUTE), 'failed', 'a parameter of the wrong type', T + MINUTE) == 'failed'
+    assert take(q, T + HOUR) is None
+
+
+def test_what_nobody_asked_to_end_goes_back_but_not_for_ever(q: Queue) -> None:
+    add(q)
+    q.make_due(T + MINUTE)
+    said = []
+    while (c := take(q, T + MINUTE)) is not None: said.append(q.finish(c, 'killed', 'stopped by SIGTERM', T + MINUTE, again=True))
+    assert said == ['queued'] * 9 + ['killed'] and q.jobs('a')[0].failures == 0
+
+
+def test_an_outcome_of_one_that_lost_its_job_is_not_written(q: Queue) -> None:
+    add(q)
+    q.make_due(T + MINUTE)
+    old = taken(q, T + MINUTE)
+    new = taken(q, T + 3 * MINUTE)
+    assert (old.number, new.number) == (1, 2) and not q.begun(old, 'r') and q.finish(old, 'done', '', T + 3 * MINUTE) == ''
+    assert q.finish(new, 'done', '', T + 4 * MINUTE) == 'done'
+    assert [(a.number, a.state, a.reason) for a in q.attempts('a')] == [(2, 'done', ''), (1, 'killed', GONE)]
+
+
+def test_new_bars_are_a_job_and_old_ones_none(q: Queue) -> None:
+    add(q, when=OnData('BTC-USD', '1m'))
+    last = T - HOUR
+    def newest(symbol: str, bar: str) -> Nanos: return last if (symbol, bar) == ('BTC-USD', '1m') else 0
+    assert q.make_due(T + MINUTE, newest) == 0      # they were there before it was added
+    last = T + MINUTE
+    assert [q.make_due(T + 2 * MINUTE, newest), q.make_due(T + 3 * MINUTE, newest)] == [1, 0]
+    assert minutes(q) == [1]
+
+
+# A worker, turn by turn
+
+class Hand:
+    """A clock that moves when the test says so."""
+    def __init__(self) -> None: self.at = 0
+    def monotonic(self) -> Nanos: return self.at
+    def now(self) -> Nanos: return T + self.at
+
+
+def worker(q: Queue, folder: Path, perform: Perform, said: list[str], **more: object) -> tuple[Worker, Hand]:
+    clock = Hand()
+    return Worker(q, clock, perform, folder, name='w', say=said.append, **more), clock      # type: ignore[arg-type]
+
+
+def turn(w: Worker, until: Callable[[], object]) -> None:
+    patience = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < patience
+        w.step()
+        time.sleep(0.01)
+
+
+def open_jobs(q: Queue) -> list[Due]: return q.jobs('', 9, 'queued', 'running')
+
+
+def forever(claim: Claim, begun: Callable[[str], bool]) -> Outcome:
+    begun('run-1')
+    while True: signal.pause()
+
+
+@pytest.mark.parametrize(('limit', 'cell', 'words'), [({'timeout': '5m'}, 1, '5m'), ({'start_timeout': '2m'}, 0, '2m to begin'), ({'cell_timeout': '3m'}, 2, '3m in cell 2')])
+def test_what_takes_too_long_is_ended_and_is_a_failure(q: Queue, tmp_path: Path, limit: dict[str, str], cell: int, words: str) -> None:
+    said: list[str] = []
+    w, clock = worker(q, tmp_path, forever, said, look=lambda run_id: (cell, 'a cell'))
+    add(q, when=Every('1h'), **limit)
+    q.now('a', clock.now())
+    def beat() -> bool:
+        clock.at += 3 * SECOND
+        return bool(w.children and w.children[0].run_id and w.children[0].cell == cell)
+    turn(w, beat)
+    clock.at += 6 * MINUTE
+    turn(w, lambda: not open_jobs(q) and not w.children)
+    (d,) = q.jobs('a', 9, 'failed')
+    assert d.reason.startswith(f'it took longer than {words}') and d.attempt == 1
+
+
+def test_a_worker_that_is_told_to_end_gives_its_job_back(q: Queue, tmp_path: Path) -> None:
+    said: list[str] = []
+    w, clock = worker(q, tmp_path, forever, said)
+    add(q, when=Every('1h'))
+    q.now('a', clock.now())
+    turn(w, lambda: any(d.run_id for d in q.jobs('a', 1, 'running')))
+    w.stopping, w._beat = True, -10**18
+    turn(w, lambda: not w.children)
+    (d,) = q.jobs('a')
+    assert (d.state, d.failures) == ('queued', 0) and 'its worker was stopped' in d.reason, d
+
+
+def test_a_worker_says_how_a_job_ended(q: Queue, tmp_path: Path) -> None:
+    said: list[str] = []
+    w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done' if claim.schedule.name == 'a' else 'failed', 'broke'), said)
+    for name in 'ab':
+        add(q, name, when=Every('1h'))
+        q.now(name, clock.now())
+    w.step()
+    patience = time.monotonic() + 60
+    while open_jobs(q): assert time.monotonic() < patience
+    clock.at += HOUR // 4      # the heartbeat comes before the worker has heard that they are over
+    w._pulse()
+    turn(w, lambda: not w.children)
+    assert not any('is ended' in line for line in said), said
+    assert [line.split(' ', 1)[1] for line in sorted(said) if 'begins' not in line] == ['done in 0.0 s', 'failed in 0.0 s: broke']
+
+
+def test_a_stop_within_a_call_of_the_queue_waits_for_its_answer(q: Queue, tmp_path: Path) -> None:
+    """Between a question and its answer a connection can do nothing else; an error of the database would hide the stop."""
+    class Slow(Queue):
+        def begun(self, claim: Claim, run_id: str) -> bool:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().begun(claim, run_id)
+    slow = Slow(q.url)
+    said: list[str] = []
+    w, clock = worker(slow, tmp_path, forever, said)
+    add(slow, when=Every('1h'))
+    q.now('a', clock.now())
+    turn(w, lambda: q.attempts('a') and q.attempts('a')[-1].ended)
+    first = q.attempts('a')[-1]
+    assert (first.state, first.run_id) == ('killed', 'run-1') and 'SIGTERM' in first.reason
+    w.stopping, w._beat = True, -10**18
+    turn(w, lambda: not w.children)
+
+
+def test_a_full_disk_stops_the_queue_and_not_the_worker(q: Queue, tmp_path: Path) -> None:
+    said: list[str] = []
+    w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done', 'finished'), said)
+    add(q, when=Every('1h'))
+    q.now('a', clock.now())
+    before, signs = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        for _ in range(3): w.step()
+        assert len(said) == 1 and 'the schedule cannot be written' in said[0], said
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, signs)
+    turn(w, lambda: q.jobs('a', 1, 'done') and not w.children)
+    assert 'the queue answers again' in said
+
+
+def test_a_stop_is_found_behind_the_error_of_a_library() -> None:
+    with pytest.raises(BadInput) as e:
+        try: raise KeyError('x')
+        except KeyError as cause: raise BadInput('y') from cause
+    assert stop_in(e.value) is None
