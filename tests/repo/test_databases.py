@@ -8,6 +8,7 @@ from tree import ROOT
 INSTEAD = {
     'fault/test_charter.py::test_no_ledger_is_no_limits_and_a_broken_one_is_not': 'ledger/test_server.py::test_a_database_of_another_encoding_is_refused',
     'fault/test_charter.py::test_limits_that_cannot_be_read_stop_new_risk_and_are_read_again': 'ledger/test_server.py::test_a_stopped_server_halts_and_resumes',
+    'fault/test_queue.py::test_a_full_disk_stops_the_queue_and_not_the_worker': 'ledger/test_server.py::test_a_full_disk_halts_and_the_next_commit_resumes',
     'ledger/test_campaign.py::test_damage_to_rows_is_found_every_time': 'ledger/test_verify_server.py::test_rows_removed_swapped_cut_and_added_are_found',
     'ledger/test_campaign.py::test_damage_to_the_file_is_found_or_changes_nothing': 'ledger/test_verify_server.py::test_raw_bytes_of_the_servers_files',
     'ledger/test_journal.py::test_a_full_disk_halts_and_the_next_commit_resumes': 'ledger/test_server.py::test_a_full_disk_halts_and_the_next_commit_resumes',

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from desk_stage import ledger_of
 
 from gekko.domain.errors import BadInput
 from gekko.domain.time import HOUR, MINUTE, SECOND, Nanos, utc
-from gekko.jobs.queue import GONE, Claim, Due, Queue
+from gekko.jobs.queue import GONE, Claim, Due, Queue, queue_url
 from gekko.jobs.schedule import Options, Schedule
 from gekko.jobs.when import ByCron, Every, OnData, When
 from gekko.jobs.worker import Outcome, Perform, Worker, stop_in
@@ -21,7 +22,7 @@ T = utc('2026-03-02T00:00:30Z')      # half a minute past, so that the minutes a
 
 
 @pytest.fixture
-def q(tmp_path: Path) -> Queue: return Queue(str(tmp_path / 'schedule.db'))
+def q(tmp_path: Path) -> Queue: return Queue(queue_url(ledger_of(tmp_path)))
 
 
 def add(q: Queue, name: str = 'a', when: When = Every('1m'), mode: str = 'backtest', venue: str = '', **options: object) -> Schedule:
@@ -116,7 +117,8 @@ def test_a_spread_begin_is_the_same_whoever_asks(q: Queue, tmp_path: Path) -> No
     assert set(ready) == set(names) and len(set(ready.values())) > 15 and all(0 <= r <= 10 * MINUTE for r in ready.values())
     late = max(ready.values())
     assert sum(take(q, T + 30 * SECOND + late - 1, slots=99) is not None for _ in names) == 19
-    again = Queue(str(tmp_path / 'other.db'))
+    (tmp_path / 'other').mkdir()
+    again = Queue(queue_url(ledger_of(tmp_path / 'other')))
     for name in names: add(again, name, jitter='10m')
     again.make_due(T + MINUTE)
     assert {d.schedule: d.ready_at - d.due for d in again.jobs('', 99)} == ready
@@ -263,6 +265,7 @@ def test_a_stop_within_a_call_of_the_queue_waits_for_its_answer(q: Queue, tmp_pa
     turn(w, lambda: not w.children)
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_stops_the_queue_and_not_the_worker(q: Queue, tmp_path: Path) -> None:
     said: list[str] = []
     w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done', 'finished'), said)
