@@ -17,6 +17,7 @@ from .shown import Row, answered
 from .state import Desk, fault, resume_risk, status, stop_by_switch, stop_risk
 from .trader import LEASE
 from ..domain.errors import GekkoError, Halt, Reject
+from ..domain.time import Nanos
 
 # %% auto #0
 __all__ = ['running', 'on_decide', 'on_next', 'on_beat', 'on_positions', 'on_close', 'on_flatten', 'handle']
@@ -30,9 +31,13 @@ def running(desk: Desk, run_id: str) -> Run | LiveRun:
     raise Reject('no such run on this desk', expected=desk.run_id or 'none', found=run_id)
 
 # %% ../../nbs/09_desk/06_server.ipynb #8097c8b8
+def _end(run: Run | LiveRun) -> Nanos:
+    "The end of the bar that an answer is to. A desk that has taken up the run of one that was killed may not have shown a bar itself: it is the last one accounted for."
+    return int(run.last.end[-1]) if len(run.last) else run.trader.times[-1] if run.trader.times else 0
+
 def _take(desk: Desk, run: Run | LiveRun, q: Decide) -> None:
     t = run.trader
-    if desk.shown is not None and run.due and q.row == run.row: answered(desk.shown, t.clock.now(), q, int(run.last.end[-1]), {s: t.view.marks[s] for s in run.spec.symbols if s in t.view.marks}, t.view.equity)
+    if desk.shown is not None and run.due and q.row == run.row: answered(desk.shown, t.clock.now(), q, _end(run), {s: t.view.marks[s] for s in run.spec.symbols if s in t.view.marks}, t.view.equity)
     try: run.answer(q.row, q.weights, q.units, q.cell)
     except Halt as e:
         if run.trader.who == LEASE and isinstance(run, LiveRun): return      # until the next comparison

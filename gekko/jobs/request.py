@@ -29,7 +29,6 @@ def _ours(program: str) -> bool:
     return here == there or there.is_absolute() and there.parent == here.parent and os.path.realpath(there) == os.path.realpath(here)
 
 # %% ../../nbs/11_jobs/50_request.ipynb #02cfe75f
-_LATE = frozenset({'PYTHONPATH', 'PYTHONUNBUFFERED', 'PYTHONDONTWRITEBYTECODE', 'PYTHONSTARTUP', 'PYTHONBREAKPOINT', 'PYTHONIOENCODING', 'PYTHONFAULTHANDLER'})
 FIXED = ('LD_PRELOAD', 'LD_LIBRARY_PATH', 'GLIBC_TUNABLES', 'MALLOC_ARENA_MAX', 'OPENSSL_CONF', 'NUMBA_CACHE_DIR', 'NUMBA_DISABLE_JIT', 'NPY_DISABLE_CPU_FEATURES', 'OPENBLAS_CORETYPE', 'KMP_AFFINITY', 'OMP_PROC_BIND', 'OMP_PLACES',
          'HOME', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'MPLCONFIGDIR')
 "Variables that libraries read once, as they are loaded: a process that forks serves only those who have the same."
@@ -38,9 +37,12 @@ def fixed(env: Mapping[str, str]) -> dict[str, str]:
     "The part of an environment that libraries have read once."
     return {k: v for k, v in env.items() if k in FIXED}
 
+_EARLY = frozenset(('PYTHON' + n for n in ('HOME PLATLIBDIR SAFEPATH OPTIMIZE DEBUG INSPECT VERBOSE CASEOK HASHSEED INTMAXSTRDIGITS NOUSERSITE USERBASE EXECUTABLE WARNINGS TRACEMALLOC PROFILEIMPORTTIME MALLOC MALLOCSTATS '
+                                            'LEGACYWINDOWSFSENCODING COERCECLOCALE DEVMODE UTF8 WARNDEFAULTENCODING NODEBUGRANGES PERFSUPPORT DUMPREFS _FROZEN_MODULES _GIL _CPU_COUNT _JIT _PRESITE').split()))
+
 def early(env: Mapping[str, str]) -> str:
-    "The first variable that Python itself reads as it begins, and not again; '' when there is none."
-    return next((k for k in sorted(env) if k.startswith('PYTHON') and k not in _LATE), '')
+    "The first variable that Python itself reads as it begins, and not again; '' when there is none. Others may be called PYTHON something, too: images and makefiles do that."
+    return next((k for k in sorted(env) if k in _EARLY), '')
 
 # %% ../../nbs/11_jobs/50_request.ipynb #7e89c4fe
 _LIMITS = tuple(n for n in ('RLIMIT_AS', 'RLIMIT_CPU', 'RLIMIT_CORE', 'RLIMIT_DATA', 'RLIMIT_FSIZE', 'RLIMIT_MEMLOCK', 'RLIMIT_NOFILE', 'RLIMIT_NPROC', 'RLIMIT_STACK') if hasattr(resource, n))

@@ -145,6 +145,9 @@ def test_damage_to_the_file_is_found_or_changes_nothing(kind: str, sound: Path, 
         path.parent.mkdir()
         path.write_bytes(b)
         said[verdict := judged(path)] += 1
-        if verdict == 'said to be sound': assert rows(path) == written, (kind, seed)
+        if verdict == 'said to be sound':
+            now = rows(path)
+            assert now is not None and {**now, 'snapshots': 0} == {**written, 'snapshots': 0}, (kind, seed)
+            assert now['snapshots'] in (written['snapshots'], []), (kind, seed)      # a snapshot saves time and no more: one that is gone is taken again
         shutil.rmtree(path.parent)
     assert said['found'] + said['unreadable'] > 10, said      # free space and what has no meaning may be hit as well
