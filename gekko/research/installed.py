@@ -4,7 +4,7 @@
 
 # %% ../../nbs/10_research/44_installed.ipynb #170cf34a
 from __future__ import annotations
-import hashlib, platform
+import hashlib, platform, site
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import metadata
@@ -15,8 +15,9 @@ __all__ = ['lock_hash', 'code_hash', 'Installed', 'installed', 'differs']
 
 # %% ../../nbs/10_research/44_installed.ipynb #d6bcdfe6
 def lock_hash() -> str:
-    "sha256 over name and version of every distribution installed here: what really ran, not what a file promised."
-    installed = sorted({f'{d.metadata["Name"]}=={d.version}'.lower() for d in metadata.distributions()})
+    "sha256 over name and version of every distribution installed in this environment: what really ran, not what a file promised. What a process adds to its path is no part of it."
+    folders = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    installed = sorted({f'{d.metadata["Name"]}=={d.version}'.lower() for d in metadata.distributions(path=folders)})
     return hashlib.sha256('\n'.join(installed).encode()).hexdigest()
 
 # %% ../../nbs/10_research/44_installed.ipynb #c62013e1
