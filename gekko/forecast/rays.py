@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging, os, secrets, shutil, socket, sys, tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from ..domain.errors import BadInput
@@ -15,9 +16,12 @@ from ..domain.errors import BadInput
 __all__ = ['LONGEST', 'private', 'room', 'local', 'place', 'answers', 'joined']
 
 # %% ../../nbs/03_forecast/25_rays.ipynb #466e5fcb
+@cache
+def _token(pid: int) -> str: return os.environ.get('RAY_AUTH_TOKEN') or secrets.token_hex(16)
+
 def private() -> dict[str, str]:
     "What the environment must say before Ray is imported: no usage report, and a token that lives as long as this process."
-    return {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_AUTH_TOKEN': os.environ.get('RAY_AUTH_TOKEN') or secrets.token_hex(16), 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0'}
+    return {'RAY_USAGE_STATS_ENABLED': '0', 'RAY_AUTH_TOKEN': os.environ.get('RAY_AUTH_TOKEN') or _token(os.getpid()), 'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0'}
 
 # %% ../../nbs/03_forecast/25_rays.ipynb #c38dc90f
 LONGEST = 40

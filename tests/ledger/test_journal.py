@@ -247,11 +247,11 @@ def test_processes_of_two_accounts_write_one_ledger_at_once(url: str) -> None:
         import sys
         from gekko.ledger.events import Note
         from gekko.ledger.journal import Journal
-        with Journal.open(sys.argv[1], sys.argv[2], busy_ms=20_000) as j:
+        with Journal.open(sys.argv[1], sys.argv[2], busy_ms=240_000) as j:
             for i in range(100): j.append(Note(str(i)), i); j.commit()
     ''')
     ps = [subprocess.Popen([sys.executable, '-c', code, url, a]) for a in ('a', 'b', 'c')]
-    assert [p.wait(60) for p in ps] == [0, 0, 0]
+    assert [p.wait(300) for p in ps] == [0, 0, 0]
     assert verify(url).entries == 300 and verify(url).ok
 
 
