@@ -17,9 +17,9 @@ from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..domain.time import Clock, Nanos, SystemClock
 from .queue import Claim, Queue, queue_url
 from .records import close_deserted
-from .runner import Done, Stopped, patience, prepare, run_job
+from .runner import Done, Stopped, patience, prepare, run_job, stop_in
 from .schedule import Schedule
-from .worker import Outcome, Perform, Worker, stop_in
+from .worker import Outcome, Perform, Worker
 from ..ledger.journal import read_entries
 from ..ledger.runs import RunRecord, Runs
 

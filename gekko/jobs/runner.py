@@ -37,9 +37,9 @@ from ..research.installed import lock_hash
 from ..research.stats import performance
 
 # %% auto #0
-__all__ = ['commit_of', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stoppable', 'kernels', 'guarding', 'execute',
-           'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name', 'begin', 'run_job', 'patience',
-           'finish']
+__all__ = ['commit_of', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stop_in', 'stoppable', 'kernels', 'guarding',
+           'execute', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name', 'begin', 'run_job',
+           'patience', 'finish']
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #f214a634
 def commit_of(folder: Path) -> str:
@@ -123,6 +123,11 @@ def watching(folder: Path, watch: Callable[[Progress], None] | None) -> Iterator
 # %% ../../nbs/11_jobs/01_runner.ipynb #3aed0ff8
 class Stopped(Exception):
     "The runner was told to stop."
+
+def stop_in(e: BaseException | None) -> Stopped | None:
+    "The stop that an error came of: one that falls into a question to a server leaves its connection in the middle of it, and what is seen is the server's error."
+    while e is not None and not isinstance(e, Stopped): e = e.__cause__ or e.__context__
+    return e
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
@@ -238,7 +243,7 @@ def why(e: BaseException) -> tuple[str, str, type[GekkoError]]:
     "State, reason in one line, and the error's class, of whatever ended an execution early."
     name, said = getattr(e, 'ename', type(e).__name__), str(getattr(e, 'evalue', e)) or type(e).__name__
     cell = f' (cell {n})' if (n := getattr(e, 'exec_count', None)) else ''
-    if isinstance(e, Stopped): return 'killed', f'stopped by {e}', GekkoError
+    if (stop := stop_in(e)) is not None: return 'killed', f'stopped by {stop}', GekkoError
     if isinstance(e, KeyboardInterrupt): return 'killed', 'interrupted', GekkoError
     if name == 'DeadKernelError': return 'killed', 'the kernel died', GekkoError
     if (ours := _raised(name)) is not None: return 'failed', said, ours

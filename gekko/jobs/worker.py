@@ -14,13 +14,13 @@ from typing import NoReturn
 from ..domain.errors import GekkoError
 from ..domain.time import SECOND, Clock, Nanos
 from .queue import GONE, LATE, Claim, Due, Queue
-from .runner import Stopped
+from .runner import Stopped, stop_in
 from .schedule import span
 from .when import OnData
 
 # %% auto #0
-__all__ = ['Perform', 'Look', 'Newest', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'place_name', 'stop_in', 'Child',
-           'too_long', 'in_child', 'Worker']
+__all__ = ['Perform', 'Look', 'Newest', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'place_name', 'Child', 'too_long',
+           'in_child', 'Worker']
 
 # %% ../../nbs/11_jobs/64_worker.ipynb #71b167bd
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,6 @@ def _alone(life: int, gone: threading.Event, grace_s: float) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace_s)
     os.kill(os.getpid(), signal.SIGKILL)
-
-def stop_in(e: BaseException | None) -> Stopped | None:
-    "The stop that an error came of: one that falls into a question to a server leaves its connection in the middle of it, and what is seen is the server's error."
-    while e is not None and not isinstance(e, Stopped): e = e.__cause__ or e.__context__
-    return e
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:

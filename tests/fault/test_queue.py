@@ -14,9 +14,10 @@ from desk_stage import ledger_of
 from gekko.domain.errors import BadInput
 from gekko.domain.time import HOUR, MINUTE, SECOND, Nanos, utc
 from gekko.jobs.queue import GONE, Claim, Due, Queue, queue_url
+from gekko.jobs.runner import stop_in
 from gekko.jobs.schedule import Options, Schedule
 from gekko.jobs.when import ByCron, Every, OnData, When
-from gekko.jobs.worker import Outcome, Perform, Worker, stop_in
+from gekko.jobs.worker import Outcome, Perform, Worker
 
 T = utc('2026-03-02T00:00:30Z')      # half a minute past, so that the minutes are ahead
 
