@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ..domain.errors import BadInput
 from ..domain.time import Nanos, iso
 from .schedule import Schedule, backoff, checked_schedule, due_times, options_from, span
-from .when import After, OnData, as_words, from_words, jittered, next_time
+from .when import After, OnData, Once, as_words, from_words, jittered, next_time
 from ..ledger.database import alone, attempts, exists, file_of, jobs, reading, schedules, version, workers, writing
 
 # %% auto #0
@@ -142,7 +142,12 @@ def _arrived(c: sa.Connection, s: Schedule, newest: Callable[[str, str], Nanos],
     return int(_make(c, s, last, now))
 
 def _ended(c: sa.Connection, name: str, due: Nanos, state: str, now: Nanos) -> None:
-    "The jobs that were waiting for this one to end: in the transaction that ends it, so that none is lost."
+    "The jobs that were waiting for this one to end: in the transaction that ends it, so that none is lost. Several jobs of one time, as a sweep's, end with the last of them, and well when all did."
+    if (mine := c.execute(sa.select(schedules).where(schedules.c.name == name, schedules.c.next_due == 0)).mappings().first()) is not None and (mine['timing']['kind'], mine['options'].get('overlap')) == ('once', 'beside'):
+        states = set(c.execute(sa.select(jobs.c.state).where(jobs.c.schedule == name).distinct()).scalars())
+        if states & set(OPEN): return
+        c.execute(schedules.update().where(schedules.c.name == name).values(state='done'))
+        state = 'done' if states == {'done'} else 'failed'
     for row in c.execute(sa.select(schedules).where(schedules.c.state == 'active')).mappings().all():
         s = _schedule(row)
         if isinstance(s.when, After) and s.when.job == name and (s.when.how == 'ended' or state == 'done') and _make(c, s, due, now):
@@ -152,20 +157,24 @@ def _ended(c: sa.Connection, name: str, due: Nanos, state: str, now: Nanos) -> N
 LOST = 10      # attempts cut off by the death of their workers: after that it is the job that kills them
 GONE = 'its worker is gone'
 
-def _may(c: sa.Connection, row: Mapping[Any, Any], host: str, slots: int, now: Nanos) -> bool:
+def _may(c: sa.Connection, row: Mapping[Any, Any]) -> bool:
     "Whether nothing stands in this job's way."
     other = sa.or_(jobs.c.schedule != row['schedule'], jobs.c.due != row['due'])
     def count(*where: Any) -> int: return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(other, *where)).scalar() or 0)
-    if count(jobs.c.schedule == row['schedule'], sa.or_(jobs.c.state == 'running', sa.and_(jobs.c.state == 'queued', jobs.c.due < row['due']))): return False
-    if row['account'] and count(jobs.c.account == row['account'], jobs.c.state == 'running'): return False
-    return count(jobs.c.state == 'running', jobs.c.host == host, jobs.c.lease_until >= now) < slots
+    if row['overlap'] != 'beside' and count(jobs.c.schedule == row['schedule'], sa.or_(jobs.c.state == 'running', sa.and_(jobs.c.state == 'queued', jobs.c.due < row['due']))): return False
+    return not row['account'] or not count(jobs.c.account == row['account'], jobs.c.state == 'running')
+
+def _full(c: sa.Connection, host: str, slots: int, now: Nanos) -> bool:
+    "Whether the machine has as many jobs as it may have."
+    return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == 'running', jobs.c.host == host, jobs.c.lease_until >= now)).scalar() or 0) >= slots
 
 def _candidates(c: sa.Connection, now: Nanos) -> Sequence[Mapping[Any, Any]]:
     early = jobs.alias()
     first = sa.select(sa.func.min(early.c.due)).where(early.c.schedule == jobs.c.schedule, early.c.state == 'queued').scalar_subquery()      # a long queue of one schedule hides no other
-    ready = sa.and_(jobs.c.state == 'queued', jobs.c.ready_at <= now, jobs.c.due == first, schedules.c.state != 'paused')
+    overlap = schedules.c.options['overlap'].as_string()
+    ready = sa.and_(jobs.c.state == 'queued', jobs.c.ready_at <= now, schedules.c.state != 'paused', sa.or_(overlap == 'beside', jobs.c.due == first))
     left = sa.and_(jobs.c.state == 'running', jobs.c.lease_until < now)
-    q = sa.select(jobs).join(schedules, schedules.c.name == jobs.c.schedule).where(sa.or_(ready, left))
+    q = sa.select(jobs, overlap.label('overlap')).join(schedules, schedules.c.name == jobs.c.schedule).where(sa.or_(ready, left))
     return c.execute(q.order_by(jobs.c.priority.desc(), jobs.c.due, jobs.c.schedule).limit(200)).mappings().all()
 
 # %% ../../nbs/11_jobs/63_queue.ipynb #97f6efe4
@@ -184,6 +193,12 @@ def _taken(c: sa.Connection, row: Mapping[Any, Any], now: Nanos) -> str:
     return f'its worker was gone {LOST} times' if row['attempt'] - row['failures'] >= LOST else ''
 
 # %% ../../nbs/11_jobs/63_queue.ipynb #47e30f5e
+def _taken_up(s: Schedule, now: Nanos) -> Schedule:
+    "The schedule with its first time, checked."
+    s = checked_schedule(s, now - 1 if s.when == Once(now) else now)
+    first = s.when.at if isinstance(s.when, Once) else next_time(s.when, now) or 0 if s.timed else 0
+    return replace(s, next_due=first, last_due=now if isinstance(s.when, OnData) else 0, changed=now)
+
 class Queue:
     "The queue at an address (a path or a database URL). Any number of processes may use it; Halt when the database does not take a change, and then nothing has changed."
 
@@ -191,14 +206,31 @@ class Queue:
 
     def add(self, s: Schedule, now: Nanos) -> Schedule:
         "Take a schedule up; its first time is the next one from now. BadInput when it can't be, or its name is taken."
-        s = checked_schedule(s, now)
-        first = next_time(s.when, now) or 0 if s.timed else 0
-        s = replace(s, next_due=first, last_due=now if isinstance(s.when, OnData) else 0, changed=now)
+        return self.add_all([s], now)[0]
+
+    def add_all(self, several: Sequence[Schedule], now: Nanos) -> list[Schedule]:
+        "The same for several that belong together, all or none: one may wait for another. One that is due at this moment is due at once."
+        new = [_taken_up(s, now) for s in several]
         with _changing(self.url) as c:
-            if c.execute(sa.select(schedules.c.name).where(schedules.c.name == s.name)).first(): raise BadInput('name of a schedule', expected='a new one, or `gekko schedule rm` first', found=s.name)
-            if isinstance(s.when, After): _one(c, s.when.job)
-            c.execute(schedules.insert().values(_row(s)))
-        return s
+            for s in new:
+                if c.execute(sa.select(schedules.c.name).where(schedules.c.name == s.name)).first(): raise BadInput('name of a schedule', expected='a new one, or `gekko schedule rm` first', found=s.name)
+                c.execute(schedules.insert().values(_row(s)))
+            for s in new:
+                if isinstance(s.when, After): _one(c, s.when.job)
+        return new
+
+    def enlist(self, s: Schedule, dues: Sequence[Nanos], now: Nanos) -> int:
+        "Take a schedule up together with its jobs, or those of them that are not there; what is over is put again. How many were put. BadInput when its name is another's."
+        with _changing(self.url) as c:
+            row = c.execute(sa.select(schedules).where(schedules.c.name == s.name)).mappings().first()
+            if row is None: c.execute(schedules.insert().values(_row(replace(s, changed=now))))
+            elif (row['command'], row['notebook'], row['params']) != (s.command, s.notebook, dict(s.params)): raise BadInput('name of a schedule', expected='a new one', found=s.name)
+            elif row['state'] == 'done': self._change(c, replace(_schedule(row), state='active', changed=now))
+            state = {d: x for d, x in c.execute(sa.select(jobs.c.due, jobs.c.state).where(jobs.c.schedule == s.name))}
+            for due in dues:
+                if due not in state: _put(c, s, due, now, 'queued', '')
+                elif state[due] not in OPEN: c.execute(jobs.update().where(jobs.c.schedule == s.name, jobs.c.due == due).values(state='queued', ready_at=now, failures=0, stop_asked=0, reason='', ended=0))
+        return sum(state.get(due) not in OPEN for due in dues)
 
     def get(self, name: str) -> Schedule:
         found = [s for s in self.schedules() if s.name == name]
@@ -242,6 +274,15 @@ class Queue:
             if s.state != 'paused': return s
             return self._change(c, replace(s, state='active', changed=now, next_due=(next_time(s.when, now) or 0) if s.timed else 0))
 
+    def change(self, name: str, now: Nanos, **facts: Any) -> Schedule:
+        "Other facts for a schedule, which keeps its name and its jobs; with another time, its next one is the first from now. BadInput, and nothing has changed, when it can't be so."
+        with _changing(self.url) as c:
+            s = _one(c, name)
+            new = replace(checked_schedule(replace(s, **facts), now), changed=now)
+            if isinstance(new.when, After): _one(c, new.when.job)
+            if new.when != s.when: new = replace(new, state='active' if s.state == 'done' else s.state, next_due=(next_time(new.when, now) or 0) if new.timed else 0, last_due=now if isinstance(new.when, OnData) else s.last_due)
+            return self._change(c, new)
+
     def _change(self, c: sa.Connection, s: Schedule) -> Schedule:
         c.execute(schedules.update().where(schedules.c.name == s.name).values(_row(s)))
         return s
@@ -265,13 +306,14 @@ class Queue:
             c.execute(jobs.update().where(jobs.c.schedule == name, jobs.c.due == now).values(ready_at=now))
             return c.execute(sa.select(jobs.c.state).where(jobs.c.schedule == name, jobs.c.due == now)).scalar() == 'queued'
 
-    def stop(self, name: str, by: str, now: Nanos) -> int:
-        "End its jobs: those that wait at once, those that run as soon as their worker hears of it. How many there were."
+    def stop(self, name: str, by: str, now: Nanos, due: Nanos | None = None) -> int:
+        "End its jobs, or only the one of a time: those that wait at once, those that run as soon as their worker hears of it. How many there were."
         with _changing(self.url) as c:
             _one(c, name)
-            waiting = c.execute(sa.select(jobs.c.due).where(jobs.c.schedule == name, jobs.c.state == 'queued')).scalars().all()
-            for due in waiting: _final(c, name, due, 'killed', f'stopped by {by}', now)
-            running = jobs.update().where(jobs.c.schedule == name, jobs.c.state == 'running').values(stop_asked=now, reason=f'stopped by {by}')
+            mine = sa.and_(jobs.c.schedule == name, sa.true() if due is None else jobs.c.due == due)
+            waiting = c.execute(sa.select(jobs.c.due).where(mine, jobs.c.state == 'queued')).scalars().all()
+            for at in waiting: _final(c, name, at, 'killed', f'stopped by {by}', now)
+            running = jobs.update().where(mine, jobs.c.state == 'running').values(stop_asked=now, reason=f'stopped by {by}')
             return len(waiting) + c.execute(running).rowcount
 
     def make_due(self, now: Nanos, newest: Callable[[str, str], Nanos] = lambda symbol, bar: 0) -> int:
@@ -292,10 +334,10 @@ class Queue:
     def claim(self, worker: str, host: str, slots: int, now: Nanos, lease: Nanos, over: Callable[[Due], bool] = lambda d: True) -> Claim | None:
         "Take the most urgent job that may begin, for `lease` ns; None when there is none."
         with reading(self.url) as c:
-            if not _candidates(c, now): return None
+            if _full(c, host, slots, now) or not _candidates(c, now): return None
         with _changing(self.url) as c:
-            for row in _candidates(c, now):
-                if not _may(c, row, host, slots, now) or (row['state'] == 'running' and not over(Due(**row))): continue
+            for row in [] if _full(c, host, slots, now) else _candidates(c, now):
+                if not _may(c, row) or (row['state'] == 'running' and not over(Due(**{k: row[k] for k in jobs.c.keys()}))): continue
                 if row['state'] == 'running' and (why := _taken(c, row, now)):
                     _final(c, row['schedule'], row['due'], 'killed' if row['stop_asked'] else 'failed', why, now)
                     continue

@@ -17,11 +17,11 @@ __all__ = ['OVERLAP', 'CATCH_UP', 'COMMANDS', 'STATES', 'Options', 'span', 'chec
            'last_time', 'due_times', 'backoff', 'options_from']
 
 # %% ../../nbs/11_jobs/62_schedule.ipynb #22c368c8
-OVERLAP, CATCH_UP = ('skip', 'queue', 'replace'), ('latest', 'all', 'none')
+OVERLAP, CATCH_UP = ('skip', 'queue', 'replace', 'beside'), ('latest', 'all', 'none')
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`overlap`: what becomes of a new job while the one before is not over. `catch_up`: which of the times that nobody was there for are made up; later than `grace` counts as missed. `jitter` spreads the begin.
+    """`overlap`: what becomes of a new job while the one before is not over; `beside`: it begins, too. `catch_up`: which of the times that nobody was there for are made up; later than `grace` counts as missed. `jitter` spreads the begin.
     `retries`, the first after `backoff`, each wait twice the last. `timeout` of the whole, `start_timeout` until the first cell, `cell_timeout` of any cell; '' for none. A larger `priority` goes first."""
     overlap: str = 'skip'
     catch_up: str = 'latest'
