@@ -167,6 +167,7 @@ def lots_for(equity: int, w: int, unit: int) -> Any:
 @compiled
 def price_of(m: Ints, ticks: int, buys: bool) -> int:
     "The open moved by the slippage against the trader, to the tick on the worse side; a sale never goes below one tick."
+    if m[BUY] == m[BUY_OF]: return max(ticks, 1)      # no slippage; a division would take longer than the rest of the fill
     if buys:
         q, r = split(ticks, m[BUY], m[BUY_OF])
         return q + (r > 0)
@@ -416,35 +417,44 @@ def decide(m: Ints, c: Ints, sent: Ints, orders: Ints, breaches: Ints, row: int,
 COUNT, SUM, SQUARES, DOWN, BEST, WORST, HIGH, DEPTH, BEFORE, TRADED = range(10)
 
 @compiled
-def _counted(f: Floats, e: float) -> None:
-    "Take one row's equity into the statistics: sums of returns and of their squares, downside, peak and deepest fall."
-    if f[BEFORE] > 0:
-        r = e/f[BEFORE] - 1
-        f[COUNT] += 1
-        f[SUM] += r
-        f[SQUARES] += r*r
-        if r < 0: f[DOWN] += r*r
-        if r > f[BEST]: f[BEST] = r
-        if r < f[WORST]: f[WORST] = r
-    if e > f[HIGH]: f[HIGH] = e
-    elif e < f[HIGH]*(1 + f[DEPTH]): f[DEPTH] = e/f[HIGH] - 1
-    f[BEFORE] = e
+def _closes(m: Ints, c: Ints, f: Floats, close: Ints, end: Ints, weights: Floats, t: int, unit: float, keep: bool, equity: Ints, first: int) -> int:
+    """Marks, equity and statistics at the close of row `t`, and of those after it in which nothing waits and nothing is asked for; the last row it closed.
 
-@compiled
-def _closes(m: Ints, c: Ints, close: Ints, t: int, ts: int) -> None:
-    "Marks and equity when a row closes."
-    total, size = m[CASH], abs(f64(m[CASH]))
-    for j in range(len(c)):
-        if close[t, j]: c[j, MARK], c[j, MARKED] = close[t, j], ts
-        if c[j, QTY] == 0: continue
-        total += c[j, QTY]*c[j, MARK]*c[j, WORTH]
-        size += abs(f64(c[j, QTY]))*f64(c[j, MARK])*f64(c[j, WORTH])
-    if size > BIG: m[STATUS] = 1
-    if m[MOST_DAY_LOSS] >= 0 and ts > (m[DAY] + 1)*86_400_000_000_000:      # nobody else asks what day it is, and a division takes as long as the rest of the row
-        day = (ts - 1)//86_400_000_000_000
-        if m[DAY] >= 0 and day > m[DAY]: m[DAY_START] = m[EQUITY]
-        m[DAY] = day
-    m[EQUITY], m[PEAK] = total, max(m[PEAK], total)
+    Most rows of a run are such: their sums are kept in registers, which a row that trades could not."""
+    rows, n = close.shape
+    cash, now, peak, alone, daily, day = m[CASH], m[EQUITY], m[PEAK], m[WORKING] == 0, m[MOST_DAY_LOSS] >= 0, m[DAY]
+    count, total, squares, down, best, worst, high, depth, before = f[COUNT], f[SUM], f[SQUARES], f[DOWN], f[BEST], f[WORST], f[HIGH], f[DEPTH], f[BEFORE]
+    while True:
+        ts, was, now, size, asked = end[t], now, cash, abs(f64(cash)), False
+        for j in range(n):
+            if close[t, j]: c[j, MARK], c[j, MARKED] = close[t, j], ts
+            asked |= not np.isnan(weights[t, j])
+            if c[j, QTY] == 0: continue
+            now += c[j, QTY]*c[j, MARK]*c[j, WORTH]
+            size += abs(f64(c[j, QTY]))*f64(c[j, MARK])*f64(c[j, WORTH])
+        if size > BIG: m[STATUS] = 1
+        if daily and ts > (day + 1)*86_400_000_000_000:      # nobody else asks what day it is, and a division takes as long as the rest of the row
+            today = (ts - 1)//86_400_000_000_000
+            if day >= 0 and today > day: m[DAY_START] = was
+            day = today
+        peak, e = max(peak, now), f64(now)*unit
+        if before > 0:
+            r = e/before - 1
+            count += 1
+            total += r
+            squares += r*r
+            if r < 0: down += r*r
+            if r > best: best = r
+            if r < worst: worst = r
+        if e > high: high = e
+        elif e < high*(1 + depth): depth = e/high - 1
+        before = e
+        if keep: equity[t - first] = now
+        if asked or not alone or t + 1 == rows or m[STATUS]: break
+        t += 1
+    m[EQUITY], m[PEAK], m[DAY] = now, peak, day
+    f[COUNT], f[SUM], f[SQUARES], f[DOWN], f[BEST], f[WORST], f[HIGH], f[DEPTH], f[BEFORE] = count, total, squares, down, best, worst, high, depth, before
+    return t
 
 # %% ../../nbs/10_research/30_kernel.ipynb #083ab039
 def run(x: Terms, open_: Ints, close: Ints, end: Ints, weights: Floats, first: int, keep: bool) -> tuple[Ints, Floats, Ints, Ints, Ints]:
@@ -460,20 +470,21 @@ def through(m: Ints, c: Ints, rate: int, unit: float, open_: Ints, close: Ints, 
     rows, n = close.shape
     equity, f, sent = np.empty(rows - first if keep else 0, np.int64), np.zeros(10), ring(rate)
     f[BEST], f[WORST] = -np.inf, np.inf
-    orders, breaches = np.empty((64 + n, 12), np.int64), np.empty((16 + n, 18), np.int64)
-    for t in range(first, rows):
+    # room for every order that may come, up to a limit: what is not written to costs nothing, while to grow is to copy
+    orders, breaches = np.empty((64 + n + (min(rows*n, 65_536) if keep else 0), 12), np.int64), np.empty((16 + n, 18), np.int64)
+    t = first
+    while t < rows:
         if m[WORKING] > 0:
             for j in range(n):
                 if open_[t, j] and c[j, HEAD] >= 0: f[TRADED] += opens(m, c, orders, j, t, open_[t, j])
-        _closes(m, c, close, t, end[t])
-        _counted(f, f64(m[EQUITY])*unit)
-        if keep: equity[t - first] = m[EQUITY]
+        t = _closes(m, c, f, close, end, weights, t, unit, keep, equity, first)
         if plan(m, c, weights, t):
             if not keep and m[WORKING] == 0: m[ORDERS] = 0      # nothing waits, so no place is needed any more
             orders = grown(orders, m[ORDERS], n)
             if keep: breaches = grown(breaches, m[BREACHES], n)
             decide(m, c, sent, orders, breaches, t, end[t], keep)
         if m[STATUS]: break
+        t += 1
     return f, equity, orders[:m[ORDERS] if keep else 0], breaches[:m[BREACHES] if keep else 0]
 
 # %% ../../nbs/10_research/30_kernel.ipynb #325511c2

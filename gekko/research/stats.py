@@ -25,17 +25,16 @@ __all__ = ['Floats', 'Ints', 'Equity', 'as_floats', 'returns', 'periods_per_year
 # %% ../../nbs/10_research/00_stats.ipynb #8b921370
 def as_floats(equity: Equity) -> Floats:
     "Equity as (T,) float64. Values that are not finite are refused: a number computed over them would look like one."
-    x = np.array(equity if isinstance(equity, np.ndarray) else [float(e) for e in equity], dtype=np.float64)
+    x = np.asarray(equity if isinstance(equity, np.ndarray) else [float(e) for e in equity], dtype=np.float64)
     if not np.isfinite(x).all(): raise BadInput('equity', expected='finite numbers', found=f'{x[~np.isfinite(x)][0]} in row {int(np.flatnonzero(~np.isfinite(x))[0])}')
     return x
 
 def returns(equity: Equity) -> Floats:
     "Simple return of each row over the row before, as a fraction: (T-1,). NaN after equity of zero or less, of which no return can be taken."
     x = as_floats(equity)
-    out: Floats = np.full(max(len(x) - 1, 0), np.nan)
-    ok = x[:-1] > 0
-    out[ok] = x[1:][ok] / x[:-1][ok] - 1
-    return out
+    before, after, ok = x[:-1], x[1:], x[:-1] > 0
+    out: Floats = np.divide(after, before, out=np.full(len(ok), np.nan), where=ok) if not ok.all() else after / before
+    return out - 1
 
 # %% ../../nbs/10_research/00_stats.ipynb #e23469bb
 def periods_per_year(times: Ints) -> float:
@@ -58,8 +57,9 @@ def sharpe(r: Floats, periods: float) -> float:
 # %% ../../nbs/10_research/00_stats.ipynb #949bad65
 def sharpe_error(r: Floats, periods: float) -> float:
     "One standard error of the annualised Sharpe ratio under independent returns: sqrt((1 + s**2/2) / T) * sqrt(periods), s per period."
-    s = sharpe(r, 1.0)
-    return float(np.sqrt((1 + s * s / 2) / len(r) * periods)) if len(r) > 1 else float('nan')
+    return _error(sharpe(r, 1.0), len(r), periods)
+
+def _error(s: float, n: int, periods: float) -> float: return float(np.sqrt((1 + s * s / 2) / n * periods)) if n > 1 else float('nan')
 
 # %% ../../nbs/10_research/00_stats.ipynb #3b2e1884
 def sortino(r: Floats, periods: float) -> float:
@@ -150,13 +150,13 @@ def performance(
     if len(times) != len(equity): raise BadInput('equity', expected=f'{len(times)} rows, one for each time', found=len(equity))
     x, n = as_floats(equity), len(equity)
     r = returns(x)
-    r = r[~np.isnan(r)]
+    if (gone := np.isnan(r)).any(): r = r[~gone]
     p = periods_per_year(times) if periods is None else periods
     years = int(times[-1] - times[0]) / (365.25 * DAY) if n > 1 else 0.0
     falls = declines(times, x)
     worst, nan = (min(d.depth for d in falls) if falls else 0.0), float('nan')
-    cagr, (skew, kurtosis) = growth(x, years), moments(r)
-    return Performance(n, years, float(x[-1] / x[0] - 1) if n and x[0] > 0 else nan, cagr, volatility(r, p), sharpe(r, p), sharpe_error(r, p), sortino(r, p), worst,
+    cagr, (skew, kurtosis), s = growth(x, years), moments(r), sharpe(r, 1.0)
+    return Performance(n, years, float(x[-1] / x[0] - 1) if n and x[0] > 0 else nan, cagr, volatility(r, p), s * float(np.sqrt(p)), _error(s, len(r), p), sortino(r, p), worst,
                        cagr / -worst if worst < 0 else nan, max((d.days for d in falls), default=0.0), hit_rate(r),
                        float(r.max()) if len(r) else nan, float(r.min()) if len(r) else nan, skew, kurtosis)
 

@@ -122,7 +122,7 @@ class Counted:
 def column(b: Bars, j: int, field: str, tick: Decimal) -> Ints:
     "One symbol's field (T,) in whole ticks, as a replay sends it; 0 where there is no bar."
     from gekko.research.kernel import ticked
-    x, held, out, doubt = np.array(getattr(b, field)[:, j], np.float64), np.array(b.close[:, j], np.float64), np.empty(len(b), np.int64), np.empty(len(b), np.int64)
+    x, held, out, doubt = np.ascontiguousarray(getattr(b, field)[:, j], np.float64), np.ascontiguousarray(b.close[:, j], np.float64), np.empty(len(b), np.int64), np.empty(len(b), np.int64)
     if n := ticked(x, held, float(tick), out, doubt):
         odd = doubt[:n]
         out[odd] = to_ticks(np.nan_to_num(x[odd], nan=0.0, posinf=np.inf, neginf=-np.inf), tick)
@@ -130,7 +130,8 @@ def column(b: Bars, j: int, field: str, tick: Decimal) -> Ints:
 
 def grid(b: Bars, instruments: Mapping[str, Instrument], field: str) -> Ints:
     "One field of the bars (T, N) in whole ticks."
-    return np.stack([column(b, j, field, instruments[s].tick) for j, s in enumerate(b.symbols)], axis=1)
+    x = [column(b, j, field, instruments[s].tick) for j, s in enumerate(b.symbols)]
+    return x[0][:, None] if len(x) == 1 else np.stack(x, axis=1)
 
 # %% ../../nbs/10_research/31_terms.ipynb #76ce6292
 def counted(spec: RunSpec, bars: Bars, instruments: Mapping[str, Instrument], first: int = 0) -> Counted | str:
@@ -144,8 +145,7 @@ def counted(spec: RunSpec, bars: Bars, instruments: Mapping[str, Instrument], fi
         terms = _terms(spec, instruments, limits, bars.rows(first, len(bars)))
         open_, close = (grid(bars, instruments, f) for f in ('open', 'close'))
     except (_TooLarge, BadInput) as e: return str(e)
-    held = ~np.isnan(bars.close)
-    if ((open_ <= 0) | (close <= 0))[first:][held[first:]].any(): return 'a price of no tick or less'
+    if (((open_ <= 0) | (close <= 0)) & ~np.isnan(bars.close))[first:].any(): return 'a price of no tick or less'
     if len(bars) and max(open_.max(), close.max()) >= 2**52: return 'a price of 2**52 ticks'
     return Counted(terms, open_, close, np.ascontiguousarray(bars.end, np.int64), unit_of(spec, instruments))
 
