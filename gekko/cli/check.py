@@ -12,7 +12,7 @@ from .show import progress
 from ..desk.config import Settings
 from ..domain.errors import BadInput, GekkoError
 if TYPE_CHECKING:
-    from gekko.research.leakage import LeakReport
+    from gekko.research.findings import LeakReport
     from gekko.research.verdict import Evidence
 
 # %% auto #0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gekko.desk.promotions import Promotions, Standing
     from gekko.jobs.evidence import Case
     from gekko.jobs.promoting import Outcome
-    from gekko.research.leakage import LeakReport
+    from gekko.research.findings import LeakReport
 
 Row = dict[str, Any]
 

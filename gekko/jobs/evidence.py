@@ -22,7 +22,7 @@ from ..ledger.database import exists
 from ..ledger.journal import read_entries
 from ..ledger.promotions import STAGES, Demoted, EvidenceKept
 from ..ledger.runs import RunRecord, Runs
-from ..research.leakage import LeakReport
+from ..research.findings import LeakReport
 from ..research.trials import Trial, Trials, of_run, trials_url, unnoted
 from ..research.verdict import Item, evidence_of
 from ..risk.limits import Limits, loosened

@@ -21,7 +21,7 @@ from .subject import Subject, runs_by, subject_of
 from ..ledger.promotions import STAGES, Promoted, models_of
 from ..ledger.runs import RunRecord
 from ..research.installed import lock_hash
-from ..research.leakage import LeakReport
+from ..research.findings import LeakReport
 from ..research.stats import returns
 
 # %% auto #0

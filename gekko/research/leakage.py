@@ -4,371 +4,23 @@
 
 # %% ../../nbs/10_research/23_leakage.ipynb #f8b85f02
 from __future__ import annotations
-import copy, inspect, linecache, os, re, signal, threading, time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from html import escape
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
+import time
+from collections.abc import Sequence
 import numpy as np
-from numpy.typing import NDArray
 from ..data.bars import FIELDS, Bars
-from ..desk.session import WINDOW_ROUNDING, Strategy, weights_of
+from ..desk.session import Strategy
 from ..domain.errors import BadInput
-from ..domain.time import Nanos, iso
+from ..domain.time import iso
+from .asked import Caught, Trial, begin, search
+from .differences import LOOKBACK, Difference, difference, horizon, material, moments, sources
+from .findings import Finding, LeakReport
 from .poison import Change, altered, factor
-from .sources import settled
-from .trail import Path, Trail, follow
-
-Floats = NDArray[np.float64]
+from .traced import Places, nowhere, placed, telling, watched
+from .trail import follow
 
 # %% auto #0
-__all__ = ['Floats', 'LEAKS', 'NOTES', 'ROUNDING', 'LOOKBACK', 'POISONS', 'Notices', 'Places', 'Finding', 'LeakReport', 'as_text',
-           'as_data', 'as_html', 'moments', 'unlike_rows', 'Difference', 'difference', 'rounding_of', 'material',
-           'sources', 'horizon', 'Endless', 'limited', 'Trial', 'forgetful', 'seeded', 'begin', 'Caught', 'search',
-           'shortfall', 'remembers', 'tied', 'enough', 'files_of', 'watched', 'nowhere', 'placed', 'prove', 'examine',
-           'ways', 'telling', 'try_future', 'earliest', 'try_window', 'remarks']
-
-# %% ../../nbs/10_research/23_leakage.ipynb #26d661c1
-LEAKS: dict[str, str] = {'future': 'decisions depend on prices that came later', 'length': 'decisions depend on how long the history is, or on the time of the next bar', 'lookback': 'decisions depend on more than the declared window',
-                            'published': 'decisions use values before they were published', 'universe': 'what is traded was chosen with later prices'}
-NOTES: dict[str, str] = {'random': 'two runs on the same data decide differently: chance without a seed', 'state': 'asked twice, the strategy answers differently: it keeps something between calls, and nothing can be proved of it', 'clock': 'the notebook reads the wall clock',
-                            'rounding': 'decisions differ in their last digits', 'unread': 'it reads files whose future could not be changed', 'error': 'some tests could not be run'}
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one test showed. `column`: the name in the code whose past changed; `source`: the symbols and fields it came from; `cell`, `number` and `line`: where; `time`: the first decision that differs (ns UTC);
-    `size`: the largest difference of a weight; `ahead`: bars it sees beyond the decision, -1 to the end of history, None unknown; `cause`: a number without times that carried the future in; `path`: what differs, in order."""
-    kind: str
-    column: str = ''
-    source: tuple[str, ...] = ()
-    cell: str = ''
-    number: int | None = None
-    line: int | None = None
-    code: str = ''
-    time: Nanos | None = None
-    test: str = ''
-    size: float = 0.0
-    ahead: int | None = None
-    cause: str = ''
-    path: tuple[str, ...] = ()
-    detail: str = ''
-
-    @property
-    def leak(self) -> bool: return self.kind in LEAKS
-    @property
-    def place(self) -> str:
-        "Where it is, for a person."
-        where = [] if self.number is None else [f'cell {self.number}' + (f' ({self.cell})' if self.cell else '')]
-        return ' '.join([*where, *([f'line {self.line}'] if self.line else [])])
-
-# %% ../../nbs/10_research/23_leakage.ipynb #a83cb828
-def _lines(f: Finding) -> list[str]:
-    "A finding in words."
-    out = [f'{f.kind}: ' + (f'{f.column}' + (f' in {f.place}' if f.place else '') if f.column or f.place else (LEAKS | NOTES).get(f.kind, ''))]
-    if f.code: out.append(f'  {f.code}')
-    if f.column or f.place: out.append(f'  {(LEAKS | NOTES)[f.kind]}')
-    if f.time is not None: out.append(f'  first at {iso(f.time)}' + (f', by up to {f.size:.3g}' if np.isfinite(f.size) and f.size else ''))
-    if f.source: out.append(f'  from {", ".join(f.source)}' + _ahead(f.ahead))
-    if f.cause: out.append(f'  through {f.cause}')
-    if len(f.path) > 1: out.append(f'  then {" > ".join(f.path)}')
-    if f.test: out.append(f'  shown by {f.test}')
-    return out + ([f'  {f.detail}'] if f.detail else [])
-
-def _ahead(n: int | None) -> str: return '' if n is None else ', to the end of the history' if n < 0 else f', {n} {"bar" if n == 1 else "bars"} ahead'
-
-# %% ../../nbs/10_research/23_leakage.ipynb #8c6b7c75
-@dataclass(frozen=True, slots=True)
-class LeakReport:
-    "The proof or its failure: `findings`, leaks first; how often each test was made; over how many rows and symbols; seconds."
-    name: str
-    findings: tuple[Finding, ...] = ()
-    tests: Mapping[str, int] = field(default_factory=dict)
-    symbols: tuple[str, ...] = ()
-    rows: int = 0
-    seconds: float = 0.0
-
-    @property
-    def clean(self) -> bool: return not self.leaks
-    @property
-    def proven(self) -> bool:
-        "Clean, and tried: with its future cut off, and with other prices in it. A strategy that never answers twice the same is not, nor is one that refuses all other prices."
-        return self.clean and any(self.tests.get(k) for k in ('noise', 'up', 'down', 'nudge', 'asof'))
-    @property
-    def leaks(self) -> tuple[Finding, ...]: return tuple(f for f in self.findings if f.leak)
-    @property
-    def notes(self) -> tuple[Finding, ...]: return tuple(f for f in self.findings if not f.leak)
-    def data(self) -> dict[str, Any]: return as_data(self)
-    def __str__(self) -> str: return as_text(self)
-    def __repr__(self) -> str: return f'LeakReport({self.name}: {_verdict(self)})'
-    def _repr_html_(self) -> str: return as_html(self)
-
-def _verdict(r: LeakReport) -> str: return ('no leak found' if r.proven else 'nothing could be tried') if r.clean else f'{len(r.leaks)} leak{"s" if len(r.leaks) > 1 else ""} found'
-
-def _made(r: LeakReport) -> str: return ', '.join(f'{n} {k}' for k, n in r.tests.items() if n) or 'none'
-
-# %% ../../nbs/10_research/23_leakage.ipynb #c114a8f6
-def as_text(r: LeakReport) -> str:
-    "The report as a terminal shows it."
-    head = f'{r.name}: {_verdict(r)} ({r.rows:,} decisions of {len(r.symbols)} symbol{"s" if len(r.symbols) != 1 else ""}; tests: {_made(r)}; {r.seconds:.1f} s)'
-    return '\n'.join([head, *(x for f in r.findings for x in ('', *_lines(f)))])
-
-def as_data(r: LeakReport) -> dict[str, Any]:
-    "The report as plain data: times as text, sizes that are not finite as text."
-    def plain(f: Finding) -> dict[str, Any]:
-        x = asdict(f)
-        return {**x, 'leak': f.leak, 'time': None if f.time is None else iso(f.time), 'size': f.size if np.isfinite(f.size) else str(f.size), 'source': list(f.source), 'path': list(f.path)}
-    return {'name': r.name, 'clean': r.clean, 'leaks': [plain(f) for f in r.leaks], 'notes': [plain(f) for f in r.notes], 'tests': dict(r.tests), 'symbols': list(r.symbols), 'rows': r.rows, 'seconds': round(r.seconds, 3)}
-
-# %% ../../nbs/10_research/23_leakage.ipynb #633f7f71
-def as_html(r: LeakReport) -> str:
-    "The report as a notebook shows it."
-    def row(f: Finding) -> str:
-        what = escape(f.column) + (f'<br><code>{escape(f.code)}</code>' if f.code else '')
-        where = escape(f.place) + (f'<br>through {escape(f.cause)}' if f.cause else '')
-        source = escape(', '.join(f.source) + _ahead(f.ahead))
-        return f'<tr><td><b>{f.kind}</b></td><td style="text-align:left">{what or escape((LEAKS | NOTES)[f.kind])}</td><td>{where}</td><td>{iso(f.time) if f.time is not None else ""}</td><td>{source}</td><td style="text-align:left">{escape(f.test or f.detail)}</td></tr>'
-    head = '<tr><th>kind</th><th>column</th><th>where</th><th>first time</th><th>from</th><th>shown by</th></tr>'
-    caption = f'<b style="color:{"#2a6f4e" if r.clean else "#a33c1d"}">{escape(r.name)}: {_verdict(r)}</b>; {r.rows:,} decisions; tests: {escape(_made(r))}'
-    return f'<table><caption style="text-align:left">{caption}</caption>{head + "".join(map(row, r.findings)) if r.findings else ""}</table>'
-
-# %% ../../nbs/10_research/23_leakage.ipynb #283d3646
-def moments(w: Floats, close: Floats, first: int, n: int) -> list[int]:
-    "Up to about `n` rows at which to change the future, the most telling first. `w` are the weights (T, N), decided from row `first` on."
-    decided = np.flatnonzero(np.isfinite(w).any(axis=1) & (np.arange(len(w)) >= first))
-    decided = decided[decided < len(w) - 1]
-    if not len(decided): return []
-    held = w[decided]
-    moved = decided[1:][(unlike_rows(held[1:], held[:-1])).any(axis=1)]
-    gaps = np.flatnonzero(np.isnan(close).any(axis=1) & (np.arange(len(w)) >= first) & (np.arange(len(w)) < len(w) - 1))
-    lots = [decided[:1], decided[len(decided) // 2:][:1], _spread(moved, n // 2), _spread(gaps, n // 6), _spread(moved - 1, n // 6), _spread(decided, n // 6)]
-    order = [int(lot[k]) for k in range(max(map(len, lots))) for lot in lots if k < len(lot)]
-    return [t for t in dict.fromkeys(order) if first <= t < len(w) - 1]
-
-def unlike_rows(a: Floats, b: Floats) -> NDArray[np.bool_]:
-    "Where two arrays differ in any bit that counts; NaN is like NaN."
-    wrong: NDArray[np.bool_] = ~((a == b) | (np.isnan(a) & np.isnan(b)))
-    return wrong
-
-def _spread(rows: NDArray[Any], n: int) -> NDArray[Any]:
-    "n of these rows, evenly, in an order that has both halves early."
-    if len(rows) <= n: return rows
-    picked: NDArray[Any] = rows[np.linspace(0, len(rows) - 1, max(n, 1)).astype(int)]
-    order = sorted(range(len(picked)), key=lambda k: int(f'{k:010b}'[::-1], 2))
-    return np.asarray(picked[order])
-
-# %% ../../nbs/10_research/23_leakage.ipynb #4731fdaf
-ROUNDING = 1e-9
-LOOKBACK = WINDOW_ROUNDING
-"Differences below these, as parts of the largest weight, are called rounding: of a changed future; and of a window, or of a history cut short, where sums are made in other lots. A run refuses a strategy for the latter as well."
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    "The first row and symbol that differ, and the largest difference (infinite between a number and NaN)."
-    row: int
-    symbol: int
-    size: float
-
-def difference(a: Floats, b: Floats) -> Difference | None:
-    "Where two sets of weights (R, N) differ at all."
-    wrong = unlike_rows(a, b)
-    if not wrong.any(): return None
-    with np.errstate(invalid='ignore'): gap = np.abs(a - b)[wrong]
-    row = int(np.argmax(wrong.any(axis=1)))
-    return Difference(row, int(np.argmax(wrong[row])), float('inf') if np.isnan(gap).any() else float(gap.max()))
-
-def rounding_of(kind: str) -> float: return LOOKBACK if kind == 'prefix' else ROUNDING
-
-def material(d: Difference | None, scale: float, part: float) -> bool:
-    "Whether a difference is more than rounding."
-    return d is not None and d.size > part * max(scale, 1e-12)
-
-# %% ../../nbs/10_research/23_leakage.ipynb #87e3617e
-POISONS = ('noise', 'up', 'down', 'reversal', 'nan')
-Notices = Callable[[Change], bool]
-
-def sources(notices: Notices, change: Change, symbols: Sequence[str]) -> tuple[str, ...]:
-    "The symbols and fields, as SP500.close, whose future alone makes a difference; symbols or fields where no single one of the others does."
-    fields = [f for f in FIELDS if any(notices(Change(k, change.at, (), (f,))) for k in _kinds(change))]
-    names = list(symbols) if len(symbols) == 1 else _guilty(notices, change, list(symbols))
-    return tuple(f'{s}.{f}' for s in names for f in fields) if fields and names else tuple(names or fields)
-
-def _kinds(change: Change) -> tuple[str, ...]: return tuple(dict.fromkeys((change.kind, 'up', 'down'))) if change.kind in POISONS else ('noise', 'up', 'down')
-
-def _guilty(notices: Notices, change: Change, symbols: list[str]) -> list[str]:
-    "Symbols that make a difference alone: each is tried when they are few, else halves are, until one is left."
-    def alone(some: Sequence[str]) -> bool: return any(notices(Change(k, change.at, tuple(some))) for k in _kinds(change))
-    if len(symbols) <= 4: return [s for s in symbols if alone([s])]
-    half = len(symbols) // 2
-    return next((_guilty(notices, change, part) for part in (symbols[:half], symbols[half:]) if alone(part)), [])
-
-def horizon(notices: Notices, ends: Sequence[Nanos]) -> int | None:
-    "How many bars after the decision are seen; `ends` are the ends of the decision's bar and those after it. -1: to the last. A rule that only takes signs notices one of several poisons."
-    last = len(ends) - 2
-    def sees(k: int) -> bool: return any(notices(Change(kind, ends[k])) for kind in ('noise', 'up', 'down'))
-    if last < 1: return None
-    if sees(last): return -1
-    lo, hi = 0, 1
-    while hi < last and sees(hi): lo, hi = hi, min(2 * hi, last)
-    while hi - lo > 1:
-        mid = (lo + hi) // 2
-        lo, hi = (mid, hi) if sees(mid) else (lo, mid)
-    return hi
-
-# %% ../../nbs/10_research/23_leakage.ipynb #0ec7736a
-class Endless(BaseException):
-    "A call that was given up."
-
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    "Give up after so many seconds by raising Endless; no limit outside of the main thread."
-    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
-        yield
-        return
-    def over(number: int, frame: Any) -> None: raise Endless(f'no end within {seconds:.0f} s')
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try: yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-# %% ../../nbs/10_research/23_leakage.ipynb #819a2473
-@dataclass(slots=True)
-class Trial:
-    "A strategy being tried on bars: its whole answer, how often each test was made, what it refused. `chance`: it draws lots, whose order depends on how many rows there are, so that a length alone proves nothing. `cost`: seconds of the whole answer. `endless`: kinds of change with which it came to no end, and which are not tried again."
-    strategy: Strategy
-    bars: Bars
-    window: int
-    first: int
-    whole: Floats
-    scale: float
-    tests: dict[str, int] = field(default_factory=dict)
-    raised: dict[str, str] = field(default_factory=dict)
-    rounding: float = 0.0
-    chance: bool = False
-    cost: float = 0.0
-    endless: set[str] = field(default_factory=set)
-
-    @property
-    def holes(self) -> bool:
-        "Whether prices are missing in this market anywhere."
-        return bool(np.isnan(self.bars.close).any())
-
-    def decide(self, bars: Bars) -> Floats | None:
-        "The strategy's weights; None when it refuses these bars or does not come to an end with them, which is kept."
-        try:
-            with limited(max(3.0, 30 * self.cost)): return weights_of(self.strategy, bars)
-        except Endless as e: self.raised['Endless'] = str(e)
-        except Exception as e:
-            self.raised[type(e).__name__] = str(e)[:200]
-        return None
-
-    def differs(self, change: Change, t: int, reach: int = 0) -> Difference | None:
-        "How the rows from the first that decides to t differ when what follows is changed; None when by no more than rounding. `reach` limits how many bars follow."
-        if change.kind in self.endless: return None
-        known = self.raised.pop('Endless', '')
-        w = self.decide(altered(self.bars.rows(0, t + 1 + reach) if reach else self.bars, change))
-        if 'Endless' in self.raised: self.endless.add(change.kind)
-        elif known: self.raised['Endless'] = known
-        if w is None: return None
-        self.tests[change.kind] = self.tests.get(change.kind, 0) + 1
-        d = difference(self.whole[self.first:t + 1], w[self.first:t + 1])
-        if d is not None and change.kind == 'nan' and not self.holes:
-            self.raised['missing prices'] = 'blank prices of the future spread over the past, as in a transform of all rows at once; this market has none'
-            return None
-        if d is None or material(d, self.scale, rounding_of(change.kind)): return d
-        self.rounding = max(self.rounding, d.size)
-        return None
-
-# %% ../../nbs/10_research/23_leakage.ipynb #2ed08ebc
-def _memories(strategy: Any) -> list[tuple[Any, Any]]:
-    "What a strategy can remember calls in, each with a copy of it as it is: its own attributes, and the containers and objects that its code and its helpers' name."
-    seen: dict[int, tuple[Any, Any]] = {}
-    def add(x: Any, deep: int) -> None:
-        if id(x) in seen or deep < 0 or isinstance(x, (type, ModuleType, np.ndarray)) or type(x).__module__.startswith(_STILL): return
-        x = getattr(x, '__wrapped__', x) if not hasattr(x, 'cache_clear') else x
-        if hasattr(x, 'cache_clear'): seen[id(x)] = (x, None)
-        elif isinstance(x, (dict, list, set)) or hasattr(x, '__dict__') and not callable(x):
-            with suppress(Exception): seen[id(x)] = (x, copy.deepcopy(x if isinstance(x, (dict, list, set)) else vars(x)))
-        code = x if isinstance(x, FunctionType) else getattr(x, '__func__', None) or vars(type(x)).get('__call__')
-        if isinstance(code, FunctionType) and code.__module__.split('.')[0] not in ('gekko', 'numpy', 'pandas'):
-            names = {n for c in _codes(code.__code__) for n in c.co_names}
-            for n in names & set(code.__globals__): add(code.__globals__[n], deep - 1)
-            for cell in code.__closure__ or ():
-                with suppress(ValueError): add(cell.cell_contents, deep - 1)
-        owner = getattr(x, '__self__', None) if not isinstance(x, FunctionType) else None
-        if callable(x) and not isinstance(x, FunctionType) and owner is None and hasattr(x, '__dict__'):
-            with suppress(Exception): seen[id(x)] = (x, copy.deepcopy(vars(x)))
-        elif owner is not None: add(owner, deep - 1)
-    add(strategy, 3)
-    return list(seen.values())
-
-_STILL = ('pandas', 'numpy', 'torch', 'sklearn', 'scipy', 'statsmodels', 'numba', 'arch', 'gekko')
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for c in code.co_consts:
-        if isinstance(c, CodeType): yield from _codes(c)
-
-def _as_before(memories: Sequence[tuple[Any, Any]]) -> None:
-    "Put everything back as it was before the first call."
-    for x, was in memories:
-        if was is None: x.cache_clear()
-        elif isinstance(x, list): x[:] = copy.deepcopy(was)
-        else:
-            held = x if isinstance(x, (dict, set)) else vars(x)
-            held.clear()
-            held.update(copy.deepcopy(was))
-
-def forgetful(strategy: Strategy) -> Strategy:
-    "The strategy, knowing at each call only what it knows now: a scaler that is fitted at the first call, and kept, is fitted on each history anew."
-    memories = _memories(strategy)
-    def anew(bars: Bars) -> Floats:
-        _as_before(memories)
-        return strategy(bars)
-    anew.__wrapped__ = strategy  # type: ignore[attr-defined]
-    return anew if memories else strategy
-
-def seeded(strategy: Strategy, seed: int) -> Strategy:
-    "The strategy, with chance that has no seed given this one at every call."
-    def again(bars: Bars) -> Floats:
-        with settled(seed): return weights_of(strategy, bars)
-    again.__wrapped__ = strategy  # type: ignore[attr-defined]
-    return again
-
-def begin(strategy: Strategy, bars: Bars, window: int, first: int = 0) -> tuple[Trial, list[Finding]]:
-    "The whole answer, and what it says when it is asked again: with chance settled the same way, and another way."
-    known, now = forgetful(strategy), time.monotonic()
-    fixed = seeded(known, 0)
-    whole = weights_of(fixed, bars).copy()
-    cost = time.monotonic() - now
-    scale = float(np.nanmax(np.abs(whole), initial=0.0)) if np.isfinite(whole).any() else 0.0
-    trial = Trial(fixed, bars, window, first, whole, scale, cost=cost)
-    if difference(whole, weights_of(seeded(strategy, 0), bars)) is not None: return trial, [Finding('state')]
-    trial.chance = difference(whole, weights_of(seeded(known, 1), bars)) is not None
-    return trial, [Finding('random')] if trial.chance else []
-
-@dataclass(frozen=True, slots=True)
-class Caught:
-    "A change that a strategy noticed, at row `t`, and how."
-    change: Change
-    t: int
-    difference: Difference
-
-def search(trial: Trial, rows: Sequence[int], until: float, enough: int = 3) -> list[Caught]:
-    "Change the future after each row in turn, until `time.monotonic()` passes `until` or `enough` rows have noticed."
-    caught: list[Caught] = []
-    for t in rows:
-        reach = 260 if trial.cost > 1.0 else 0      # of a slow strategy, a year of the future
-        at = int(trial.bars.end[t])
-        before, made = len(caught), sum(trial.tests.get(k, 0) for k in POISONS[:3])
-        for kind in ('prefix', *POISONS, 'nudge'):
-            if kind == 'nudge' and (sum(trial.tests.get(k, 0) for k in POISONS[:3]) > made or len(caught) > before + 1): continue      # for who refuses all other prices
-            if (d := trial.differs(Change(kind, at), t, 0 if kind == 'prefix' else reach)) is not None: caught.append(Caught(Change(kind, at), t, d))
-        if len({c.t for c in caught}) >= enough or time.monotonic() > until and (t != rows[0] or trial.cost > 5.0): break      # the first row alone has nothing before it to compare
-    return caught
+__all__ = ['shortfall', 'enough', 'remembers', 'tied', 'ways', 'earliest', 'try_future', 'try_window', 'remarks', 'prove',
+           'examine']
 
 # %% ../../nbs/10_research/23_leakage.ipynb #b4480633
 def shortfall(trial: Trial, t: int, window: int) -> Difference | None:
@@ -385,6 +37,16 @@ def shortfall(trial: Trial, t: int, window: int) -> Difference | None:
     trial.rounding = max(trial.rounding, d.size)
     return None
 
+def enough(trial: Trial, t: int) -> int:
+    "The least window, to about one in fifty, that decides row t as the whole past does; all of it at most."
+    lo, hi = trial.window, trial.window
+    while hi < t + 1 and shortfall(trial, t, hi) is not None: lo, hi = hi, min(2 * hi, t + 1)
+    while hi - lo > max(1, hi // 50):
+        mid = (lo + hi) // 2
+        lo, hi = (mid, hi) if shortfall(trial, t, mid) is not None else (lo, mid)
+    return hi
+
+# %% ../../nbs/10_research/23_leakage.ipynb #17d63bd6
 def remembers(trial: Trial, t: int) -> bool:
     "Whether row t changes when the prices before its window do: a length that merely orders lots is told from a memory."
     past, old = trial.bars.rows(0, t + 1), max(t + 1 - trial.window, 0)
@@ -405,93 +67,23 @@ def tied(trial: Trial, t: int) -> bool:
     trial.tests = made
     return out
 
-def enough(trial: Trial, t: int) -> int:
-    "The least window, to about one in fifty, that decides row t as the whole past does; all of it at most."
-    lo, hi = trial.window, trial.window
-    while hi < t + 1 and shortfall(trial, t, hi) is not None: lo, hi = hi, min(2 * hi, t + 1)
-    while hi - lo > max(1, hi // 50):
-        mid = (lo + hi) // 2
-        lo, hi = (mid, hi) if shortfall(trial, t, mid) is not None else (lo, mid)
-    return hi
-
-# %% ../../nbs/10_research/23_leakage.ipynb #17d63bd6
-def files_of(strategy: object) -> Callable[[str], bool]:
-    "Whether a file is where the strategy was written: its own, any cell of the notebook that it is in, or a helper in the working directory."
-    strategy = inspect.unwrap(strategy) if callable(strategy) else strategy
-    code = getattr(strategy, '__code__', None) or getattr(getattr(strategy, 'func', None), '__code__', None) or getattr(vars(type(strategy)).get('__call__'), '__code__', None)
-    own = getattr(code, 'co_filename', '')
-    cell = re.match(r'.*ipykernel_\d+|<cell |<ipython-input-', own)
-    return lambda file: bool(own) and (file == own or os.path.dirname(file) == os.getcwd() or bool(cell) and file.startswith(cell[0] if cell else own))
-
-def watched(strategy: Strategy, bars: Bars, whole: Bars) -> Trail:
-    "The trail of one call on `bars`, whose rows begin where those of `whole` do."
-    trail = Trail(files_of(strategy), {len(bars): bars.end}, bars.symbols)
-    trail.market = whole
-    with trail:
-        try: weights_of(strategy, bars)
-        except Exception: pass      # what it did until then is what is wanted
-    return trail
-
-# %% ../../nbs/10_research/23_leakage.ipynb #9c15128d
-Places = Callable[[str], tuple[str, int | None]]
-
-def nowhere(file: str) -> tuple[str, int | None]:
-    "The id and number of a file's cell, where cells are not known."
-    return '', None
-
-def placed(f: Finding, path: Path | None, places: Places) -> Finding:
-    "The finding with its column, cell and line, as far as a path tells them."
-    from dataclasses import replace
-    if path is None: return f
-    first, at = path.first, (path.cause or path.first).sight
-    cell, number = places(at.file)
-    line, beside = at.line, ''
-    if number is None and path.outer is not None and (where := places(path.outer.sight.file))[1] is not None:      # in a helper's file: the cell that called it
-        (cell, number), line, beside = where, path.outer.sight.line, f'in {os.path.basename(at.file)} line {at.line}'
-    elif number is None and f.number is not None: cell, number, line, beside = f.cell, f.number, f.line or at.line, f'in {os.path.basename(at.file)} line {at.line}'
-    cause = ''
-    if path.cause is not None:
-        there, which = places(first.sight.file)
-        cause = f'{_variable(path.cause.name)}, read in ' + (f'cell {which} ' if which is not None and which != number else '') + f'line {first.sight.line}: {_code(first.sight.file, first.sight.line)}'
-    column = first.name if path.cause is None or '()' not in first.name else _variable(path.cause.name)      # what is only returned has the name of what made it wrong
-    return replace(f, column=f.column if f.kind == 'universe' else column, cell=cell, number=number, line=line, detail=f.detail or beside, code=_code(at.file, at.line), cause=cause, path=path.names)
-
-def _variable(name: str) -> str: return name.split('.')[0]
-
-def _code(file: str, line: int) -> str: return linecache.getline(file, line).strip()[:160]
-
-# %% ../../nbs/10_research/23_leakage.ipynb #f391f29c
-def prove(weights: Strategy, bars: Bars, window: int | None = None, *, first: int = 0, rows: int = 24, budget_s: float = 20.0, name: str = '', places: Places = nowhere) -> LeakReport:
-    """Try `weights`, which gives (T, N) from T bars, for leaks: at up to `rows` moments, with the future cut off and changed in five ways, and from trailing windows of `window` bars (None: any).
-
-    `first`: the first row that decides; rows before it are warm-up. `places` tells the cell of a file. What `weights` reads beside its argument is not changed. Raises what `weights` raises on the bars as they are.
-    """
-    began = time.monotonic()
-    trial, found = begin(weights, bars, len(bars) if window is None else window, first)
-    picked = moments(trial.whole, bars.close, first, rows)
-    if not picked: raise BadInput('a strategy that decides nothing', expected='a finite weight in some row but the last', found=f'none in {len(bars)} rows')
-    found += examine(trial, picked, budget_s, places) if not any(f.kind == 'state' for f in found) else []
-    return LeakReport(name or str(getattr(weights, '__name__', 'strategy')), tuple(sorted(found, key=lambda f: not f.leak)), trial.tests, bars.symbols, int((np.isfinite(trial.whole[first:]).any(axis=1)).sum()), time.monotonic() - began)
-
-def examine(trial: Trial, picked: Sequence[int], budget_s: float, places: Places = nowhere) -> list[Finding]:
-    "All that can be found by calling the strategy on other bars, within about so many seconds."
-    now = time.monotonic()
-    return try_future(trial, picked, now + 0.6 * budget_s, places) + try_window(trial, [*picked, len(trial.bars) - 1], now + budget_s, places) + remarks(trial)
-
-# %% ../../nbs/10_research/23_leakage.ipynb #f9d6f81f
+# %% ../../nbs/10_research/23_leakage.ipynb #9f3a2496
 def ways(shown: Caught, caught: Sequence[Caught]) -> list[tuple[Caught, bool]]:
     "Changes by which a leak may be traced, and whether a row that is lost counts, the most telling first."
     others = sorted((c for c in caught if c.change.kind in ('noise', 'up', 'down', 'nudge')), key=lambda c: -c.t)[:3]
     return [(shown, False), (shown, True), *((c, False) for c in others)]
 
-def telling(paths: Iterable[Path | None]) -> Path | None:
-    "The first path that begins at a name of the code's; else one that begins at what a function returned."
-    best: Path | None = None
-    for p in paths:
-        best = best or p
-        if p is not None and '()' not in p.first.name: return p
-    return best
+def earliest(trial: Trial, found: Caught, patience: float = 2.0) -> Caught:
+    "The first decision that leaks: every row before the one found is tried, for `patience` seconds."
+    until = time.monotonic() + patience
+    for t in range(trial.first, min(found.t, trial.first + found.difference.row)):
+        if time.monotonic() > until: break
+        for kind in ('prefix', 'up', 'down'):
+            change = Change(kind, int(trial.bars.end[t]))
+            if np.isfinite(trial.whole[t]).any() and (d := trial.differs(change, t)) is not None: return Caught(change, t, d)
+    return found
 
+# %% ../../nbs/10_research/23_leakage.ipynb #12c8ccd1
 def try_future(trial: Trial, picked: Sequence[int], until: float, places: Places) -> list[Finding]:
     "The leak of the future with the earliest decision, located; empty when nothing noticed."
     caught, made = search(trial, picked, until), dict(trial.tests)
@@ -510,16 +102,7 @@ def try_future(trial: Trial, picked: Sequence[int], until: float, places: Places
     trial.tests = made
     return [placed(f, path, places)]
 
-def earliest(trial: Trial, found: Caught, patience: float = 2.0) -> Caught:
-    "The first decision that leaks: every row before the one found is tried, for `patience` seconds."
-    until = time.monotonic() + patience
-    for t in range(trial.first, min(found.t, trial.first + found.difference.row)):
-        if time.monotonic() > until: break
-        for kind in ('prefix', 'up', 'down'):
-            change = Change(kind, int(trial.bars.end[t]))
-            if np.isfinite(trial.whole[t]).any() and (d := trial.differs(change, t)) is not None: return Caught(change, t, d)
-    return found
-
+# %% ../../nbs/10_research/23_leakage.ipynb #c69d074f
 def try_window(trial: Trial, picked: Sequence[int], until: float, places: Places) -> list[Finding]:
     "The first decision that its window does not suffice for, located."
     found: list[tuple[int, Difference]] = []
@@ -539,3 +122,21 @@ def remarks(trial: Trial) -> list[Finding]:
     "What is no leak and worth knowing."
     out = [Finding('rounding', size=trial.rounding, detail=f'by up to {trial.rounding:.2g}: not bit-identical, and too little to be information')] if trial.rounding else []
     return out + [Finding('error', detail=f'{kind}: {words}') for kind, words in list(trial.raised.items())[:3]]
+
+# %% ../../nbs/10_research/23_leakage.ipynb #f391f29c
+def prove(weights: Strategy, bars: Bars, window: int | None = None, *, first: int = 0, rows: int = 24, budget_s: float = 20.0, name: str = '', places: Places = nowhere) -> LeakReport:
+    """Try `weights`, which gives (T, N) from T bars, for leaks: at up to `rows` moments, with the future cut off and changed in five ways, and from trailing windows of `window` bars (None: any).
+
+    `first`: the first row that decides; rows before it are warm-up. `places` tells the cell of a file. What `weights` reads beside its argument is not changed. Raises what `weights` raises on the bars as they are.
+    """
+    began = time.monotonic()
+    trial, found = begin(weights, bars, len(bars) if window is None else window, first)
+    picked = moments(trial.whole, bars.close, first, rows)
+    if not picked: raise BadInput('a strategy that decides nothing', expected='a finite weight in some row but the last', found=f'none in {len(bars)} rows')
+    found += examine(trial, picked, budget_s, places) if not any(f.kind == 'state' for f in found) else []
+    return LeakReport(name or str(getattr(weights, '__name__', 'strategy')), tuple(sorted(found, key=lambda f: not f.leak)), trial.tests, bars.symbols, int((np.isfinite(trial.whole[first:]).any(axis=1)).sum()), time.monotonic() - began)
+
+def examine(trial: Trial, picked: Sequence[int], budget_s: float, places: Places = nowhere) -> list[Finding]:
+    "All that can be found by calling the strategy on other bars, within about so many seconds."
+    now = time.monotonic()
+    return try_future(trial, picked, now + 0.6 * budget_s, places) + try_window(trial, [*picked, len(trial.bars) - 1], now + budget_s, places) + remarks(trial)

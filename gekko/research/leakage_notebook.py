@@ -4,372 +4,23 @@
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #5ed0888e
 from __future__ import annotations
-import ast, importlib, importlib.util, json, os, pickle, selectors, signal, subprocess, sys, tempfile, time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+import json, os, pickle, subprocess, sys, tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-import numpy as np
 from ..domain.errors import BadInput, GekkoError
-from ..domain.time import Nanos, iso
-from .cells import Cell, Statement, code_cells, needed, opens_once, statements
+from .accusation import check
+from .findings import LeakReport
 from .folder import Beside
-from .leakage import Finding, LeakReport, difference, horizon, material, moments, placed, rounding_of, sources as sources_of, telling
-from .lifeline import Keeper, die_with, kept
-from .poison import Change
-from .rehearsal import Answer, Notes, Outcome, Script, lead_runs, rehearse, show_lines
-from .sources import Sources, lead
-from .trail import Path as Way, Trail, follow
+from .histories import import_ahead, plan_of
+from .lifeline import die_with, kept
+from .rehearsal import Notes, Outcome, lead_runs
+from .sources import lead
 
 # %% auto #0
-__all__ = ['KINDS', 'Seen', 'PATIENCE', 'Noticed', 'compared', 'Fork', 'start', 'many', 'Plan', 'times_of', 'first_look',
-           'search', 'explain', 'accuse', 'later', 'located', 'unpublished', 'clocks', 'check', 'import_ahead',
-           'plan_of', 'settle', 'serve', 'prove_notebook']
+__all__ = ['settle', 'serve', 'prove_notebook']
 
 # %% ../../nbs/10_research/24_leakage_notebook.ipynb #98cabadb
-@dataclass(frozen=True, slots=True)
-class Noticed:
-    "A run of a notebook that decided otherwise: which run, when first, on which symbol, by how much. `universe`: other symbols were traded."
-    run: int
-    time: Nanos
-    symbol: str
-    size: float
-    universe: bool = False
-
-def compared(a: Outcome, b: Outcome, until: Nanos, kind: str = '') -> Noticed | None:
-    "The first decision up to `until` in which two outcomes differ by more than rounding; None when they agree, or the second did not come to its decisions."
-    for n, (x, y) in enumerate(zip(a.answers, b.answers)):
-        if x.symbols != y.symbols: return Noticed(n, int(x.ends[0]), ' '.join(sorted(set(x.symbols) ^ set(y.symbols)) or x.symbols), float('inf'), True)
-        if x.events or y.events:
-            if (seen := _events(x, y, until)) is not None: return replace(seen, run=n)
-        elif (seen := _weights(x, y, until, rounding_of(kind))) is not None: return replace(seen, run=n)
-    return None
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #5df2c1b9
-def _weights(x: Answer, y: Answer, until: Nanos, part: float) -> Noticed | None:
-    keep = x.ends <= until
-    other = np.full((int(keep.sum()), len(x.symbols)), np.nan)
-    shared, i, j = np.intersect1d(x.ends[keep], y.ends, return_indices=True)
-    other[i] = y.weights[j]
-    d = difference(x.weights[keep], other)
-    scale = float(np.nanmax(np.abs(x.weights), initial=0.0)) if np.isfinite(x.weights).any() else 0.0
-    if d is None or not material(d, scale, part): return None
-    return Noticed(0, int(x.ends[d.row]), x.symbols[d.symbol], d.size)
-
-def _events(x: Answer, y: Answer, until: Nanos) -> Noticed | None:
-    mine, others = ([e for e in z.events if e[0] < until or e[0] == until and e[1]] for z in (x, y))
-    at = next((k for k, (p, q) in enumerate(zip(mine, others)) if p != q), min(len(mine), len(others)))
-    if at == len(mine) == len(others): return None
-    e = min((z[at] for z in (mine, others) if at < len(z)), key=lambda e: e[0])
-    return Noticed(0, e[0], next((s for s in x.symbols if repr(s) in e[2]), x.symbols[0]), float('inf'))
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #27799495
-@dataclass
-class Fork:
-    "A child at work."
-    key: Any
-    pid: int
-    since: float
-    said: bytearray = field(default_factory=bytearray)
-
-def start(key: Any, work: Callable[[], Any], keeper: Keeper | None = None) -> tuple[int, Fork]:
-    "Fork a child that does `work` and says what came of it, and ends with this process; the reading end of its pipe, and the child."
-    read, write = os.pipe()
-    me = os.getpid()
-    pid = os.fork()
-    if pid:
-        os.close(write)
-        return read, Fork(key, pid, time.monotonic())
-    try:
-        os.close(read)
-        os.setsid()      # what it starts ends with it
-        die_with(me)
-        if keeper is not None: keeper.joined()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        quiet = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2): os.dup2(quiet, fd)
-        with os.fdopen(write, 'wb') as f: pickle.dump(work(), f)
-    except BaseException: os._exit(1)      # whatever it was, the parent sees that nothing was said
-    os._exit(0)
-
-def many(works: Iterable[tuple[Any, Callable[[], Any]]], workers: int, patience: float, stop: Callable[[Any, Any], bool] = lambda key, said: False, keeper: Keeper | None = None) -> dict[Any, Any]:
-    "What each of the works gave, by key; None for one that died or took more than `patience` seconds. No new one is begun once `stop(key, said)` is true."
-    todo, out, watch, over = iter(works), dict[Any, Any](), selectors.DefaultSelector(), False
-    while True:
-        while not over and len(watch.get_map()) < workers and (work := next(todo, None)) is not None:
-            fd, child = start(*work, keeper)
-            watch.register(fd, selectors.EVENT_READ, child)
-        if not watch.get_map(): return out
-        for key, _ in watch.select(0.5):
-            child, data = key.data, os.read(key.fd, 1 << 20)
-            if data: child.said += data
-            else: over = _ended(watch, key.fd, child, out, stop, keeper) or over
-        for key in [k for k in watch.get_map().values() if time.monotonic() - k.data.since > patience]:
-            _kill(key.data.pid)
-
-def _kill(pid: int) -> None:
-    "End a child that has said all it had to say, or took too long, and what it started."
-    with suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)
-    with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
-
-def _ended(watch: selectors.BaseSelector, fd: Any, child: Fork, out: dict[Any, Any], stop: Callable[[Any, Any], bool], keeper: Keeper | None = None) -> bool:
-    "Take a child's last word; whether that was enough."
-    watch.unregister(fd); os.close(fd)
-    _kill(child.pid)
-    if keeper is not None: keeper.left(child.pid)
-    os.waitpid(child.pid, 0)
-    try: out[child.key] = pickle.loads(bytes(child.said))  # noqa: S301  this process's own child wrote it
-    except (EOFError, pickle.UnpicklingError): out[child.key] = None
-    return stop(child.key, out[child.key])
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #ecc854ad
-@dataclass
-class Plan:
-    "A notebook being checked. `budget_s` is for the search; explanations come on top."
-    script: Script
-    whole: Script
-    sources: Sources
-    workers: int
-    budget_s: float
-    keeper: Keeper | None = None
-    notes: Notes | None = None
-    base: Outcome = field(default_factory=Outcome)
-    tests: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    deadline: float = 0.0
-
-    def run(self, change: Change, *, seed: int = 0, probe: float = 0.0, whole: bool = False) -> Outcome:
-        "One rehearsal, in this process."
-        script = self.whole if whole else self.script
-        self.sources.change = change
-        files = script.files()
-        self.notes = Notes(Outcome(), self.sources, script.alone and not whole, probe, lambda file: files.get(file, ('', None)))
-        return rehearse(script, self.notes, seed)
-
-    def patience(self) -> float: return max(20.0, 10 * self.base.seconds)
-    def first_patience(self) -> float: return max(60.0, 5 * self.budget_s)
-    def place(self, file: str) -> tuple[str, int | None]: return self.whole.files().get(file, ('', None))
-
-    def notices(self, changes: Sequence[Change], until: Sequence[Nanos]) -> list[Noticed | None]:
-        "What each change makes the notebook decide otherwise up to each moment."
-        works = [(k, lambda c=c: self.run(c)) for k, c in enumerate(changes)]
-        said = many(works, self.workers, self.patience(), keeper=self.keeper)
-        return [self.judge(c, said.get(k), t) for k, (c, t) in enumerate(zip(changes, until))]
-
-    def judge(self, change: Change, said: Outcome | None, until: Nanos) -> Noticed | None:
-        "Whether an outcome differs; one that ended early is kept as a remark."
-        if said is None or len(said.answers) < len(self.base.answers):
-            self.failed[change.kind] = 'took too long or died' if said is None else 'ended early' if said.error is None else f'cell {said.error[0]} line {said.error[1]}: {said.error[2]}'
-            return None
-        self.tests[change.kind] = self.tests.get(change.kind, 0) + 1
-        seen = compared(self.base, said, until, change.kind)
-        if seen is None or change.kind != 'nan' or any(np.isnan(x.closes).any() for x in self.base.answers): return seen
-        self.failed['nan'] = 'blank prices of the future spread over the past, as in a transform of all rows at once; this market has none'
-        return None
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #13578abb
-def times_of(base: Outcome, n: int) -> list[Nanos]:
-    "Up to about n moments at which to change the future, the most telling first: where decisions change, and where what was read has no row."
-    out: list[Nanos] = []
-    for a in base.answers[::-1]:
-        if a.events:
-            when = sorted({e[0] for e in a.events if e[1]} or {e[0] for e in a.events})
-            out += [when[int(q * (len(when) - 1))] for q in (0, 0.02, 0.2, 0.1, 0.5, 0.35, 0.05)][:n]
-        else: out += [int(a.ends[t]) for t in moments(a.weights, a.closes if len(a.closes) else a.weights * 0, 0, n)] + _holes(a, base, max(n // 3, 1))
-    return list(dict.fromkeys(out))
-
-def _holes(a: Answer, base: Outcome, n: int) -> list[Nanos]:
-    "Decisions at moments that another reading has no row for: whoever fills backwards or joins forwards leaks there."
-    out: list[Nanos] = []
-    for ends in base.gaps:
-        lone = a.ends[(~np.isin(a.ends, ends)) & (a.ends > ends.min(initial=0)) & (a.ends < ends.max(initial=0))]
-        out += [int(x) for x in lone[np.linspace(0, len(lone) - 1, min(n, len(lone))).astype(int)]]
-    return out
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #2f2ed081
-KINDS = ('prefix', 'noise', 'up', 'down')
-
-def first_look(plan: Plan) -> list[Finding]:
-    "The notebook as it is, twice, with chance settled in two ways; and whole. BadInput when it does not come to a decision."
-    works: list[tuple[Any, Callable[[], Any]]] = [('base', lambda: plan.run(Change(), probe=plan.budget_s / 2)), ('again', lambda: plan.run(Change(), seed=1))]
-    patience = plan.first_patience()
-    said = many(works, plan.workers, patience, keeper=plan.keeper)
-    base = said['base']
-    if (base is None or base.error) and plan.script.told != plan.whole.told:      # a dependency that the eye of the parser missed
-        plan.script = replace(plan.whole, alone=plan.script.alone)
-        said = many(works, plan.workers, patience, keeper=plan.keeper)
-        base = said['base']
-    if base is None: raise BadInput('the notebook did not come to its decisions', expected=f'an end within {patience:.0f} s (a longer --seconds allows more)', found='none, or a process that ended itself')
-    if base.error: raise BadInput('the notebook fails as it is', expected='a notebook that runs', found=f'cell {base.error[0]} line {base.error[1]}: {base.error[2]}')
-    if not base.answers or not any(np.isfinite(x.weights).any() or x.events for x in base.answers): raise BadInput('the notebook decides nothing', expected='a run that is opened and traded', found=f'{len(base.answers)} runs without a decision')
-    plan.base, plan.tests = base, dict(base.tests)
-    if plan.sources.beside is not None: plan.sources.beside.market = base.axes
-    again = said['again']
-    drawn = again is not None and compared(base, again, int(base.answers[-1].ends[-1])) is not None
-    return [*base.findings, *([Finding('random')] if drawn and not any(f.kind == 'random' for f in base.findings) else [])]
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #1dc40dca
-Seen = tuple[Change, Noticed]
-
-def search(plan: Plan, drawn: bool) -> list[Seen]:
-    "Changes that the notebook noticed, of the first moment where there were any; where it was only a cut, of a later one if there a change of prices was noticed."
-    when, cut = times_of(plan.base, 12), list[Seen]()
-    simple = plan.script.alone and not plan.base.reads and not any(x.events for x in plan.base.answers)
-    for n, t in enumerate(when[:2] if simple else when):
-        kinds: tuple[str, ...] = KINDS[:2] if simple else KINDS if n else (*KINDS, 'reversal', 'nan')
-        found = [(Change(k, t), x) for k, x in zip(kinds, plan.notices([Change(k, t) for k in kinds], [t] * len(kinds))) if x is not None]
-        if not found and not plan.tests.get('up') and not simple: found = [(c, x) for c in [Change('nudge', t)] if (x := plan.notices([c], [t])[0]) is not None]      # it refuses all other prices
-        if any(c.kind != 'prefix' for c, _ in found): return found
-        if found and not drawn and not cut: cut = found
-        if time.monotonic() > plan.deadline and (n or plan.base.seconds > 20.0): break
-    return cut
-
-def explain(plan: Plan, ways: Sequence[tuple[Change, Nanos]]) -> Way | None:
-    "How the future came in, by the first of these changes (and the first decision that each was noticed in) that tells it best: both histories in one child, watched."
-    def trail_of(change: Change) -> Trail:
-        plan.sources.axes, plan.sources.reads = {}, {}
-        trail = Trail(lambda file: file.startswith('<cell ') or os.path.dirname(file) == os.getcwd(), plan.sources.axes, plan.base.answers[-1].symbols)
-        plan.sources.change = change
-        plan.notes = Notes(Outcome(), plan.sources, plan.script.alone)
-        rehearse(plan.script, plan.notes, trail=trail)
-        trail.market = plan.sources.market
-        return trail
-    def both() -> Way | None:
-        as_is = trail_of(Change())
-        def paths() -> Iterable[Way | None]:
-            for change, first in ways:
-                other = trail_of(change)
-                if change.kind != 'asof': yield follow(as_is, other, change.at, first=first)
-                yield follow(as_is, other, change.at, first=first, missing=True)
-        return telling(paths())
-    return many([('way', both)], 1, max(60.0, 30 * plan.base.seconds), keeper=plan.keeper).get('way')
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #edf3c9ba
-def accuse(plan: Plan, seen: Sequence[Seen]) -> Finding:
-    "The leak that changes of the future showed, with its place, its sources and how far ahead it sees."
-    change, first = next((x for x in seen if x[0].kind in ('noise', 'up', 'down')), seen[0])
-    poisoned, answer = any(c.kind != 'prefix' for c, _ in seen), plan.base.answers[first.run]
-    shown, early = later(plan, answer) or next((x for x in seen if x[0].kind == 'prefix'), (change, first))
-    time_of = min(x.time for _, x in seen)
-    kind = 'universe' if first.universe else 'future' if poisoned else 'length'
-    f = Finding(kind, 'symbols' if first.universe else f'weights[{first.symbol}]', time=time_of, test=str(change), size=max(x.size for _, x in seen))
-    ways = [(shown, early.time), *((c, x.time) for c, x in seen if c != shown)][:3]
-    f = placed(located(plan, f, answer), explain(plan, ways), plan.place)
-    if change.kind not in ('noise', 'up', 'down'): return f
-    until, made, late = time.monotonic() + PATIENCE, dict(plan.tests), False
-    def notices(c: Change) -> bool:
-        nonlocal late
-        late = late or time.monotonic() > until
-        return not late and plan.notices([c], [change.at])[0] is not None
-    labels = list(dict.fromkeys([*plan.base.reads, *answer.symbols]))
-    sources, cut = sources_of(notices, change, labels), late
-    until, late = time.monotonic() + PATIENCE, False
-    ahead = horizon(notices, [int(x) for x in answer.ends[answer.ends >= change.at]])
-    plan.tests = made
-    return replace(f, source=sources if sources or not cut else (), ahead=None if late else ahead)
-
-PATIENCE = 15.0      # seconds for finding where a leak comes from, and as many for how far it sees
-
-def later(plan: Plan, answer: Answer) -> Seen | None:
-    "A cut in the middle of the decisions, where it is noticed: with much past before it, what was fitted on everything differs in all of it, and a label only at its end."
-    if answer.events: return None
-    change = Change('prefix', int(answer.ends[len(answer.ends) // 2]))
-    seen = plan.notices([change], [change.at])[0]
-    return None if seen is None else (change, seen)
-
-def located(plan: Plan, f: Finding, answer: Answer) -> Finding:
-    "At least the strategy's own cell."
-    file, line = answer.place
-    cell, number = plan.place(file)
-    return replace(f, cell=cell, number=number, line=line or None)
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #c89a979c
-def unpublished(plan: Plan) -> list[Finding]:
-    "A decision that used a value before it was published, located; nothing where all was known in time."
-    answer = plan.base.answers[-1]
-    ends = answer.ends if not answer.events else np.array(sorted({e[0] for e in answer.events}))
-    late = [x for x in plan.base.late if x[2] > x[1]]
-    for t in _between(late, ends, 8):
-        seen = plan.notices([Change('asof', t)], [t])[0]
-        if seen is None: continue
-        labels = list(dict.fromkeys(s for s, e, k in late if e <= t < k))
-        guilty = [s for s in labels if plan.notices([Change('asof', t, (s,))], [t])[0] is not None] if len(labels) > 1 else labels
-        stamp = next(((e, k) for s, e, k in late if s in guilty and e <= t < k), None)
-        words = f'the value of {iso(stamp[0])} became known at {iso(stamp[1])}' if stamp else ''
-        f = Finding('published', f'weights[{seen.symbol}]', tuple(guilty), time=seen.time, test=f'as of {iso(t)}', size=seen.size, detail=words)
-        return [placed(located(plan, f, answer), explain(plan, [(Change('asof', t), seen.time)]), plan.place)]
-    return []
-
-def _between(late: Sequence[tuple[str, Nanos, Nanos]], ends: Any, n: int) -> list[Nanos]:
-    "Up to n decisions at which something had ended and was not yet known, of every series that has such."
-    out: list[Nanos] = []
-    for label in dict.fromkeys(x[0] for x in late):
-        mine = [x for x in late if x[0] == label]
-        when = [int(ends[k]) for _, e, known in mine if (k := int(np.searchsorted(ends, e))) < len(ends) and ends[k] < known]
-        out += [when[k] for k in dict.fromkeys(np.linspace(0, len(when) - 1, min(n, len(when))).astype(int).tolist())]
-    return list(dict.fromkeys(out))
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #4c9d2728
-_CLOCKS = {'now': ('datetime', 'Timestamp', 'pd', 'dt'), 'utcnow': ('datetime', 'dt', 'pd'), 'today': ('datetime', 'date', 'Timestamp', 'pd', 'dt'), 'time': ('time',), 'time_ns': ('time',)}
-
-def clocks(told: Sequence[Statement]) -> list[Finding]:
-    "Calls that read the wall clock, among statements that decisions depend on."
-    out = []
-    for s in told:
-        for n in ast.walk(s.node):
-            if not isinstance(n, ast.Call): continue
-            words = ast.unparse(n.func).split('.')
-            if words[-1] == 'SystemClock' or len(words) > 1 and words[-1] in _CLOCKS and set(words[:-1]) & set(_CLOCKS[words[-1]]):
-                out.append(Finding('clock', ast.unparse(n.func), cell=s.cell.id, number=s.cell.number, line=n.lineno, code=s.cell.source.split('\n')[n.lineno - 1].strip()))
-    return out
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #bf29e3e6
-def check(plan: Plan, name: str) -> LeakReport:
-    "The whole check, in a process that may fork and be thrown away."
-    began = time.monotonic()
-    found = first_look(plan)
-    drawn = any(f.kind in ('random', 'state') for f in found)
-    plan.deadline = time.monotonic() + plan.budget_s
-    said = [f for f in found if f.kind == 'future' and f.number is not None]
-    if not said:
-        if seen := search(plan, drawn): found.append(accuse(plan, seen))
-        else: found += unpublished(plan)
-    found += clocks(plan.script.told)
-    if plan.base.opened: found.append(Finding('unread', detail=f'{", ".join(plan.base.opened)}: no times of rows were found in it, so that its future could not be changed: nothing is proved of what it knew'))
-    if plan.failed: found.append(Finding('error', detail='; '.join(f'{k}: {v}' for k, v in list(plan.failed.items())[:4])))
-    plain = list({(f.kind, f.column, f.number, f.line, f.detail): f for f in found}.values())
-    last = plan.base.answers[-1]
-    rows = sum(len(x.events) or int(np.isfinite(x.weights).any(axis=1).sum()) for x in plan.base.answers)
-    return LeakReport(name, tuple(sorted(plain, key=lambda f: not f.leak)), plan.tests, last.symbols, rows, time.monotonic() - began)
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #03641b56
-_HEAVY = ('ray', 'tensorflow', 'jax')      # start threads when imported, which do not survive a fork
-
-def import_ahead(told: Sequence[Statement]) -> None:
-    "Import the installed libraries that the notebook imports, so that its many runs find them. Files beside the notebook are left to each run: they may read data."
-    for s in told:
-        names = [a.name for a in s.node.names] if isinstance(s.node, ast.Import) else [s.node.module] if isinstance(s.node, ast.ImportFrom) and s.node.module and not s.node.level else []
-        for name in names:
-            with suppress(Exception):      # the notebook's own run will say what is wrong with it
-                spec = importlib.util.find_spec(root := name.split('.')[0])
-                if root not in _HEAVY and spec is not None and str(spec.origin or '').startswith((sys.prefix, sys.base_prefix)) or root == 'gekko': importlib.import_module(name)
-
-def plan_of(nb: Mapping[str, Any], params: Mapping[str, Any], budget_s: float, workers: int) -> Plan:
-    "The plan for a notebook. One that defines a strategy and trades nothing is given a run."
-    cells = code_cells(nb)
-    told = statements(cells)
-    if not any(s.trades for s in told):
-        name = next((n for n in ('weights', 'strategy', 'signal', 'positions', 'targets') if any(n in s.writes for s in told)), '')
-        if not name: raise BadInput('the notebook trades nothing', expected='open_run and trade, or a function weights(bars)', found='neither')
-        told = statements([*cells, Cell(len(nb['cells']), '', _RUN.format(name=name))])
-    for c in dict.fromkeys(x.cell for x in told): show_lines(c)
-    kept, once = needed(told), opens_once(told)
-    return Plan(Script(tuple(kept), params, once), Script(tuple(told), params, once), Sources(), workers, budget_s)
-
-_RUN = "import gekko.desk.session as _desk\n_desk.trade(_desk.open_run(globals().get('symbols') or ['SP500'], window=globals().get('window', 300), start=globals().get('start', '')), {name})"
-
-# %% ../../nbs/10_research/24_leakage_notebook.ipynb #6c3cd597
 def settle() -> None:
     "Make the settings of the notebook's folder those of any folder: a run of it works in another one."
     from dotenv import dotenv_values
@@ -379,6 +30,7 @@ def settle() -> None:
     here = load_settings(os.environ)
     os.environ.update(GEKKO_HOME=str(here.home.resolve()), GEKKO_STORE=str(here.store if '://' in str(here.store) else Path(here.store).resolve()))
 
+# %% ../../nbs/10_research/24_leakage_notebook.ipynb #2086dcd7
 def serve() -> None:
     "The checking process: a job as JSON on standard input, a report or a refusal as a pickle on standard output. It ends with its asker."
     job = json.loads(sys.stdin.buffer.read())
@@ -404,6 +56,7 @@ def serve() -> None:
     keeper.end()
     os._exit(0)
 
+# %% ../../nbs/10_research/24_leakage_notebook.ipynb #a9d8d8cf
 def prove_notebook(path: str | Path, params: Mapping[str, Any] | None = None, *, budget_s: float = 40.0, workers: int = 0, nb: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> LeakReport:
     """Check a notebook for leaks by running it on changed histories; its cells behind the last trade are not run. `params`: values of its parameters, already of their types.
 

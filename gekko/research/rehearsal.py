@@ -24,7 +24,11 @@ from ..domain.market import Bar
 from ..domain.time import Nanos
 from .cells import Cell, Statement
 from .folder import foretelling
-from .leakage import Finding, Places, begin, examine, moments
+from .asked import begin
+from .differences import moments
+from .findings import Finding
+from .leakage import examine
+from .traced import Places
 from .poison import Change, clock_of
 from .sources import Sources, patch, settled, spoken
 from .trail import Trail, is_beside

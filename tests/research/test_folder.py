@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gekko.data.reference import reference_bars
-from gekko.research.leakage import LeakReport
+from gekko.research.findings import LeakReport
 from gekko.research.leakage_notebook import prove_notebook
 
 ALL = os.environ.get('GEKKO_LEAK_PACK') == 'all'

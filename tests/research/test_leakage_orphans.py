@@ -20,14 +20,14 @@ def weights(bars):
 """
 ASK = "import sys; from gekko.research.leakage_notebook import prove_notebook; prove_notebook(sys.argv[1], budget_s=120.0, workers=2)"
 MANY = """import os, subprocess, sys
-from gekko.research import leakage_notebook, lifeline
+from gekko.research import forks, lifeline
 def work():
     started = subprocess.Popen(['sleep', '600'])
     os.mkdir(f'{sys.argv[1]}/{os.getpid()}-{started.pid}')
     import collections, itertools
     collections.deque(itertools.repeat(0), maxlen=0)
-leakage_notebook.die_with = lambda parent: None      # as on a system that tells nobody of a parent's death
-leakage_notebook.many([(1, work), (2, work)], 2, 600.0, keeper=lifeline.kept(int(sys.argv[2])))
+forks.die_with = lambda parent: None      # as on a system that tells nobody of a parent's death
+forks.many([(1, work), (2, work)], 2, 600.0, keeper=lifeline.kept(int(sys.argv[2])))
 """
 
 def until(true: Callable[[], bool], what: str) -> None:

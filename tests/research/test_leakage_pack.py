@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gekko.domain.time import iso, utc
-from gekko.research.leakage import LeakReport
+from gekko.research.findings import LeakReport
 from gekko.research.leakage_notebook import prove_notebook
 
 sys.path.insert(0, str(Path(__file__).parent / 'leaky'))
