@@ -26,7 +26,7 @@ from ..risk.drawdown import flow
 
 # %% auto #0
 __all__ = ['BACK', 'APART', 'place', 'begin', 'bring_in', 'take_up', 'cursor', 'ours', 'settle_up', 'judge', 'open_account',
-           'unfinished']
+           'unfinished', 'policy_wanted']
 
 # %% ../../nbs/09_desk/11_account.ipynb #30e305e0
 def _money(broker: Broker, currencies: Iterable[str]) -> dict[str, Decimal]:
@@ -183,7 +183,7 @@ def _passed(t: Trader) -> bool:
     for e in t.journal.entries(kinds=('halt',)): last = e.record
     return isinstance(last, Halted) and last.who in PASSING
 
-def _policy_wanted(t: Trader) -> dict[str, Decimal] | None:
+def policy_wanted(t: Trader) -> dict[str, Decimal] | None:
     "The positions that a policy which had begun was to leave: half of what was held then, and not half of what is left."
     begun, found = False, None
     for e in t.journal.entries(kinds=('policy', 'targets'), run=t.lineage):
@@ -195,7 +195,7 @@ def _go_on(t: Trader, book: Book) -> None:
     "The run itself is taken up again: its numbering, its fills, and a halt that stood."
     t.seq, t.partial = book.seqs.get(t.lineage, 0), True
     t.refusals = Kept(first=sum(1 for _ in t.journal.entries(kinds=('breach',), run=t.lineage)))
-    if book.runs[t.run_id].policy is not None: t.wanted = _policy_wanted(t)
+    if book.runs[t.run_id].policy is not None: t.wanted = policy_wanted(t)
     t.fills += [f for f in book.fills if f.client_id in t.tracker and t.tracker.get(f.client_id).intent.run == t.lineage]
     if book.halted and _passed(t): t.record(Resumed('a new desk', f'the books agree; it was halted: {book.halted}'))
     elif book.halted: t.view.halted = book.halted

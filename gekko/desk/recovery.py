@@ -6,27 +6,38 @@
 from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
-from .account import cursor, settle_up, take_up, unfinished
+from ..data.feed import Feed, Step
+from ..data.store import Store
+from .account import cursor, policy_wanted, settle_up, take_up, unfinished
 from .config import Settings
 from .opening import accesses_of, account_over, arrives, connected, parts_of
 from .beginning import take_up_again
-from .claims import books
+from .claims import books, is_dead
 from .ending import end_run
+from .progress import deserted
+from .result import Refusal, Result
+from .run import Run, lay_out
 from .state import Desk
-from .spec import RunSpec
-from .trader import Trader
-from ..domain.errors import BadInput, Halt
-from ..domain.time import Clock, SystemClock
+from .spec import RunSpec, from_json
+from .trader import Trader, hear
+from ..domain.errors import BadInput, GekkoError, Halt
+from ..domain.order import Cancelled, OrderState
+from ..domain.time import Clock, Nanos, SystemClock
 from ..execution.reconcile import Difference
-from ..ledger.events import Corrected, Differed, LeaseTaken
-from ..ledger.lease import Lease
+from ..ledger.database import exists
+from ..ledger.events import Corrected, Differed, LeaseTaken, Marked
+from ..ledger.lease import Lease, holdings
+from ..ledger.replay import Book
+from ..ledger.runs import Runs
 from ..ledger.snapshot import load_book
+from ..venue.paper import PaperVenue
 
 # %% auto #0
-__all__ = ['compare', 'recover']
+__all__ = ['compare', 'recover', 'end_left', 'end_all_left']
 
 # %% ../../nbs/09_desk/19_recovery.ipynb #a61fedf1
 @contextmanager
@@ -95,3 +106,74 @@ def recover(settings: Settings, venue: str, policy: str = '', clock: Clock = Sys
         time.sleep(0.02)
     assert desk.last is not None
     return {'account': account, 'run': run_id, 'state': desk.reason, 'positions': {s: str(q) for s, q in desk.last.positions().items()}}
+
+# %% ../../nbs/09_desk/19_recovery.ipynb #d370e897
+class _Rest:
+    "What is left of a feed after so many closed rows, without anything from before `ts`."
+    def __init__(self, feed: Feed, rows: int, ts: Nanos) -> None: self.symbols, self._feed, self._rows, self._ts = feed.symbols, feed, rows, ts
+    def poll(self) -> Step | None:
+        while (step := self._feed.poll()) is not None:
+            if not self._rows and step.ts >= self._ts: return step
+            self._rows -= self._rows > 0 and step.row >= 0
+        return None
+    def close(self) -> None: self._feed.close()
+
+def _as_left(run: Run, book: Book) -> None:
+    "Go on from what the journal says. Its times are the market's, but for those of leases."
+    t = run.trader
+    assert isinstance(t.venue, PaperVenue)
+    past = [e for e in t.journal.entries() if e.kind != 'lease']
+    marks: list[Marked] = [e.record for e in past if e.kind == 'mark']
+    run.clock.set(max(run.clock.now(), *(e.ts for e in past)))
+    run.feed = _Rest(run.feed, len(marks), run.clock.now())
+    t.venue.restore(book.fills)
+    for s, price in {**book.paid, **book.marks}.items(): t.view.mark(s, price, run.clock.now())
+    t.view.adopt(book.account)
+    for ts, worth in book.equity_curve: t.times.append(ts); t.equity.append(worth)
+    for m in marks: t.closes.append([float(m.prices.get(s, 'nan')) for s in run.spec.symbols])
+    t.fills += book.fills
+    for b in book.breaches: t.refusals.append(Refusal(b.ts, b.symbol, b.limit, b.allowed, b.found, b.client_id, b.message))
+    t.seq = book.seqs.get(t.lineage, 0)
+    refused = {b.client_id for b in book.breaches}      # never left, and were never tracked
+    for o in book.orders.values():
+        if o.state is not OrderState.INTENT and o.client_id not in refused: t.tracker.add(o)
+    hear(t, [Cancelled(o.client_id, 'its venue ended with its desk', run.clock.now()) for o in t.tracker.open()])
+
+# %% ../../nbs/09_desk/19_recovery.ipynb #f3f5e719
+def end_left(settings: Settings, run_id: str, why: str, clock: Clock = SystemClock()) -> Result | None:
+    """End a run on paper that a killed desk left open, by its declared policy, and complete its record. None when nothing was left open; Reject while a desk has it; BadInput when its market is not to be had any
+    more. A policy that had begun is finished as it was begun."""
+    account = f'paper-{run_id}'
+    if not exists(settings.ledger) or _open_run(settings, account, run_id) is None: return None
+    desk = Desk('recovery', settings, clock)
+    with books(desk, account, 'recovery') as (lease, journal):
+        if (book := _open_run(settings, account, run_id)) is None:      # ended by somebody else meanwhile
+            journal.close()
+            lease.release()
+            return None
+        was = book.runs[run_id]
+        market = lay_out(from_json(was.opened.spec), Store(settings.store))
+        journal.append(LeaseTaken(lease.holder, lease.epoch), clock.now(), was.opened.lineage)
+        run = Run(market, run_id=run_id, strategy=was.opened.strategy, lineage=was.opened.lineage, mode='paper', account=account, journal=journal, may_send=lease.alive, begun=True)
+        _as_left(run, book)
+        if was.policy is not None: run.trader.policy, run.trader.wanted, why = was.policy.policy, policy_wanted(run.trader), was.policy.reason
+        result = run.abandon(why, run.trader.policy)
+        journal.close()
+        lease.release()
+    with suppress(BadInput): Runs(settings.ledger).update(run_id, state='killed', exit_reason=result.exit_reason, ended=clock.now(), journal_head=result.journal_head, metrics={'equity': str(result.final_equity)})
+    return result
+
+def _open_run(settings: Settings, account: str, run_id: str) -> Book | None:
+    book = load_book(settings.ledger, account)
+    return book if book is not None and run_id in unfinished(book) else None
+
+def end_all_left(settings: Settings, clock: Clock = SystemClock()) -> list[str]:
+    "The same for every run on paper whose desk died without giving its account back, and whose runner is not there to do it; the ids of those that were ended. What can't be ended now is left as it is."
+    if not exists(settings.ledger): return []
+    dead = [h.account.removeprefix('paper-') for h in holdings(settings.ledger) if h.account.startswith('paper-') and h.holder and is_dead(h.holder)]
+    ended = []
+    for run_id in dead:
+        with suppress(GekkoError):
+            r = Runs(settings.ledger).get(run_id)
+            if (r.state not in ('starting', 'running') or deserted(Path(r.executed).parent)) and end_left(settings, run_id, 'its desk and its runner were killed', clock) is not None: ended.append(run_id)
+    return ended

@@ -80,7 +80,7 @@ class Run:
     "A run under way. `advance` lives until the next decision is due; `answer` takes the decision; `finish` and `abandon` end it."
 
     def __init__(self, market: Market, *, run_id: str, strategy: str, lineage: str, mode: str, account: str, journal: Journal,
-                 may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '', scenarios: Callable[[], Stresses] = stresses) -> None:
+                 may_send: Callable[[], bool] = lambda: True, kill: Callable[[], str] = lambda: '', scenarios: Callable[[], Stresses] = stresses, begun: bool = False) -> None:
         spec = market.spec
         self.spec, self.market, self.row, self.due = spec, market, -1, False
         self.clock = SimClock(int(market.bars.start[market.first]))
@@ -89,7 +89,7 @@ class Run:
         venue = PaperVenue(market.instruments, model, self.clock, {spec.currency: spec.cash})
         self.trader = Trader(spec, run_id=run_id, strategy=strategy, lineage=lineage, mode=mode, account=account, instruments=market.instruments,
                              venue=venue, journal=journal, clock=self.clock, may_send=may_send, kill=kill)
-        open_run(self.trader)
+        if not begun: open_run(self.trader)      # else its journal has these lines (desk.recovery)
         self.history, self.first, self.total, self.version = market.bars.rows(0, market.first), market.first, market.total, market.bars.version
         oversee(self.trader, self.history, scenarios=scenarios)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from ..desk.config import Settings
 from ..desk.progress import read_progress
+from ..desk.recovery import end_all_left
 from ..desk.serve import find_desks
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..domain.time import Clock, Nanos, SystemClock
@@ -75,6 +76,7 @@ def performing(settings: Settings) -> Perform:
     "The worker's `perform` for this home."
     def perform(claim: Claim, begun: Callable[[str], bool]) -> Outcome:
         s = claim.schedule
+        end_all_left(settings)      # what dead desks left open, and nobody answers for any more
         if claim.before and (why := after_cut(settings, claim.before)): return Outcome('killed', why)
         if s.command: return command(s.command)
         def record_of(r: RunRecord) -> None:

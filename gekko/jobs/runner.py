@@ -29,7 +29,8 @@ from ..desk.spec import MODES, RunContext, make_spec
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..venue.venues import default_symbols
 from ..domain.time import SECOND, Clock, SystemClock
-from .kernelspec import chosen
+from .kernelspec import NAME, chosen
+from .masking import Mask, mask_of, replaced, through, written
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from .telling import reads_ledger, told_in
 from ..ledger.runs import RunRecord, Runs, new_run_id
@@ -37,9 +38,9 @@ from ..research.installed import lock_hash
 from ..research.stats import performance
 
 # %% auto #0
-__all__ = ['commit_of', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stop_in', 'stoppable', 'kernels', 'guarding',
-           'execute', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name', 'begin', 'run_job',
-           'patience', 'finish']
+__all__ = ['commit_of', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stop_in', 'stoppable', 'kernels', 'how_started',
+           'guarding', 'execute', 'kernel_of', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name',
+           'begin', 'run_job', 'patience', 'finish']
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #f214a634
 def commit_of(folder: Path) -> str:
@@ -145,8 +146,8 @@ def stoppable() -> Iterator[Callable[[], None]]:
     finally: signal.signal(signal.SIGTERM, before)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #c63774cd
-def kernels(log: Path, started: Callable[[int], None] = lambda pid: None) -> type:
-    "A kernel manager whose kernels speak over files of this user, not over ports that any user may open, and whose own words go to `log`; `started` hears their process ids."
+def kernels(log: Path, started: Callable[[int], None] = lambda pid: None, mask: Mask = Mask(), how: Callable[[dict[str, Any]], None] = lambda facts: None) -> type:
+    "A kernel manager whose kernels speak over files of this user, not over ports that any user may open, and whose own words go to `log` through `mask`; `started` hears their process ids, `how` how they were started."
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import Unicode, default
     here = f'{socket_folder()}/k{hashlib.sha256(str(log.resolve()).encode()).hexdigest()[:16]}'
@@ -155,9 +156,22 @@ def kernels(log: Path, started: Callable[[int], None] = lambda pid: None) -> typ
         @default('ip')
         def _ip_default(self) -> str: return here       # its own is one name for all kernels of a folder, so that two jobs would share their sockets
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-            with open(log, 'ab') as words: await super()._async_launch_kernel(kernel_cmd, **{**kw, 'stdout': words, 'stderr': words})
+            words = through(mask, log)[0] if mask else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try: await super()._async_launch_kernel(kernel_cmd, **{**kw, 'stdout': words, 'stderr': words})
+            finally: os.close(words)
             started(getattr(self.provisioner, 'pid', 0) or 0)
+            how(how_started(self.provisioner, kw.get('env') or os.environ))
     return JobKernel
+
+def how_started(provisioner: Any, env: Mapping[str, str]) -> dict[str, Any]:
+    "Whether a kernel was forked (`warm`), or why not; and the seed of its `hash()`, which orders sets: one process's kernels all share one."
+    if getattr(provisioner, 'cold', None) == '':
+        return {'start': 'warm', 'hash_seed': f'shared by all kernels of process {_parent(provisioner.pid)}'}
+    return {'start': 'cold', 'why': str(getattr(provisioner, 'cold', 'not asked for')), 'hash_seed': env.get('PYTHONHASHSEED', 'random')}
+
+def _parent(pid: int) -> int:
+    try: return int(Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[1])
+    except (OSError, ValueError): return 0     # it has ended
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #db94e0eb
 @contextmanager
@@ -193,14 +207,20 @@ def _kill(pid: int) -> None:
     with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)      # SIGTERM would wait for a stopped process to go on
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #51d21806
-def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid: None, ledger: str = '', cold: bool = False) -> None:
+def execute(job: Job, folder: Path, started: Callable[[int], None] = lambda pid: None, ledger: str = '', cold: bool = False, mask: Mask = Mask(), how: Callable[[dict[str, Any]], None] = lambda facts: None) -> None:
     "papermill over the job's notebook; the executed one is written as it goes, so a failure leaves all that had run. The ledger's address is not the kernel's to know, unless it is a report's."
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # a grammar jsonschema loads for a format nobody here uses: 1.5 s
     import papermill
     injected = {k: v for k, v in job.params.items() if k in job.given or k == 'mode'}
-    with environment(GEKKO_RUN=str(folder/'run.json'), GEKKO_LEDGER=ledger):
+    with environment(GEKKO_RUN=str(folder/'run.json'), GEKKO_LEDGER=ledger), written(folder/'executed.ipynb', mask):
         papermill.execute_notebook(str(folder/'source.ipynb'), str(folder/'executed.ipynb'), injected, cwd=str(job.notebook.parent), progress_bar=False, log_output=False,
-                                   start_timeout=60, kernel_name=chosen(job.nb, cold), kernel_manager_class=kernels(folder/'kernel.log', started))
+                                   start_timeout=60, kernel_name=kernel_of(job, cold), kernel_manager_class=kernels(folder/'kernel.log', started, mask, how))
+
+def kernel_of(job: Job, cold: bool) -> str:
+    "The kernel for a job; said in a line when the notebook asks for ours and there is none."
+    name, asked = chosen(job.nb, cold), job.nb.get('metadata', {}).get('kernelspec', {}).get('name')
+    if asked == NAME != name and not cold: sys.stderr.write(f'gekko: {job.notebook.name} runs on a cold {name}: the kernel {NAME} is not installed (gekko kernel install)\n')
+    return name
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #b32b12d7
 def account_of(desk: DeskProcess | KeptDesk, run_id: str, wait_s: float) -> tuple[Result | None, str]:
@@ -279,10 +299,11 @@ def begin(job: Job, settings: Settings, clock: Clock, source: Path | None = None
 def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] | None = None, clock: Clock = SystemClock(), source: Path | None = None, models: Mapping[str, str] | None = None,
             begun: Callable[[RunRecord], None] = lambda record: None) -> Done:
     "Run the job to its end and finish its record. The error that ended it early is in `Done.error`, never raised. `source` is the notebook's text when it is not at its own place; `models` are digests to take for the names it asks for; `begun` hears of the record before anything runs, and may refuse."
+    mask = mask_of(job.params, settings)
     record, runs = begin(job, settings, clock, source), Runs(settings.ledger)
     folder = Path(record.executed).parent
     desk: DeskProcess | KeptDesk | None = None
-    error, kernel = None, list[int]()
+    error, kernel, how = None, list[int](), list[dict[str, Any]]()
     with hold(folder), stoppable() as deaf:
         try:
             begun(record)
@@ -292,13 +313,13 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
             RunContext(record.run_id, job.mode, str(settings.home.resolve()), settings.store, str(folder.resolve()), str(job.notebook), record.notebook_hash, job.params,
                        desk.address if desk else '', desk.key if desk else '', settings.heartbeat_s, dict(models or pinned(settings, record, str(job.params.get('venue', ''))))).save(folder/'run.json')
             runs.update(record.run_id, state='running', started=clock.now())
-            with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append, settings.ledger if reads_ledger(job.nb) else '', settings.kernel == 'cold')
+            with watching(folder, watch), guarding(desk, record.run_id, folder, settings.grace_s, kernel): execute(job, folder, kernel.append, settings.ledger if reads_ledger(job.nb) else '', settings.kernel == 'cold', mask, how.append)
             state, reason = 'done', 'finished'
         except (Exception, KeyboardInterrupt) as e:
             state, reason, kind = why(e)
-            error = kind(reason)
+            error = kind(reason := mask.text(reason))
         deaf()
-        return finish(job, record, desk, state, reason, error, settings, clock)
+        return finish(job, record, desk, state, reason, error, settings, clock, mask, how[-1] if how else None)
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #0e164175
 def _unfinished(folder: Path, reason: str) -> tuple[str, str, GekkoError | None]:
@@ -311,17 +332,19 @@ def patience(mode: str, reason: str, settings: Settings) -> float:
     "Seconds that a desk may need to end a run: at a venue its orders need theirs, unless we were told to stop and have the grace period only."
     return settings.grace_s + 4 * settings.heartbeat_s + (2 * SETTLE / SECOND if mode == 'live' and not reason.startswith('stopped') else 0)
 
-def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, state: str, reason: str, error: GekkoError | None, settings: Settings, clock: Clock) -> Done:
+def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, state: str, reason: str, error: GekkoError | None, settings: Settings, clock: Clock, mask: Mask = Mask(), kernel: Mapping[str, Any] | None = None) -> Done:
     "Hear the desk's account, stop it, and complete the record."
     folder = Path(record.executed).parent
     result = outcome_of(folder)
     if desk is not None:
         if result is None:
             result, ended = account_of(desk, record.run_id, patience(job.mode, reason, settings))
+            if result is None and job.mode == 'paper' and not desk.alive(): result, ended = _left(settings, record.run_id, ended)
             reason = f'{reason}; {ended}' if ended else reason
         desk.stop(settings.grace_s)
     facts: dict[str, Any] = {} if result is None else dict(account=result.account, lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))
     if state == 'done' and result is None: state, reason, error = _unfinished(folder, reason)
+    if mask: _blot(folder/'told.json', mask)
     if state == 'done' and result is None and (said_so := told_in(folder)) is not None:
         facts['metrics'] = dict(said_so.metrics)
         if said_so.alarm: reason, error = said_so.alarm, Halt(said_so.alarm)
@@ -329,10 +352,21 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, sta
     runs = Runs(settings.ledger)
     if (said := runs.get(record.run_id)).state == 'killed':      # the desk ended it first, and said why
         state, reason = 'killed', reason if said.exit_reason in reason else f'{reason}; {said.exit_reason}'
+    if kernel: facts['spec'] = {**said.spec, 'kernel': dict(kernel)}
     record = runs.update(record.run_id, state=state, exit_reason=reason, ended=clock.now(), model_digests=models_used(folder), **facts)
     if result is not None: (folder/'result.msgpack').write_bytes(encode_result(result))
     if result is not None and state == 'done': _counted(record, result, settings.ledger)
     return Done(record, result, error)
+
+def _blot(path: Path, mask: Mask) -> None:
+    if path.exists() and (clean := mask.text(said := path.read_text(encoding='utf-8'))) != said: replaced(path, clean)
+
+def _left(settings: Settings, run_id: str, ended: str) -> tuple[Result | None, str]:
+    "What became of a run whose desk died, and how: a venue on paper dies with its desk, and its market goes on from the journal's end until the policy is carried out."
+    from gekko.desk.recovery import end_left
+    try: result = end_left(settings, run_id, 'its desk was killed')
+    except GekkoError as e: return None, f'{ended}; what it held stays as it is: {e}'
+    return result, ended if result is None else result.exit_reason
 
 def _counted(record: RunRecord, result: Result, ledger: str) -> None:
     "Every backtest is a trial of its strategy, and is counted whether it pleased or not: the best of many is no better than luck until that is known. One that can't be written down is said so, and spoils no run."

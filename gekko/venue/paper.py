@@ -5,7 +5,7 @@
 # %% ../../nbs/08_venue/02_paper.ipynb #9a1e29a8
 from __future__ import annotations
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from ..data.feed import MarketEvent, Opened
@@ -169,6 +169,14 @@ class PaperVenue:
     def bring(self, symbol: str, qty: Decimal) -> None:
         "A position that is there already: no order of this venue made it, and it can be reduced like any other."
         self._floor.positions[symbol] = EXACT.add(self._floor.positions.get(symbol, ZERO), qty)
+
+    def restore(self, fills: Iterable[Fill]) -> None:
+        "What an account of this venue had traded before its process died: cash, positions and the count of fills are as they were, and no order works any more."
+        for f in fills:
+            paid, way = self._instruments[f.symbol].notional(f.qty, f.price), 1 if f.side is Side.BUY else -1
+            self.bring(f.symbol, EXACT.multiply(f.qty, Decimal(way)))
+            self._floor.cash[f.fee_currency] = EXACT.subtract(EXACT.subtract(self._floor.cash.get(f.fee_currency, ZERO), EXACT.multiply(paid, Decimal(way))), f.fee)
+            self._floor.fills.append(f)
 
     def order(self, client_id: str) -> Order | None:
         known = self._orders.get(client_id)

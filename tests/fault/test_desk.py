@@ -20,9 +20,10 @@ from gekko.desk.serve import DeskProcess, start_desk
 from gekko.desk.session import Session, open_run
 from gekko.desk.spec import make_spec, to_json
 from gekko.domain.errors import BadInput, Halt, Reject
-from gekko.ledger.events import BreachRecorded, Entry, Halted, IntentRecorded, PolicyTaken, Resumed
+from gekko.ledger.events import BreachRecorded, Entry, Halted, IntentRecorded, PolicyTaken, Resumed, RunClosed
 from gekko.ledger.journal import verify
 from gekko.ledger.lease import holdings
+from gekko.ledger.replay import replay
 from gekko.risk.kill import KillSwitch
 
 
@@ -62,14 +63,17 @@ def struck(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[signal
     return dict(zip(signals, at_once(*(partial(strike, n) for n in signals))))
 
 
-def test_a_killed_desk_sends_nothing_more_and_the_notebook_hears_of_it(struck: dict[signal.Signals, Struck]) -> None:
+def test_a_killed_desk_is_heard_of_and_its_run_is_ended_by_its_policy(struck: dict[signal.Signals, Struck]) -> None:
     home, left, done, took_s = struck[signal.SIGKILL]
     assert done.returncode == 1 and 'the desk does not answer' in done.stderr and 'Traceback' not in done.stderr
     assert took_s < 15
-    assert entries_of(home) == left and verify(ledger_of(home)).ok
+    book, told_of = sound_book(home), records(home)
+    assert entries_of(home)[:len(left)] == left and held(replay(left)) != {} and held(book) == {} and not book.open_orders
+    assert [r.policy for r in told_of if isinstance(r, PolicyTaken)] == ['flatten'] and isinstance(told_of[-1], RunClosed)
     record = only_run(home)
-    assert record.state == 'failed' and record.ended and 'the desk does not answer' in record.exit_reason
-    assert 'failed' in ok(gekko(home, 'runs', 'show', record.run_id))
+    assert record.state == 'killed' and record.ended and 'the desk does not answer' in record.exit_reason and 'its desk was killed' in record.exit_reason
+    assert record.journal_head == book.head and D(record.metrics['equity']) == book.equity
+    assert 'killed' in ok(gekko(home, 'runs', 'show', record.run_id))
     assert one_line(gekko(home, 'desk', 'status', '--json')) == []
 
 
