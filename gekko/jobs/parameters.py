@@ -7,9 +7,11 @@ from __future__ import annotations
 import ast, hashlib, json, math, re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from ..domain.errors import BadInput
+from .references import is_secret, refuse_literal
 from ..research.cells import plain_code
 
 # %% auto #0
@@ -38,12 +40,13 @@ def parameters_cell(nb: Mapping[str, Any], name: str = 'the notebook') -> str:
 # %% ../../nbs/11_jobs/00_parameters.ipynb #0da4ee68
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    "A name with its default and type. `required` when the cell only annotates it."
+    "A name with its default and type. `required` when the cell only annotates it; a `secret` takes a reference only."
     name: str
     type: type
     default: Any = None
     required: bool = False
     comment: str = ''
+    secret: bool = False
 
 _TYPES: dict[str, type] = {'int': int, 'float': float, 'str': str, 'bool': bool, 'list': list, 'dict': dict}
 
@@ -64,14 +67,21 @@ def read_parameters(source: str) -> dict[str, Parameter]:
 def _assignment(node: ast.stmt, line: str) -> Parameter:
     comment = line.split('#', 1)[1].strip() if '#' in line and not _in_text(line) else ''
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-        declared = _TYPES.get(ast.unparse(node.annotation).split('[')[0])
-        if declared is None: raise BadInput('the parameters cell', expected=f'a type among {" ".join(_TYPES)}', found=ast.unparse(node.annotation))
-        if node.value is None: return Parameter(node.target.id, declared, None, True, comment)
-        return Parameter(node.target.id, declared, _literal(node.target.id, node.value), False, comment)
+        said = ast.unparse(node.annotation)
+        declared = str if (marked := is_secret('', said)) else _TYPES.get(said.split('[')[0])
+        if declared is None: raise BadInput('the parameters cell', expected=f'a type among {" ".join(_TYPES)}', found=said)
+        hidden = marked or declared is str and is_secret(node.target.id)
+        if node.value is None: return Parameter(node.target.id, declared, None, True, comment, hidden)
+        return _declared(node.target.id, declared, _literal(node.target.id, node.value), comment, hidden)
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
         value = _literal(node.targets[0].id, node.value)
-        return Parameter(node.targets[0].id, type(value), value, False, comment)
+        return _declared(node.targets[0].id, type(value), value, comment, type(value) is str and is_secret(node.targets[0].id))
     raise BadInput('the parameters cell', expected='assignments of literals, as fast = 20', found=ast.unparse(node))
+
+def _declared(name: str, kind: type, default: Any, comment: str, hidden: bool) -> Parameter:
+    "A parameter with its default; a secret among the defaults would be in every copy of the notebook."
+    if hidden: refuse_literal(name, default, 'Secret')
+    return Parameter(name, kind, default, False, comment, hidden)
 
 def _literal(name: str, node: ast.expr) -> Any:
     try: value = ast.literal_eval(node)
@@ -96,6 +106,7 @@ def typed(p: Parameter, given: Any) -> Any:
     if want is list and isinstance(value, (tuple, str)): value = [value] if isinstance(value, str) else list(value)
     if not _is(value, want): raise BadInput(f'parameter {p.name}', expected=want.__name__, found=repr(given))
     if want is float and not math.isfinite(value): raise BadInput(f'parameter {p.name}', expected='a finite number', found=repr(given))
+    if want is float and isinstance(given, (str, int)) and Decimal(str(given).strip()) != Decimal(repr(value)): raise BadInput(f'parameter {p.name}', expected='a number that a float keeps to its last digit', found=f'{str(given).strip()}, which would be {value!r}')
     return [_element(p, v) for v in value] if want is list else value
 
 # %% ../../nbs/11_jobs/00_parameters.ipynb #e7708186
@@ -128,6 +139,8 @@ def resolve(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict
             from difflib import get_close_matches
             near = get_close_matches(name, declared, 1)
             raise BadInput('unknown parameter', expected=f'one of {" ".join(declared)}' + (f' (did you mean {near[0]}?)' if near else ''), found=name)
+    for name in given:
+        if declared[name].secret: refuse_literal(name, given[name], 'Secret')
     missing = [p.name for p in declared.values() if p.required and p.name not in given]
     if missing: raise BadInput('missing parameter', expected=f'a value for {", ".join(missing)}', found='none')
     return {p.name: typed(p, given[p.name]) if p.name in given else p.default for p in declared.values()}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from ..domain.errors import BadInput
 from ..domain.time import SECOND, Nanos, duration
+from .references import refuse_literal
 from .when import ByCron, Every, Once, Session, When, next_time
 
 # %% auto #0
@@ -79,16 +80,13 @@ class Schedule:
     def timed(self) -> bool: return isinstance(self.when, (ByCron, Every, Once, Session))
 
 # %% ../../nbs/11_jobs/62_schedule.ipynb #892015b4
-_SECRET = re.compile(r'(^|_)(secret|password|passwd|passphrase|token|api_?key|private_?key|credentials?)(_|$)', re.I)
-
 def checked_schedule(s: Schedule, now: Nanos) -> Schedule:
     "The same, or BadInput: a name that can't be one, nothing or two things to run, a secret among the parameters, a time that is over."
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,47}', s.name): raise BadInput('name of a schedule', expected='up to 48 letters, digits, and - _ .', found=s.name or 'nothing')
     if bool(s.notebook) == bool(s.command): raise BadInput('what to run', expected='a notebook, or a command', found='both' if s.notebook else 'neither')
     if s.command and s.command not in COMMANDS: raise BadInput('command', expected=' or '.join(COMMANDS), found=s.command)
     if s.command and (s.params or s.mode != 'backtest'): raise BadInput(f'the command {s.command}', expected='no parameters and no mode', found=', '.join(s.params) or s.mode)
-    for n in s.params:
-        if _SECRET.search(n): raise BadInput(f'parameter {n}', expected='no secret: keys are kept with `gekko venue add` and named by their venue', found='a name that says it is one')
+    for n, v in s.params.items(): refuse_literal(n, v)
     if s.timed and next_time(s.when, now) is None: raise BadInput('when', expected='a time to come', found='one that is over')
     checked_options(s.options)
     return s

@@ -172,7 +172,7 @@ class RunDiff:
 
 # %% ../../nbs/07_ledger/04_runs.ipynb #bb3415b7
 _INPUTS = ('notebook', 'notebook_hash', 'mode', 'commit', 'lock_hash', 'data_version', 'seed', 'params', 'model_digests', 'limits', 'spec')
-_NOT_INPUTS = {'run', 'run_id', 'lineage', 'limits', 'params', *(f.name for f in fields(RunRecord))}
+_NOT_INPUTS = {'run', 'kernel', 'run_id', 'lineage', 'limits', 'params', *(f.name for f in fields(RunRecord))}
 
 def _inputs(r: RunRecord) -> dict[str, Any]:
     "Every input by its name, in the order of `_INPUTS`; a dict's by name.key."
