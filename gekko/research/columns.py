@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ..data.bars import Bars
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from gekko.desk.run import Market
 
 # %% auto #0
-__all__ = ['Grid', 'Maker', 'combinations', 'Column', 'numbers', 'of_result', 'crosses', 'Columns', 'many']
+__all__ = ['Grid', 'Maker', 'LESS', 'combinations', 'Column', 'numbers', 'of_result', 'crosses', 'Columns', 'many']
 
 # %% ../../nbs/10_research/34_columns.ipynb #fa4ce1b8
 Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
@@ -99,6 +100,9 @@ class _Work:
         return of_result(answer(self.a._replace(weights=checked(w, self.a.bars)), 'event'))
 
 # %% ../../nbs/10_research/34_columns.ipynb #44163af3
+LESS = ('volatility', 'fees', 'breaches', 'traded')
+"Numbers of which the lowest is the best. A fall is a negative number: the highest is the smallest fall."
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Columns:
     "A sweep's outcome: the parameters of each column and its numbers, in the order in which they were asked for."
@@ -110,16 +114,35 @@ class Columns:
         "One number of every column, (K,)."
         if name not in Column._fields: raise AttributeError(name)
         return np.array([getattr(x, name) for x in self.columns])
-    def best(self, by: str = 'sharpe') -> int:
-        "The column with the highest `by`; one without it is never the best."
+    def order(self, by: str = 'sharpe') -> Ints:
+        "Columns from the best to the worst by one of their numbers: the highest first, of `LESS` the lowest. Those without it are left out."
+        if by not in Column._fields or by == 'how': raise BadInput('what columns are ordered by', expected=' '.join(f for f in Column._fields if f != 'how'), found=by)
         x = np.array([float(getattr(c, by)) for c in self.columns])
-        if not len(x) or np.isnan(x).all(): raise BadInput('no best column', expected=f'a column with a {by}', found='none')
-        return int(np.nanargmax(x))
+        ranked = np.argsort(x if by in LESS else -x, kind='stable')
+        return np.asarray(ranked[~np.isnan(x[ranked])], np.int64)
+    def best(self, by: str = 'sharpe') -> int:
+        "The first of `order`. BadInput where no column has such a number."
+        ranked = self.order(by)
+        if not len(ranked): raise BadInput('no best column', expected=f'a column with a {by}', found='none')
+        return int(ranked[0])
     def frame(self) -> pd.DataFrame:
         "A row a column: parameters, then numbers."
         import pandas as pd
         return pd.DataFrame([{**p, **c._asdict()} for p, c in zip(self.params, self.columns)])
-    def __repr__(self) -> str: return f'{len(self):,} columns' + (f', best Sharpe ratio {self.columns[self.best()].sharpe:.2f} at {self.params[self.best()]}' if len(self) else '')
+    def top(self, n: int = 10, by: str = 'sharpe') -> pd.DataFrame:
+        "The best n as `frame` has them, the best first; the index is the column's number."
+        return self.frame().loc[self.order(by)[:n]]
+    def __repr__(self) -> str: return _said(self)
+    def _repr_html_(self) -> str: return _shown(self)
+
+def _said(c: Columns) -> str:
+    ranked = c.order()
+    return f'{len(c):,} column{"" if len(c) == 1 else "s"}' + (f', best Sharpe ratio {c.columns[ranked[0]].sharpe:.2f} at {c.params[ranked[0]]}' if len(ranked) else ', none of which moved' if len(c) else '')
+
+def _shown(c: Columns) -> str:
+    "The best ten as a notebook shows them."
+    said = f'<p>{escape(_said(c))}</p>'
+    return said if not len(c.order()) else said + str(c.top().drop(columns='how').to_html(float_format='{:,.3g}'.format, border=0))
 
 # %% ../../nbs/10_research/34_columns.ipynb #51489367
 def many(bars: Bars | Market, make: Floats | Maker, grid: Grid | None = None, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, *,

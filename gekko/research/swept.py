@@ -18,7 +18,7 @@ from .stats import Floats, Ints
 from .sweep import Plan, Tasks
 from .sweep_log import Line, SweepLog
 from .trials import Trial, Trials, family_of
-from .verdict import Evidence, evidence_of
+from .verdict import Evidence, evidence_of, the_pick
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -264,7 +264,7 @@ def findings(r: SweepResult) -> list[tuple[str, str]]:
         good, bad = (f(l.years, key=lambda y: y[1]) for f in (max, min))
         out.append(('years', f'{sum(y[1] > 0 for y in l.years)} of {len(l.years)} with a gain; best {good[0]} {good[1]:+.1%}, worst {bad[0]} {bad[1]:+.1%}'))
     if (e := r.evidence) is not None:
-        out.append(('luck', f'deflated Sharpe {e["deflated Sharpe"].value:.2f}: the pick of {e.trials:,} trials ever made of {r.name}, worth {e.effective:.0f} independent ones'))
+        out.append(('luck', f'deflated Sharpe {e["deflated Sharpe"].value:.2f}: {the_pick(e.trials, round(e.effective), f" ever made of {r.name}")}'))
         out.append(('gate', 'passed' if e.passed else f'refused: {", ".join(e.failed)}'))
     return out
 

@@ -19,7 +19,7 @@ from .stats import Floats
 from .trials import Trial, compact, panel
 
 # %% auto #0
-__all__ = ['Thresholds', 'thresholds', 'Item', 'Evidence', 'evidence', 'evidence_of']
+__all__ = ['Thresholds', 'thresholds', 'Item', 'Evidence', 'the_pick', 'evidence', 'evidence_of']
 
 # %% ../../nbs/10_research/17_verdict.ipynb #bbb7ff18
 @dataclass(frozen=True, slots=True)
@@ -92,14 +92,20 @@ class Evidence:
     def __repr__(self) -> str: return f'{_headline(self)}\n' + '\n'.join(f'  {"ok  " if i.ok else "FAIL"} {i.name:<16}{_number(i.value):>10} {"≥" if i.least else "≤"} {_number(i.threshold):<8} {i.why}' for i in self.items)
     def _repr_html_(self) -> str: return _html(self)
 
+def the_pick(trials: int, effective: float, of: str = '') -> str:
+    "Where the pick stands among all trials that were made, in words; `of` what."
+    if trials <= 1: return f'the only trial{of}'
+    worth = _number(effective)
+    return f'the pick of {trials:,} trials{of}, worth {worth} independent one{"" if worth == "1" else "s"}'
+
 def _headline(e: Evidence) -> str:
-    return f'{e.name or "strategy"}: {"passed" if e.passed else "refused"}, Sharpe {e.sharpe:.2f} over {e.years:.1f} years, the pick of {e.trials:,} trials worth {_number(e.effective)}'
+    return f'{e.name or "strategy"}: {"passed" if e.passed else "refused"}, Sharpe {e.sharpe:.2f} over {e.years:.1f} years, {the_pick(e.trials, e.effective)}'
 
 # %% ../../nbs/10_research/17_verdict.ipynb #5f2bc8ae
 def _html(e: Evidence) -> str:
     rows = ([pill('holds', UP) if i.ok else pill('fails', DOWN), f'<b>{esc(i.name)}</b>', f'<span style="opacity:0.85">{esc(i.why)}</span>', f'<span style="font-variant-numeric:tabular-nums">{_number(i.value)}</span>',
              f'<span style="color:{DIM};white-space:nowrap">{"≥" if i.least else "≤"} {_number(i.threshold)}</span>'] for i in e.items)
-    said = f'Sharpe {e.sharpe:.2f} a year over {e.years:.1f} years · the pick of {e.trials:,} trials, worth {_number(e.effective)} independent ones'
+    said = f'Sharpe {e.sharpe:.2f} a year over {e.years:.1f} years · {the_pick(e.trials, e.effective)}'
     return card(UP if e.passed else DOWN, f'{esc(e.name or "strategy")} {pill("passed" if e.passed else "refused", UP if e.passed else DOWN)}', said) + table(['', '', '', 'found', 'asked'], rows, left=3)
 
 # %% ../../nbs/10_research/17_verdict.ipynb #f35347da
@@ -109,10 +115,11 @@ def _own(r: Record, years: float, n: float, t: Thresholds) -> list[Item]:
     rho, z = (m - 1) / (m + 1), r.sharpe * math.sqrt(r.rows / m)
     need = track_record(r.sharpe, r.skew, r.kurtosis, rho, level=t.track) * years / r.rows
     length = backtest_length(n, r.sharpe / math.sqrt(m) * math.sqrt(r.rows / years)) if r.sharpe > 0 else math.inf
+    best = 'one strategy' if _number(n) == '1' else f'the best of {_number(n)}'
     dsr, chance = deflated(r.sharpe, r.rows, n, math.sqrt(m / r.rows), r.skew, r.kurtosis, rho), luck(z, n)
     return [Item('track record', years, need, years >= need, f'years, of those needed to know at {t.track:.0%} that the true ratio is above zero', True),
-            Item('backtest length', years, length, years >= length, f'years, of those in which the best of {_number(n)} without skill shows as much', True),
-            Item('luck', chance, t.luck, chance <= t.luck, f'chance that the best of {_number(n)} without skill does as well'),
+            Item('backtest length', years, length, years >= length, f'years, of those in which {best} without skill shows as much', True),
+            Item('luck', chance, t.luck, chance <= t.luck, f'chance that {best} without skill does as well'),
             Item('deflated Sharpe', dsr, t.deflated, dsr >= t.deflated, 'probability that the true ratio is above the best of luck', True)]
 
 def _together(x: Floats, chosen: int, t: Thresholds, seed: int) -> list[Item]:

@@ -141,7 +141,7 @@ def _best(c: Columns, by: str, bars: Bars, train: Span) -> int:
     "The column with the highest number; the first where several share it, the lowest where less is better."
     x = np.array([float(getattr(k, by)) for k in c.columns])
     if np.isnan(x).all(): raise BadInput(f'a column with a {by}', expected='one that trades', found=f'none of {len(x)} from {iso(int(bars.end[train.lo]))[:10]} to {iso(int(bars.end[train.hi - 1]))[:10]}')
-    return int(np.nanargmin(x) if by in ('volatility', 'max_drawdown', 'fees', 'breaches', 'traded') else np.nanargmax(x))
+    return c.best(by)
 
 def _sharpe(r: FastResult, span: Span) -> float:
     "The Sharpe ratio a year of a span of a result, from the equity before it."
