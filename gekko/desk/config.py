@@ -58,6 +58,8 @@ class Settings(BaseModel):
     kernel: Literal['warm', 'cold'] = Field('warm', alias='GEKKO_KERNEL')      # of jobs: forked from a process that has everything loaded, or started anew
     promotion: Literal['off', 'real', 'live', 'paper'] = Field('real', alias='GEKKO_PROMOTION')      # which runs must be promoted: none, those of real money, all live ones, those on paper too
     promotion_rules: str = Field('', alias='GEKKO_PROMOTION_RULES')      # thresholds of promotion, as paper_days=10,parity=0.98: `gekko.jobs.rules` says which there are
+    keep_runs: int | None = Field(None, ge=0, le=1_000_000, alias='GEKKO_KEEP_RUNS')      # outputs of old runs are pruned by a worker: the newest so many of each notebook stay,
+    keep_days: float | None = Field(None, ge=0, le=1_000_000, alias='GEKKO_KEEP_DAYS')      # and those of so many days; none of the two: nothing is pruned
 
     @field_validator('trading_platforms')
     @classmethod
