@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ..data.bars import Bars
 from ..desk.spec import RunSpec
 from ..domain.errors import BadInput
 from ..domain.instrument import Instrument
+from ..domain.show import esc, table
 from .fast import Asked, FastResult, answer, ask, checked, in_lots
 from .stats import Floats, Ints, periods_per_year
 from .terms import Counted, as_money, counted, grid as ticks_of
@@ -139,10 +139,15 @@ def _said(c: Columns) -> str:
     ranked = c.order()
     return f'{len(c):,} column{"" if len(c) == 1 else "s"}' + (f', best Sharpe ratio {c.columns[ranked[0]].sharpe:.2f} at {c.params[ranked[0]]}' if len(ranked) else ', none of which moved' if len(c) else '')
 
-def _shown(c: Columns) -> str:
+def _shown(c: Columns, n: int = 10) -> str:
     "The best ten as a notebook shows them."
-    said = f'<p>{escape(_said(c))}</p>'
-    return said if not len(c.order()) else said + str(c.top().drop(columns='how').to_html(float_format='{:,.3g}'.format, border=0))
+    best = c.order()[:n].tolist()
+    if not best: return f'<p>{esc(_said(c))}</p>'
+    names = list(c.params[best[0]])
+    def row(k: int) -> list[str]:
+        x = c.columns[k]
+        return [*(esc(str(c.params[k].get(p, ''))) for p in names), f'{x.final:,.2f}', f'{x.total_return:+.1%}', f'{x.volatility:.1%}', f'{x.sharpe:.2f}', f'{x.max_drawdown:.1%}', f'{x.fills:,}', f'{x.fees:,.2f}']
+    return f'<p>{esc(_said(c))}</p>' + table([*map(esc, names), 'final equity', 'return', 'volatility', 'Sharpe', 'worst fall', 'fills', 'fees'], map(row, best), left=len(names))
 
 # %% ../../nbs/10_research/34_columns.ipynb #51489367
 def many(bars: Bars | Market, make: Floats | Maker, grid: Grid | None = None, spec: RunSpec | None = None, instruments: Mapping[str, Instrument] | None = None, first: int = 0, *,
