@@ -15,9 +15,11 @@ __all__ = ['install_here', 'warm_here', 'status_here', 'stop_here', 'shown']
 
 # %% ../../nbs/14_cli/21_kernel.ipynb #14235a3c
 def install_here(prefix: str = '') -> dict[str, Any]:
-    "Put the kernel where Jupyter finds it, and say where."
+    "Put the kernel where Jupyter finds it, and the queue behind JupyterLab's page of notebook jobs; say where."
+    from gekko.jobs.front import install_page
     from gekko.jobs.kernelspec import install
-    return {'kernel': 'gekko', 'file': str(install(Path(prefix) if prefix else None))}
+    at = Path(prefix) if prefix else None
+    return {'kernel': 'gekko', 'file': str(install(at)), 'page': str(install_page(at))}
 
 def warm_here(wait_s: float = 120.0, quiet: bool = False) -> dict[str, Any]:
     "Start the process and wait for it."

@@ -26,12 +26,12 @@ def write_notebook(path: Path, cells: Sequence[str], parameters: int | None = No
 
 
 @contextmanager
-def lab(folder: Path, home: Path) -> Iterator[str]:
-    """JupyterLab over `folder`, its kernels at home in `home`: its address. Nothing of the user's own settings, no request to anywhere else."""
+def lab(folder: Path, home: Path, **more: str) -> Iterator[str]:
+    """JupyterLab over `folder`, its kernels at home in `home`, with `more` in its environment: its address. Nothing of the user's own settings, no request to anywhere else."""
     own = folder / '.jupyter'
     (own / 'labconfig').mkdir(parents=True, exist_ok=True)
     (own / 'labconfig' / 'page_config.json').write_text(json.dumps({'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}}))
-    env = environ(home, JUPYTER_CONFIG_DIR=str(own), JUPYTER_RUNTIME_DIR=str(own / 'runtime'), JUPYTERLAB_SETTINGS_DIR=str(own / 'settings'), JUPYTERLAB_WORKSPACES_DIR=str(own / 'workspaces'), IPYTHONDIR=str(own / 'ipython'))
+    env = environ(home, JUPYTER_CONFIG_DIR=str(own), JUPYTER_RUNTIME_DIR=str(own / 'runtime'), JUPYTERLAB_SETTINGS_DIR=str(own / 'settings'), JUPYTERLAB_WORKSPACES_DIR=str(own / 'workspaces'), IPYTHONDIR=str(own / 'ipython'), **more)
     log = open(own / 'lab.log', 'wb')
     p = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--port', '0', '--ServerApp.ip=127.0.0.1', '--IdentityProvider.token=', '--ServerApp.password=', '--ServerApp.port_retries=50',
                           f'--ServerApp.root_dir={folder}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.extension_manager=readonly',

@@ -1,0 +1,147 @@
+"""JupyterLab's page of notebook jobs, with the queue behind it: its REST API and its page in a real browser, a real worker, and the command line beside them."""
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from desk_stage import gekko, launch, ledger_of, notebook, ok, one_line, tidy, tree, wait_for
+from lab_stage import LOUD, lab
+
+from gekko.jobs.front import NOBODY, page_id
+from gekko.jobs.queue import Due, Queue, queue_url
+from gekko.jobs.schedule import Schedule
+from gekko.jobs.when import ByCron
+from gekko.ledger.runs import Runs
+
+LONG_S = 240
+WAITS = ("go = ''\nn = 3", 'from pathlib import Path\nimport time\nprint("begun", n*14)', 'while not Path(go).exists(): time.sleep(0.02)')
+
+
+@dataclass
+class Stage:
+    """A Lab server, its folder, a home, and the worker when it has been started."""
+    url: str
+    folder: Path
+    home: Path
+    worker: subprocess.Popen[str] | None = None
+
+    @property
+    def queue(self) -> Queue: return Queue(queue_url(ledger_of(self.home)))
+
+    def ask(self, path: str, method: str = 'GET', body: Any = None, code: int = 0) -> Any:
+        """The API's answer; with a `code`, what an answer of that code says."""
+        r = urllib.request.Request(f'{self.url}scheduler/{path}', method=method, data=None if body is None else json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(r, timeout=LONG_S) as answer: said, got = answer.read(), answer.status
+        except urllib.error.HTTPError as e: said, got = e.read(), e.code
+        assert got == code or not code and got < 300, (got, said)
+        return json.loads(said)['message'] if code >= 400 else json.loads(said) if said else None
+
+    def job(self, name: str, file: str = 'waits.ipynb', mode: str = 'backtest', **params: object) -> str:
+        return str(self.ask('jobs', 'POST', {'name': name, 'input_uri': file, 'runtime_environment_name': mode, 'parameters': {k: str(v) for k, v in params.items()}})['job_id'])
+
+    def serve(self) -> None:
+        if self.worker is None: self.worker = launch(self.home, 'schedule', 'serve', '--lease', '2', '--slots', '3', '--json')
+
+    def becomes(self, job: str, *states: str) -> Any:
+        return wait_for(lambda: next((j for j in [self.ask(f'jobs/{job}')] if j['status'] in states), None), f'{job} is {states}', LONG_S)
+
+    def latest(self, schedule: str) -> Due: return self.queue.jobs(schedule, 1)[0]
+
+
+@pytest.fixture(scope='module')
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder = tmp_path_factory.mktemp('lab')
+    notebook(folder / 'waits.ipynb', *WAITS)
+    notebook(folder / 'bad.ipynb', 'n = 1', 'level = {}["BTC"]')
+    with tidy(folder / 'home') as home:
+        ok(gekko(home, 'kernel', 'install', '--prefix', folder / 'env'))
+        with lab(folder, home, JUPYTER_CONFIG_PATH=str(folder / 'env' / 'etc' / 'jupyter'), JUPYTER_DATA_DIR=str(folder / 'data')) as url:
+            s = Stage(url, folder, home)
+            yield s
+            if s.worker is not None:
+                s.worker.terminate()
+                s.worker.communicate(timeout=LONG_S)
+
+
+REFUSED = {
+    'int': ('jobs', {'parameters': {'n': 'many'}}), 'unknown parameter': ('jobs', {'parameters': {'m': '1'}}), 'no secret': ('jobs', {'parameters': {'api_key': 'x'}}), 'as the environment': ('jobs', {'parameters': {'mode': 'live'}}),
+    'no such notebook': ('jobs', {'input_uri': 'gone.ipynb'}), 'below the folder': ('jobs', {'input_uri': '../waits.ipynb'}), 'backtest paper live': ('jobs', {'runtime_environment_name': 'real'}), 'an option as retries=2': ('jobs', {'tags': ['mine']}),
+    'hour': ('job_definitions', {'schedule': '0 25 * * *'}), 'time zone': ('job_definitions', {'schedule': '0 5 * * *', 'timezone': 'Mars/Olympus'}), 'five fields': ('job_definitions', {'schedule': ''}), 'live': ('jobs', {'runtime_environment_name': 'live'})}
+
+
+def test_what_cannot_be_is_refused_in_words_and_nothing_is_written(stage: Stage) -> None:
+    before = tree(stage.home)
+    for words, (where, facts) in REFUSED.items():
+        said = stage.ask(where, 'POST', {'name': 'x', 'input_uri': 'waits.ipynb', 'runtime_environment_name': 'backtest', **facts}, code=500)
+        assert words in said and 'expected' in said and 'found' in said, (words, said)
+    assert tree(stage.home) == before and stage.ask('jobs') == {'jobs': [], 'total_count': 0}
+
+
+def test_one_queue_behind_the_page_and_the_command_line(stage: Stage) -> None:
+    made = stage.ask('job_definitions', 'POST', {'name': 'by hand', 'input_uri': 'waits.ipynb', 'runtime_environment_name': 'paper', 'schedule': '30 9 * * MON-FRI', 'timezone': 'Europe/Zurich', 'parameters': {'n': '5'}, 'tags': ['retries=2']})['job_definition_id']
+    ok(gekko(stage.home, 'schedule', 'add', 'by-command', stage.folder / 'waits.ipynb', '--every', '4h', '-p', 'n', '7'))
+    listed = {r['name']: r for r in one_line(gekko(stage.home, 'schedule', 'list', '--json'))}
+    assert listed['by-hand']['when'] == '30 9 * * MON-FRI (Europe/Zurich)' and listed['by-hand']['mode'] == 'paper' and set(listed) == {'by-hand', 'by-command'}
+    s = stage.queue.get('by-hand')
+    assert (s.params, s.options.retries, s.notebook) == ({'n': 5}, 2, str(stage.folder / 'waits.ipynb'))
+    shown = {d['name']: d for d in stage.ask('job_definitions')['job_definitions']}
+    assert (shown['by-command']['schedule'], shown['by-command']['parameters'], shown['by-hand']['tags'], shown['by-hand']['active']) == ('0 */4 * * *', {'n': '7'}, ['retries=2'], True)
+
+    at = f'job_definitions/{made}'
+    stage.ask(at, 'PATCH', {'active': False})
+    assert stage.queue.get('by-hand').state == 'paused'
+    stage.ask(at, 'PATCH', {'active': True, 'schedule': '0 7 * * *', 'timezone': 'Asia/Tokyo'})
+    changed: Schedule = stage.queue.get('by-hand')
+    assert (changed.state, changed.when) == ('active', ByCron('0 7 * * *', 'Asia/Tokyo'))
+    assert 'known by' in stage.ask(at, 'PATCH', {'name': 'other'}, code=500) and 'month' in stage.ask(at, 'PATCH', {'schedule': '0 0 1 13 *'}, code=500)
+    assert stage.queue.get('by-hand') == changed
+    stage.ask(at, 'DELETE')
+    assert 'no such schedule' in stage.ask(at, code=500) and [s.name for s in stage.queue.schedules()] == ['by-command']
+
+
+def test_a_worker_carries_out_what_the_page_asks_for(stage: Stage) -> None:
+    go = stage.folder / 'first.go'
+    waits, bad = stage.job('first', go=go), stage.job('bad', 'bad.ipynb')
+    labels = [e['label'] for e in stage.ask('runtime_environments')]
+    if stage.worker is None:
+        assert {j['status_message'] for j in stage.ask('jobs?status=QUEUED')['jobs']} == {NOBODY} and all('no worker' in x for x in labels)
+    stage.serve()
+    running = wait_for(lambda: next((j for j in [stage.ask(f'jobs/{waits}')] if 'cell 3 of 3' in j['tags']), None), 'the page shows the cell', LONG_S)
+    assert running['status'] == 'IN_PROGRESS' and [e['label'] for e in stage.ask('runtime_environments')] == ['backtest', 'paper', 'live'] and stage.ask('jobs/count?status=in_progress')['count'] >= 1
+    failed = stage.becomes(bad, 'FAILED')
+    assert "KeyError: 'BTC'" in failed['status_message']
+    go.touch()
+    done = stage.becomes(waits, 'COMPLETED')
+    assert done['start_time'] <= done['end_time'] and not done.get('status_message') and not done['downloaded']
+
+    stage.ask(f'jobs/{waits}/download_files')
+    files = {f['file_format']: f['file_path'] for f in stage.ask(f'jobs/{waits}')['job_files']}
+    assert set(files) == {'ipynb', 'html', 'input'} and 'begun 42' in (stage.folder / files['ipynb']).read_text() and 'begun 42' in (stage.folder / files['html']).read_text()
+    run = Runs(ledger_of(stage.home)).get(stage.latest(done['name']).run_id)
+    assert (stage.folder / files['ipynb']).read_bytes() == Path(run.executed).read_bytes() and run.params['n'] == 3
+
+    # stopped on the page: its worker hears of it, and nobody else's job ends
+    left, stopped = stage.job('left', go=stage.folder / 'left.go'), stage.job('stopped', go='never')
+    for j in (left, stopped): stage.becomes(j, 'IN_PROGRESS')
+    stage.ask(f'jobs/{stopped}', 'PATCH', {'status': 'STOPPED'})
+    assert stage.becomes(stopped, 'STOPPED')['status_message'].startswith('stopped by ')
+    stage.ask(f'jobs/{left}')
+    (stage.folder / 'left.go').touch()
+    stage.becomes(left, 'COMPLETED')
+
+    # a job of a definition, and one of the same with another parameter
+    own = stage.ask(f'job_definitions/{page_id("by-command")}/jobs', 'POST', {})['job_id']
+    assert stage.becomes(own, 'IN_PROGRESS')['job_definition_id'] == page_id('by-command') and 'to be over' in stage.ask(f'job_definitions/{page_id("by-command")}/jobs', 'POST', {}, code=500)
+    stage.ask(f'jobs/{own}', 'PATCH', {'status': 'STOPPED'})
+    stage.becomes(own, 'STOPPED')
+    assert 'deleted with by-command' in stage.ask(f'jobs/{own}', 'DELETE', code=500)
+    stage.ask(f'jobs/{bad}', 'DELETE')
+    assert bad not in {j['job_id'] for j in stage.ask('jobs')['jobs']} and not list(stage.folder.rglob('scheduler.sqlite'))
