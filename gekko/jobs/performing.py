@@ -4,7 +4,7 @@
 
 # %% ../../nbs/11_jobs/65_performing.ipynb #97130395
 from __future__ import annotations
-import json, os, subprocess, sys, time
+import json, os, shlex, subprocess, sys, time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,9 +16,12 @@ from ..desk.recovery import end_all_left
 from ..desk.serve import find_desks
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..domain.time import Clock, Nanos, SystemClock
+from .pruning import prune_if_due
+from .on_workers import TASK, task_done
 from .queue import Claim, Queue, queue_url
-from .records import close_deserted
-from .runner import Done, Stopped, patience, prepare, run_job, stop_in
+from .parameters import load_notebook
+from .records import close_deserted, mark_gone
+from .runner import Done, Job, Stopped, patience, prepare, run_job, stop_in
 from .schedule import Schedule
 from .worker import Outcome, Perform, Worker
 from ..ledger.journal import read_entries
@@ -26,7 +29,7 @@ from ..ledger.runs import RunRecord, Runs
 
 # %% auto #0
 __all__ = ['may_repeat', 'traded', 'after_cut', 'outcome', 'command', 'performing', 'cell_of', 'newest_bars', 'worker_of',
-           'checked_job']
+           'checked_job', 'placed']
 
 # %% ../../nbs/11_jobs/65_performing.ipynb #f9efe0b4
 def may_repeat(mode: str, traded: bool) -> bool:
@@ -44,7 +47,7 @@ def after_cut(settings: Settings, run_id: str) -> str:
     close_deserted(settings.ledger)
     runs = Runs(settings.ledger)
     r = runs.get(run_id)
-    if r.state in ('starting', 'running'): r = runs.update(run_id, state='killed', exit_reason='its runner is gone')      # it began on another machine
+    if r.state in ('starting', 'running'): r = mark_gone(runs, r)      # it began on another machine
     if r.mode == 'backtest': return ''
     until = time.monotonic() + settings.linger_s + patience(r.mode, '', settings)
     while any(c.get('name') == f'run-{run_id}' for c in find_desks(settings.home)) and time.monotonic() < until: time.sleep(0.1)
@@ -62,26 +65,43 @@ def outcome(done: Done, ledger: str) -> Outcome:
 
 def command(words: str) -> Outcome:
     "Run a command of gekko in a process of its own; what it printed last is the reason."
-    p = subprocess.Popen([sys.executable, '-c', 'from gekko.cli.main import main; main()', *words.split(), '--json'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    p = subprocess.Popen([sys.executable, '-c', 'from gekko.cli.main import main; main()', *shlex.split(words), '--json'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try: said, _ = p.communicate()
     except Stopped:
         p.terminate()
         p.wait()
         raise
-    last = (said.strip().splitlines() or [''])[-1][:500]
+    last = _short((said.strip().splitlines() or [''])[-1])[:500]
     return Outcome('done', last or 'finished') if p.returncode == 0 else Outcome('failed', last or f'ended with {p.returncode}', p.returncode == 1)
 
+def _short(line: str) -> str:
+    "A JSON answer without its lists and tables, which a row of a history has no place for."
+    try: said = json.loads(line)
+    except ValueError: return line
+    return json.dumps({k: v for k, v in said.items() if not isinstance(v, (list, dict))}) if isinstance(said, dict) else line
+
 # %% ../../nbs/11_jobs/65_performing.ipynb #5690a7f6
+def _tidy(settings: Settings) -> None:
+    "Make room before a job, by the settings' policy. That it can't be done is said, and stops no job."
+    try: said = prune_if_due(settings, SystemClock())
+    except (GekkoError, OSError) as e: sys.stderr.write(f'gekko: old outputs were not pruned: {e}\n')
+    else:
+        if said and said.gone: sys.stderr.write(f'gekko: outputs of {len(said.gone):,} old runs pruned, {said.bytes / 1e6:,.1f} MB\n')
+
 def performing(settings: Settings) -> Perform:
     "The worker's `perform` for this home."
     def perform(claim: Claim, begun: Callable[[str], bool]) -> Outcome:
         s = claim.schedule
         end_all_left(settings)      # what dead desks left open, and nobody answers for any more
+        _tidy(settings)
         if claim.before and (why := after_cut(settings, claim.before)): return Outcome('killed', why)
+        if s.command == TASK: return task_done(settings, claim, begun)
         if s.command: return command(s.command)
         def record_of(r: RunRecord) -> None:
             if not begun(r.run_id): raise Halt('another worker has this job')
-        try: job = prepare(Path(s.notebook), s.params, s.mode, settings, s.venue)
+        try:
+            job = prepare(Path(s.notebook), s.params, s.mode, settings, s.venue)
+            _admitted(job, settings, s)
         except GekkoError as e: return Outcome('failed', str(e), isinstance(e, Retry))
         try: done = run_job(replace(job, part={'schedule': s.name, 'due': claim.due, 'attempt': claim.number}), settings, begun=record_of)
         except GekkoError as e:
@@ -89,6 +109,12 @@ def performing(settings: Settings) -> Perform:
             return Outcome('failed', str(e), isinstance(e, (Retry, Halt)))      # no record could be made: nothing has run
         return outcome(done, settings.ledger)
     return perform
+
+def _admitted(job: Job, settings: Settings, s: Schedule) -> None:
+    "As `gekko run`: what is not promoted, or not any more, is refused before a kernel starts."
+    if s.mode == 'backtest' or (s.mode == 'paper' and settings.promotion != 'paper'): return
+    from gekko.jobs.promoting import require
+    require(job, settings, SystemClock(), f'schedule {s.name}')
 
 # %% ../../nbs/11_jobs/65_performing.ipynb #dc966350
 def cell_of(settings: Settings, run_id: str) -> tuple[int, str]:
@@ -119,8 +145,18 @@ def worker_of(settings: Settings, *, slots: int = 0, lease_s: float = 30.0, poll
 # %% ../../nbs/11_jobs/65_performing.ipynb #bde97064
 def checked_job(s: Schedule, settings: Settings) -> Schedule:
     "The schedule with its notebook's path in full; BadInput as `gekko run` would say it."
-    if s.command: return s
+    if s.command: return replace(s, command=placed(s.command))
     job = prepare(Path(s.notebook), s.params, s.mode, settings, s.venue)
     return replace(s, notebook=str(job.notebook), params=_plain(job.given))
+
+def placed(command: str) -> str:
+    "The command with its notebook's path in full. BadInput for a notebook that is not there, and for a sweep that would wait for the worker that carries it out."
+    words = shlex.split(command)
+    for k, w in enumerate(words):
+        if w.endswith('.ipynb'):
+            load_notebook(Path(w))
+            words[k] = str(Path(w).resolve())
+    if words[0] == 'sweep' and 'workers' in words and '--no-wait' not in words: raise BadInput('a scheduled sweep on the workers', expected='--no-wait: it would hold the slot that its combinations wait for', found=command)
+    return shlex.join(words)
 
 def _plain(given: Mapping[str, Any]) -> dict[str, Any]: return dict(json.loads(json.dumps(dict(given), default=str)))

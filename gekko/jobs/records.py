@@ -22,7 +22,7 @@ from ..ledger.replay import Book, replay
 from ..ledger.runs import RunRecord, Runs
 
 # %% auto #0
-__all__ = ['through', 'book_of', 'books_of', 'close_deserted', 'Rerun', 'rerun']
+__all__ = ['through', 'book_of', 'books_of', 'mark_gone', 'close_deserted', 'Rerun', 'rerun']
 
 # %% ../../nbs/11_jobs/02_records.ipynb #870710c5
 def through(entries: Iterable[Entry], head: str) -> Iterator[Entry]:
@@ -49,12 +49,17 @@ def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
     return {'ledger_equity': str(book.equity), 'books_agree': agree, 'chain': chain}
 
 # %% ../../nbs/11_jobs/02_records.ipynb #d287505c
+def mark_gone(runs: Runs, r: RunRecord) -> RunRecord:
+    "The record of a run whose runner is gone: killed, at the time when it last wrote anything."
+    seen = [p.stat().st_mtime_ns for p in Path(r.executed).parent.glob('*') if p.is_file()]
+    return runs.update(r.run_id, state='killed', exit_reason='its runner is gone', ended=max([r.created, r.started, *seen]))
+
 def close_deserted(ledger: str) -> list[str]:
     "Mark runs whose runner is gone as killed; their ids. One that a desk still ends is marked again by that desk, with its reason."
     runs, gone = Runs(ledger), list[str]()
     for r in [*runs.list(state='running'), *runs.list(state='starting')]:
         if not deserted(Path(r.executed).parent): continue
-        runs.update(r.run_id, state='killed', exit_reason='its runner is gone')
+        mark_gone(runs, r)
         gone.append(r.run_id)
     return gone
 

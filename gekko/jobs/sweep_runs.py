@@ -11,18 +11,20 @@ from pathlib import Path
 import sqlalchemy as sa
 from ..desk.config import Settings, load_settings
 from ..desk.progress import deserted
-from ..domain.errors import GekkoError
+from ..domain.errors import BadInput, GekkoError
 from ..domain.instrument import Instrument
+from .records import mark_gone
 from .runner import outcome_of, prepare, run_job
 from ..ledger.database import exists, reading, runs
 from ..ledger.journal import read_entries
 from ..ledger.runs import RunRecord, Runs
 from ..research.processes import DIED, Processes
-from ..research.sweep import Outcome, Plan, Task, Worker, told
+from ..research.sweep import Executor, Outcome, Plan, Task, Worker, told
 from ..research.trials import of_run
 
 # %% auto #0
-__all__ = ['settings_of', 'kept', 'outcome_from', 'Making', 'make_runs', 'of_sweep', 'settled', 'AsRuns']
+__all__ = ['ENDED', 'settings_of', 'kept', 'outcome_from', 'Refused', 'Making', 'make_runs', 'of_sweep', 'settled', 'Own',
+           'AsRuns']
 
 # %% ../../nbs/11_jobs/20_sweep_runs.ipynb #2aec8eb8
 def settings_of(plan: Plan) -> Settings:
@@ -47,25 +49,35 @@ def outcome_from(number: int, record: RunRecord) -> Outcome:
     traded = {e.record.symbol: e.record for e in read_entries(record.journal_url, record.account, kinds=('instrument',)) if isinstance(e.record, Instrument)}
     return Outcome(number, told(result, traded).column, '', of_run(record, result))
 
+class Refused(BadInput):
+    "A task of which no run can be made."
+
 class Making:
     "A worker that makes a run of each task, unless the task's run is there already."
     def __init__(self, plan: Plan) -> None: self.plan, self.settings, self.notebook = plan, settings_of(plan), kept(plan)
 
-    def __call__(self, task: Task) -> Outcome:
-        if (there := settled(self.settings.ledger, self.plan.sweep_id, task.number)): return outcome_from(task.number, there[0])
+    def run(self, task: Task, begun: Callable[[RunRecord], None] = lambda record: None) -> RunRecord:
+        "The task's run, made now when there is none; Refused for parameters that can't be. `begun` hears of a new one before it runs, and may refuse."
+        if (there := settled(self.settings.ledger, self.plan.sweep_id, task.number)): return there[0]
         try: job = prepare(self.notebook, {**self.plan.given, **task.params}, 'backtest', self.settings)
-        except GekkoError as e: return Outcome(task.number, None, str(e), None)
+        except GekkoError as e: raise Refused(str(e)) from e
         part = {'sweep': self.plan.sweep_id, 'task': task.number}
+        return run_job(replace(job, notebook=Path(self.plan.notebook), part=part), self.settings, source=self.notebook, begun=begun).record
+
+    def __call__(self, task: Task) -> Outcome:
         for _ in range(2):      # a kernel that was killed may have had bad luck; one that is killed again has not
-            done = run_job(replace(job, notebook=Path(self.plan.notebook), part=part), self.settings, source=self.notebook)
-            if done.record.state != 'killed': return outcome_from(task.number, done.record)
-        return Outcome(task.number, None, f'{DIED} twice: {done.record.exit_reason}', None)
+            try: record = self.run(task)
+            except Refused as e: return Outcome(task.number, None, str(e), None)
+            if record.state != 'killed': return outcome_from(task.number, record)
+        return Outcome(task.number, None, f'{DIED} twice: {record.exit_reason}', None)
 
 def make_runs(plan: Plan) -> Worker:
     "The worker of a process that makes runs."
     return Making(plan)
 
 # %% ../../nbs/11_jobs/20_sweep_runs.ipynb #1b17bdd4
+ENDED = ('done', 'failed')
+
 def of_sweep(ledger: str, sweep_id: str, task: int | None = None) -> list[RunRecord]:
     "The records of a sweep's runs, or of one of its tasks, in the order in which they were made; none where there is no ledger."
     if not exists(ledger): return []
@@ -76,26 +88,32 @@ def of_sweep(ledger: str, sweep_id: str, task: int | None = None) -> list[RunRec
 
 def settled(ledger: str, sweep_id: str, task: int | None = None) -> list[RunRecord]:
     "Those that ended by themselves, done or failed. One whose runner is gone is marked as killed here, and does not count."
-    out, book = list[RunRecord](), Runs(ledger)
-    for r in of_sweep(ledger, sweep_id, task):
+    found, book = of_sweep(ledger, sweep_id, task), Runs(ledger)
+    for r in found:
         folder = Path(r.executed).parent
-        if r.state in ('starting', 'running') and (deserted(folder) or not (folder/'runner.lock').exists()): book.update(r.run_id, state='killed', exit_reason='its runner is gone')
-        elif r.state in ('done', 'failed'): out.append(r)
-    return out
+        if r.state in ('starting', 'running') and (deserted(folder) or not (folder/'runner.lock').exists()): mark_gone(book, r)
+    return [r for r in found if r.state in ENDED]
 
 # %% ../../nbs/11_jobs/20_sweep_runs.ipynb #8fdd25bb
 @dataclass(frozen=True, slots=True)
-class AsRuns:
-    """Carries the tasks out as jobs over `workers` processes (0: one a processor). Each task has one run that ended by itself; a run whose process was killed stays in the records as `killed`, and is made again.
-    A task whose run an earlier go has made is told from its record."""
+class Own:
+    "Makes the runs over `workers` processes that end with this one (0: one a processor)."
     workers: int = 0
 
     def run(self, plan: Plan, tasks: Sequence[Task], done: Callable[[Outcome], None]) -> None:
-        ledger = settings_of(plan).ledger
-        there = {r.spec['run']['task']: r for r in settled(ledger, plan.sweep_id)}
+        try: Processes(self.workers, 'gekko.jobs.sweep_runs:make_runs').run(plan, tasks, done)
+        finally: settled(settings_of(plan).ledger, plan.sweep_id)      # what was killed with the last of them is accounted for, too
+
+@dataclass(frozen=True, slots=True)
+class AsRuns:
+    """Carries the tasks out as jobs, by `by`, or over `workers` processes of its own (0: one a processor). Each task has one run that ended by itself; a run whose process was killed stays in the records as `killed`,
+    and is made again. A task whose run an earlier go has made is told from its record."""
+    workers: int = 0
+    by: Executor | None = None
+
+    def run(self, plan: Plan, tasks: Sequence[Task], done: Callable[[Outcome], None]) -> None:
+        there = {r.spec['run']['task']: r for r in of_sweep(settings_of(plan).ledger, plan.sweep_id) if r.state in ENDED}
         rest = [t for t in tasks if t.number not in there]
         for t in tasks:
             if t.number in there: done(outcome_from(t.number, there[t.number]))
-        try:
-            if rest: Processes(self.workers, 'gekko.jobs.sweep_runs:make_runs').run(plan, rest, done)
-        finally: settled(ledger, plan.sweep_id)      # what was killed with the last workers is accounted for, too
+        if rest: (self.by or Own(self.workers)).run(plan, rest, done)
