@@ -52,7 +52,7 @@ def checked_options(o: Options) -> Options:
     return o
 
 # %% ../../nbs/11_jobs/62_schedule.ipynb #94d438ab
-COMMANDS = ('model day',)
+COMMANDS = ('model day', 'sweep', 'check leakage', 'check overfit', 'check parity')
 STATES = ('active', 'paused', 'done')
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def checked_schedule(s: Schedule, now: Nanos) -> Schedule:
     "The same, or BadInput: a name that can't be one, nothing or two things to run, a secret among the parameters, a time that is over."
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,47}', s.name): raise BadInput('name of a schedule', expected='up to 48 letters, digits, and - _ .', found=s.name or 'nothing')
     if bool(s.notebook) == bool(s.command): raise BadInput('what to run', expected='a notebook, or a command', found='both' if s.notebook else 'neither')
-    if s.command and s.command not in COMMANDS: raise BadInput('command', expected=' or '.join(COMMANDS), found=s.command)
+    if s.command and not f'{s.command} '.startswith(tuple(f'{c} ' for c in COMMANDS)): raise BadInput('command', expected=' or '.join(COMMANDS), found=s.command)
     if s.command and (s.params or s.mode != 'backtest'): raise BadInput(f'the command {s.command}', expected='no parameters and no mode', found=', '.join(s.params) or s.mode)
     for n, v in s.params.items(): refuse_literal(n, v)
     if s.timed and next_time(s.when, now) is None: raise BadInput('when', expected='a time to come', found='one that is over')
