@@ -23,31 +23,31 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
-           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'schedule_app',
-           'Named', 'kernel_app', 'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff', 'runs_rerun',
-           'runs_sheet', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume', 'desk_flatten', 'desk_check',
-           'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests', 'risk_allow', 'risk_officer',
-           'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story', 'data_import', 'data_list',
-           'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify', 'ledger_show',
-           'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions', 'sandbox_serve',
-           'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list', 'model_show',
-           'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'model_day', 'model_deploy',
-           'model_undeploy', 'model_endpoints', 'check_leakage', 'check_parity', 'check_overfit', 'promote', 'demote',
-           'promotions_list', 'promotions_show', 'promotions_allow', 'promotions_check', 'dashboard', 'doctor', 'bench',
-           'schedule_add', 'schedule_list', 'schedule_show', 'schedule_history', 'schedule_rm', 'schedule_pause',
-           'schedule_resume', 'schedule_now', 'schedule_stop', 'schedule_serve', 'kernel_install', 'kernel_warm',
-           'kernel_status', 'kernel_stop', 'leave', 'main']
+           'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'Files',
+           'schedule_app', 'Named', 'kernel_app', 'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff',
+           'runs_rerun', 'runs_prune', 'runs_sheet', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume',
+           'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests',
+           'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story',
+           'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify',
+           'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions',
+           'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list',
+           'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'model_day',
+           'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage', 'check_parity', 'check_overfit',
+           'promote', 'demote', 'promotions_list', 'promotions_show', 'promotions_allow', 'promotions_check',
+           'dashboard', 'doctor', 'bench', 'schedule_add', 'schedule_list', 'schedule_show', 'schedule_history',
+           'schedule_rm', 'schedule_pause', 'schedule_resume', 'schedule_now', 'schedule_stop', 'schedule_serve',
+           'kernel_install', 'kernel_warm', 'kernel_status', 'kernel_stop', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
 def run(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')],
         p: Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter and its value; may be repeated.')] = None,
+        f: Annotated[Optional[list[Path]], typer.Option('-f', '--parameters', metavar='FILE', help='Parameters from a .yaml, .json or .toml file; -p is over it.')] = None,
         mode: Annotated[str, typer.Option(help='backtest, paper or live.')] = 'backtest',
         venue: Annotated[str, typer.Option(help='Where a live run trades: binanceus, coinbase or oanda, or over several at once, as binanceus,coinbase.')] = '', json_out: Json = False) -> None:
     "Run a notebook as a job."
-    from gekko.cli.runs import pairs, shown, start
-    words = p or []
-    try: done = start(notebook, pairs([(w.split('\0')[0], w.split('\0')[1]) for w in words]), mode, _settings(), json_out, venue)
+    from gekko.cli.runs import parameters, shown, start
+    try: done = start(notebook, parameters(notebook, p, f), mode, _settings(), json_out, venue)
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
     print(shown(done, json_out))
     if done.error is None: return
@@ -59,16 +59,20 @@ def run(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')]
 def sweep(notebook: Annotated[Optional[Path], typer.Argument(help='The strategy notebook; none with --resume.')] = None,
           grid: Annotated[Optional[list[str]], typer.Option(metavar='NAME=FIRST:LAST:STEP ...', help='Parameters and the values to try: a range, or values with commas between.')] = None,
           p: Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter that stays as it is; may be repeated.')] = None,
-          on: Annotated[str, typer.Option(help='here, processes, runs (each a whole job), or a Ray cluster as ray://host:port; by itself as many processes as are worth it.')] = '',
+          on: Annotated[str, typer.Option(help='here, processes, runs (each a whole job), workers (whole jobs of those that serve the queue), or a Ray cluster as ray://host:port; by itself as many processes as are worth it.')] = '',
           workers: Annotated[int, typer.Option(help='Processes at once; 0: one a processor.')] = 0,
           resume: Annotated[str, typer.Option(metavar='ID', help='Go on with a sweep that was stopped or killed.')] = '',
           sample: Annotated[int, typer.Option(help='Try so many combinations, chosen by --seed; 0: all.')] = 0, seed: int = 0,
           by: Annotated[str, typer.Option(help='Rank by sharpe, sortino, total_return or max_drawdown.')] = 'sharpe',
-          plots: Annotated[Optional[Path], typer.Option(metavar='PAGE.html|FOLDER', help='Keep the map, the parameters and the years as a page or as pictures.')] = None, json_out: Json = False) -> None:
+          plots: Annotated[Optional[Path], typer.Option(metavar='PAGE.html|FOLDER', help='Keep the map, the parameters and the years as a page or as pictures.')] = None,
+          no_wait: Annotated[bool, typer.Option('--no-wait', help='With --on workers: leave it to them; --resume waits.')] = False, json_out: Json = False) -> None:
     "Backtest every combination of a grid: the ranking, its plateau, whether it lasts, and what it is worth after all trials."
     from gekko.cli.runs import pairs
-    from gekko.cli.sweep import Asked, as_data, carried_out
-    def asked() -> Asked: return Asked(notebook, tuple(grid or ()), pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []]), on, workers, resume, sample, seed, by, plots)
+    from gekko.cli.sweep import Asked, as_data, carried_out, left_here, shown_left
+    def asked() -> Asked: return Asked(notebook, tuple(grid or ()), pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []]), on, workers, resume, sample, seed, by, plots, not no_wait)
+    if no_wait:
+        answer(lambda: left_here(asked(), _settings()), json_out, shown_left)
+        return
     answer(lambda: (lambda r: as_data(r) if json_out else r)(carried_out(asked(), _settings(), json_out)), json_out, str)
 
 # %% ../../nbs/14_cli/04_main.ipynb #1f38b762
@@ -113,6 +117,13 @@ def runs_rerun(run_id: str, json_out: Json = False) -> None:
     from gekko.cli.runs import rerun_run, shown_rerun
     said = answer(lambda: rerun_run(_settings(), run_id, json_out), json_out, shown_rerun)
     if not said['identical']: raise typer.Exit(1)
+
+@runs_app.command('prune')
+def runs_prune(keep: Annotated[Optional[int], typer.Option(help='The newest so many of each notebook keep their outputs.')] = None, days: Annotated[Optional[float], typer.Option(help='And those of so many days.')] = None,
+               live_days: Annotated[Optional[float], typer.Option(help='And live ones of so many days; seven years when left out.')] = None, dry_run: Annotated[bool, typer.Option('--dry-run', help='Only say what would go.')] = False, json_out: Json = False) -> None:
+    "Take the outputs of old runs: executed notebooks, pages, results. Records, journals, promoted evidence and what makes a run again stay."
+    from gekko.cli.runs import prune_runs, shown_prune
+    answer(lambda: prune_runs(_settings(), keep, days, live_days, dry_run), json_out, shown_prune)
 
 @runs_app.command('sheet')
 def runs_sheet(run_id: str, out: Annotated[Path, typer.Option(metavar='FILE.html|FILE.ipynb', help='A page to read or print, or a notebook whose pictures move in JupyterLab.')],
@@ -556,22 +567,23 @@ def check_overfit(notebook: Annotated[Path, typer.Argument(help='The strategy no
 promotions_app = group('What was promoted, and by whom.')
 app.add_typer(promotions_app, name='promotions')
 Params = Annotated[Optional[list[str]], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='A parameter and its value; may be repeated.')]
+Files = Annotated[Optional[list[Path]], typer.Option('-f', '--parameters', metavar='FILE', help='Parameters from a .yaml, .json or .toml file; -p is over it.')]
 
-def _given(p: list[str] | None) -> dict[str, str]:
-    from gekko.cli.runs import pairs
-    return pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []])
+def _given(notebook: Path, p: list[str] | None, f: list[Path] | None) -> dict[str, Any]:
+    from gekko.cli.runs import parameters
+    return parameters(notebook, p, f)
 
 @app.command()
-def promote(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')], to: Annotated[str, typer.Option(help='backtest, paper or live; what is missing is told when left out.')] = '', p: Params = None,
+def promote(notebook: Annotated[Path, typer.Argument(help='The strategy notebook.')], to: Annotated[str, typer.Option(help='backtest, paper or live; what is missing is told when left out.')] = '', p: Params = None, f: Files = None,
             why: Annotated[str, typer.Option('--why', help='The reason; it is written into the ledger with your name.')] = '', key: Key = None, collect: Annotated[bool, typer.Option('--collect', help='Make the leakage proof and the backtest where they are missing.')] = False,
             explain: Annotated[bool, typer.Option('--explain', help='What is there and what is missing, with the command that provides it; nothing is written.')] = False,
             seconds: Annotated[float, typer.Option(help='With --collect: how long to search for leaks, about.')] = 40.0, json_out: Json = False) -> None:
     "Move a strategy a stage toward the market, on evidence. Exit code 1 when something is missing: each item with its number, its threshold and a command."
     from gekko.cli import promote as up
     if explain or not to:
-        answer(lambda: up.explain(_settings(), notebook, _given(p)), json_out, up.shown_explained)
+        answer(lambda: up.explain(_settings(), notebook, _given(notebook, p, f)), json_out, up.shown_explained)
         return
-    said = answer(lambda: up.promote_here(_settings(), notebook, _given(p), to, why, key, collect, seconds, json_out), json_out, up.shown_promoted)
+    said = answer(lambda: up.promote_here(_settings(), notebook, _given(notebook, p, f), to, why, key, collect, seconds, json_out), json_out, up.shown_promoted)
     if said['state'] == 'refused': raise typer.Exit(1)
 
 @app.command()
@@ -639,23 +651,22 @@ app.add_typer(schedule_app, name='schedule')
 Named = Annotated[str, typer.Argument(help='The name of a schedule.')]
 
 @schedule_app.command('add')
-def schedule_add(name: Annotated[str, typer.Argument(help='A new name.')], notebook: Annotated[str, typer.Argument(help='The notebook; none with --command.')] = '', p: Params = None,
+def schedule_add(name: Annotated[str, typer.Argument(help='A new name.')], notebook: Annotated[str, typer.Argument(help='The notebook; none with --command.')] = '', p: Params = None, f: Files = None,
                  cron: Annotated[str, typer.Option(help='Five fields, as "30 16 * * mon-fri".')] = '', zone: Annotated[str, typer.Option(help='The zone of --cron, as Europe/London; UTC when left out.')] = '',
                  every: Annotated[str, typer.Option(help='A length of time, as 15m.')] = '', at: Annotated[str, typer.Option(help='Once, as 2026-12-01T09:30:00Z.')] = '',
                  session: Annotated[str, typer.Option(help='An exchange, as XNYS:close+5m, XNYS:open-10m or XNYS:15m for each bar.')] = '',
                  after: Annotated[str, typer.Option(help='Another schedule, when a job of it has ended well; NAME:ended however it ended.')] = '',
-                 on_data: Annotated[str, typer.Option(help='When the store has newer bars, as BTC-USD:1m.')] = '', command: Annotated[str, typer.Option(help='Instead of a notebook: model day.')] = '',
+                 on_data: Annotated[str, typer.Option(help='When the store has newer bars, as BTC-USD:1m.')] = '', command: Annotated[str, typer.Option(help='Instead of a notebook: model day, sweep ..., or check leakage, overfit or parity ..., in quotes.')] = '',
                  mode: Annotated[str, typer.Option(help='backtest, paper or live.')] = 'backtest', venue: Annotated[str, typer.Option(help='Where a live job trades.')] = '',
-                 overlap: Annotated[Optional[str], typer.Option(help='While the one before is not over: skip, queue or replace.')] = None,
+                 overlap: Annotated[Optional[str], typer.Option(help='While the one before is not over: skip, queue, replace or beside.')] = None,
                  catch_up: Annotated[Optional[str], typer.Option(help='Of times that nobody was there for: latest, all or none.')] = None,
                  grace: Annotated[Optional[str], typer.Option(help='How late is not missed yet.')] = None, jitter: Annotated[Optional[str], typer.Option(help='Begin later by up to so much.')] = None,
                  retries: Annotated[Optional[int], typer.Option(help='How often a failed job is attempted again.')] = None, backoff: Annotated[Optional[str], typer.Option(help='Before the first retry; twice as long before the next.')] = None,
                  timeout: Annotated[Optional[str], typer.Option(help='Of the whole job.')] = None, start_timeout: Annotated[Optional[str], typer.Option(help='Until its first cell.')] = None,
                  cell_timeout: Annotated[Optional[str], typer.Option(help='Of any cell.')] = None, priority: Annotated[Optional[int], typer.Option(help='A larger one goes first.')] = None, json_out: Json = False) -> None:
     "Run a notebook by itself."
-    from gekko.cli.runs import pairs
     from gekko.cli.schedule import add_here, shown_schedule, when_of
-    answer(lambda: add_here(_settings(), name, notebook, when_of(cron, zone, every, at, session, after, on_data), pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []]), command, mode, venue, overlap=overlap, catch_up=catch_up,
+    answer(lambda: add_here(_settings(), name, notebook, when_of(cron, zone, every, at, session, after, on_data), _given(Path(notebook), p, f), command, mode, venue, overlap=overlap, catch_up=catch_up,
                             grace=grace, jitter=jitter, retries=retries, backoff=backoff, timeout=timeout, start_timeout=start_timeout, cell_timeout=cell_timeout, priority=priority), json_out, shown_schedule)
 
 # %% ../../nbs/14_cli/04_main.ipynb #ba42f72f

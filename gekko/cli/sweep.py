@@ -4,11 +4,13 @@
 
 # %% ../../nbs/14_cli/17_sweep.ipynb #b97f2d88
 from __future__ import annotations
+import getpass, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from .show import facts
 from ..domain.errors import BadInput
 if TYPE_CHECKING:
     from gekko.desk.config import Settings
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from gekko.research.swept import SweepResult
 
 # %% auto #0
-__all__ = ['WHERE', 'join_grid', 'executor_of', 'Asked', 'carried_out', 'as_data']
+__all__ = ['WHERE', 'join_grid', 'executor_of', 'Asked', 'left_here', 'shown_left', 'carried_out', 'as_data']
 
 # %% ../../nbs/14_cli/17_sweep.ipynb #f4fa88ee
 def join_grid(argv: Sequence[str]) -> list[str]:
@@ -29,14 +31,17 @@ def join_grid(argv: Sequence[str]) -> list[str]:
     return out
 
 # %% ../../nbs/14_cli/17_sweep.ipynb #bdaedc1e
-WHERE = 'here, processes, runs, or a Ray cluster as ray://host:port, ray:auto or ray:local'
+WHERE = 'here, processes, runs, workers, or a Ray cluster as ray://host:port, ray:auto or ray:local'
 
 def executor_of(on: str, workers: int = 0) -> Executor:
-    "Who carries the tasks out; nothing said: this process, and more of them when it would take long. BadInput for a word that is none of WHERE."
+    "Who carries the tasks out; nothing said: this process, and more of them when it would take long. `runs` makes each a whole job over processes of its own, `workers` over those that serve the queue. BadInput for a word that is none of WHERE."
     if workers < 0: raise BadInput('--workers', expected='zero (one a processor) or more', found=workers)
-    if on == 'runs':
+    if on in ('runs', 'workers'):
         from gekko.jobs.sweep_runs import AsRuns
-        return AsRuns(workers)
+        if on == 'runs': return AsRuns(workers)
+        from gekko.jobs.on_workers import OnWorkers
+        if workers: raise BadInput('--workers', expected='none with --on workers: their slots say how many', found=workers)
+        return AsRuns(by=OnWorkers(getpass.getuser(), lambda line: print(f'gekko: {line}', file=sys.stderr)))
     if on.startswith('ray:'):
         from gekko.research.cluster import OnRay
         return OnRay('local' if on == 'ray:local' else on)
@@ -60,23 +65,45 @@ class Asked:
     seed: int = 0
     by: str = 'sharpe'
     plots: Path | None = None
+    wait: bool = True
+
+def left_here(a: Asked, settings: Settings) -> dict[str, Any]:
+    "The sweep, left to the workers: its name in the schedule, its jobs, and who is there to do them."
+    from gekko.domain.time import SystemClock
+    from gekko.jobs.on_workers import serving
+    from gekko.jobs.sweeping import submit
+    if a.on != 'workers': raise BadInput('--no-wait', expected='with --on workers', found=f'--on {a.on}' if a.on else 'nobody who would go on')
+    if a.notebook is None or a.resume: raise BadInput('--no-wait', expected='a new sweep', found=f'--resume {a.resume}' if a.resume else 'no notebook')
+    sweep_id, jobs = submit(a.notebook, a.grid, settings, a.given, sample=a.sample, seed=a.seed, by=getpass.getuser())
+    return {'sweep': sweep_id, 'schedule': f'sweep-{sweep_id}', 'jobs': jobs, 'workers': len(serving(settings, SystemClock().now()))}
+
+def shown_left(said: Mapping[str, Any]) -> str:
+    "For a terminal: what was put, and the commands that go on with it."
+    here = f'{said["workers"]} worker{"s" * (said["workers"] != 1)}' if said['workers'] else 'no worker yet: gekko schedule serve'
+    return f'{said["jobs"]:,} jobs in the queue, {here}\n' + facts({'how far': f'gekko schedule show {said["schedule"]}', 'wait': f'gekko sweep --resume {said["sweep"]}', 'stop': f'gekko schedule stop {said["schedule"]}'})
 
 def carried_out(a: Asked, settings: Settings, quiet: bool = False) -> SweepResult:
     "The sweep that was asked for, or the rest of one; a bar on a terminal meanwhile."
     from gekko.desk.headway import Headway
     from gekko.jobs.sweeping import resume, sweep
     if a.sample < 0: raise BadInput('--sample', expected='zero (all of them) or more', found=a.sample)
-    by = executor_of(a.on, a.workers)
+    by = executor_of(a.on, a.workers) if a.on or a.workers or not a.resume else None      # a sweep goes on where it was left
     if a.resume:
         if a.notebook is not None or a.grid or a.given or a.sample: raise BadInput('--resume', expected='no notebook and no grid: those it began with', found=' '.join([str(a.notebook or ''), *a.grid]).strip() or '-p or --sample')
         with _bar(a.resume, quiet, Headway) as told: r = resume(a.resume, settings, executor=by, progress=told, by=a.by)
     else:
         if a.notebook is None: raise BadInput('a sweep of nothing', expected='a notebook, or --resume and the id of a sweep', found='neither')
+        if a.on == 'workers': _somebody(settings)
         with _bar(a.notebook.stem, quiet, Headway) as told: r = sweep(a.notebook, a.grid, settings, a.given, executor=by, progress=told, sample=a.sample, seed=a.seed, by=a.by)
     if a.plots is not None:
         from gekko.research.landscape import save_plots
         save_plots(r, a.plots)
     return r
+
+def _somebody(settings: Settings) -> None:
+    from gekko.domain.time import SystemClock
+    from gekko.jobs.on_workers import somebody
+    somebody(settings, SystemClock().now())
 
 @contextmanager
 def _bar(label: str, quiet: bool, headway: Any) -> Iterator[Callable[[int, int], None]]:

@@ -16,6 +16,8 @@ from ..domain.time import Clock, SystemClock
 from .grid import checked_grid, parse_grid, sampled
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters
 from .runner import prepare
+from .on_workers import Ended, OnWorkers, at_work, enlisted
+from .queue import Queue, queue_url
 from .sweep_runs import AsRuns
 from .telling import reads_ledger
 from ..ledger.database import exists
@@ -27,7 +29,7 @@ from ..research.swept import BY, SweepResult, result_of
 from ..research.trials import KEPT, Trials, trials_url, unnoted
 
 # %% auto #0
-__all__ = ['Progress', 'plan_of', 'Halted', 'sweep', 'resume']
+__all__ = ['Progress', 'plan_of', 'Halted', 'sweep', 'resume', 'submit']
 
 # %% ../../nbs/11_jobs/19_sweeping.ipynb #ea358c70
 def plan_of(notebook: Path, grid: Mapping[str, Sequence[Any]] | Sequence[str], settings: Settings, given: Mapping[str, Any] | None = None, sample: int = 0, seed: int = 0, clock: Clock = SystemClock()) -> tuple[Plan, Tasks]:
@@ -54,8 +56,8 @@ Progress = Callable[[int, int], None]
 
 class Halted(GekkoError):
     "A sweep that was stopped: what is done is kept, and `sweep_id` goes on."
-    def __init__(self, message: str, sweep_id: str) -> None:
-        super().__init__(f'{message}; --resume {sweep_id} goes on')
+    def __init__(self, message: str, sweep_id: str, how: str = 'goes on') -> None:
+        super().__init__(f'{message}; --resume {sweep_id} {how}')
         self.sweep_id = sweep_id
 
 def sweep(notebook: Path, grid: Mapping[str, Sequence[Any]] | Sequence[str], settings: Settings, given: Mapping[str, Any] | None = None, *, executor: Executor | None = None, progress: Progress | None = None,
@@ -68,8 +70,20 @@ def sweep(notebook: Path, grid: Mapping[str, Sequence[Any]] | Sequence[str], set
     return _through(begin_log(settings.home, plan, tasks), settings, executor, progress, by)
 
 def resume(sweep_id: str, settings: Settings, *, executor: Executor | None = None, progress: Progress | None = None, by: str = 'sharpe') -> SweepResult:
-    "Do what is left of a sweep, and tell all of it. The notebook is the one that it began with, whatever was changed since."
-    return _through(SweepLog(settings.home, sweep_id), settings, executor, progress, by)
+    """Do what is left of a sweep, and tell all of it. The notebook is the one that it began with, whatever was changed since. One that is with the workers is waited for there, by `executor` or by one of our own; BadInput
+    for another, while its jobs are in the queue."""
+    log, jobs = SweepLog(settings.home, sweep_id), at_work(settings, sweep_id)
+    if jobs is not None and executor is None: executor = AsRuns(by=OnWorkers())
+    if jobs and not _hired(executor): raise BadInput('this sweep is with the workers', expected=f'--on workers, or `gekko schedule stop sweep-{sweep_id}` first', found=f'{jobs:,} jobs in the queue')
+    return _through(log, settings, executor, progress, by)
+
+def submit(notebook: Path, grid: Mapping[str, Sequence[Any]] | Sequence[str], settings: Settings, given: Mapping[str, Any] | None = None, *, sample: int = 0, seed: int = 0, by: str = '', clock: Clock = SystemClock()) -> tuple[str, int]:
+    "Leave a sweep to the workers: its id, which `resume` waits for, and how many jobs it has. `by`: who asked."
+    plan, tasks = plan_of(notebook, grid, settings, given, sample, seed, clock)
+    begin_log(settings.home, plan, tasks)
+    return plan.sweep_id, enlisted(Queue(queue_url(settings.ledger)), plan, tasks, clock.now(), by)
+
+def _hired(executor: Executor | None) -> bool: return isinstance(executor, AsRuns) and isinstance(executor.by, OnWorkers)
 
 # %% ../../nbs/11_jobs/19_sweeping.ipynb #c7097fe8
 @contextmanager
@@ -95,8 +109,11 @@ def _through(log: SweepLog, settings: Settings, executor: Executor | None, progr
             noted = {t.key for t in trials.of(plan.notebook)} if whole else set[str]()
             if todo and not whole: plan, known = examined(plan, todo)
             news = carry_out(log, plan, executor or Auto(), trials, told, known)
-    except KeyboardInterrupt as e:
-        raise Halted(f'stopped after {len(log.lines()):,} of {total:,} combinations', plan.sweep_id) from e
+    except (KeyboardInterrupt, Ended) as e:
+        done, ours = f'after {len(log.lines()):,} of {total:,} combinations', f'sweep-{plan.sweep_id}'
+        if isinstance(e, Ended): raise Halted(f'{e.message} {done}', plan.sweep_id) from e
+        if _hired(executor): raise Halted(f'no longer waited for, {done}: the workers go on, and `gekko schedule stop {ours}` stops them', plan.sweep_id, 'waits for them again') from e
+        raise Halted(f'stopped {done}', plan.sweep_id) from e
     except (Halt, OSError) as e:
         raise Halt(f'{e.message if isinstance(e, Halt) else f"the sweep cannot be written down: {e.strerror}"}; once it can, --resume {plan.sweep_id} goes on', expected=getattr(e, 'expected', None), found=getattr(e, 'found', None)) from e
     if whole: news = len({x.key for x in log.lines().values() if x.key} - noted)
