@@ -281,7 +281,9 @@ def test_a_member_that_is_gone_takes_only_its_own_part_with_it(tmp_path: Path) -
         book = book_of(home, ACCOUNT)
         there = {w['client_id']: D(w['filled']) for w in asked(both.cards['binanceus'], 'orders')['orders']}
         assert {o.client_id: o.filled for o in book.orders.values() if o.intent.venue == 'binanceus' and o.filled} == {k: q for k, q in there.items() if q}
-        assert all(o.state is OrderState.UNKNOWN and o.intent.venue == 'coinbase' for o in book.open_orders) and not book.faults
+        # of what it was sent nothing is known, or that it had been accepted before the end came
+        known = (OrderState.UNKNOWN, OrderState.ACCEPTED, OrderState.PARTLY_FILLED)
+        assert [(o.intent.venue, o.state) for o in book.open_orders if o.intent.venue != 'coinbase' or o.state not in known] == [] and not book.faults
         never_above(home)
 
 
