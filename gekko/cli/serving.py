@@ -19,8 +19,8 @@ _all_ = ['examine']
 
 # %% auto #0
 __all__ = ['POLICY', 'EXTENSIONS', 'find_dashboards', 'find_view', 'free_port', 'is_local', 'page_url', 'voila_config',
-           'voila_environment', 'pages', 'voila_main', 'start_voila', 'answers', 'wait_until_ready', 'told_to_stop',
-           'serve_dashboard', 'examine']
+           'voila_environment', 'pages', 'voila_main', 'cold_kernels', 'start_voila', 'answers', 'wait_until_ready',
+           'told_to_stop', 'serve_dashboard', 'examine']
 
 # %% ../../nbs/14_cli/06_serving.ipynb #9d623fdd
 def find_dashboards(start: Path) -> Path:
@@ -60,13 +60,13 @@ POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' b
           "connect-src 'self' ws: wss:; worker-src 'self' blob:; frame-ancestors 'self'; base-uri 'self'; form-action 'self'")
 EXTENSIONS = ['@jupyter-widgets/jupyterlab-manager', '@voila-dashboards/widgets-manager8', 'anywidget']
 
-def voila_config(folder: Path, host: str, port: int) -> dict[str, Any]:
-    "Voilà's configuration: one address or none, our template, only the extensions that widgets need, kernels that end with their page, nobody's own settings."
+def voila_config(folder: Path, host: str, port: int, cold: bool = False) -> dict[str, Any]:
+    "Voilà's configuration: one address or none, our template, only the extensions that widgets need, kernels that end with their page, nobody's own settings. `cold`: no kernels but Python's own."
     template = 'gekko' if (folder/'voila'/'templates'/'gekko').is_dir() else 'lab'
     server = {'headers': {'Content-Security-Policy': POLICY}, 'disable_check_xsrf': True}
     return {'Voila': {'ip': host, 'port': port, 'port_retries': 0, 'open_browser': False, 'auto_token': not is_local(host), 'log_level': 'WARN', 'config_file_paths': [], 'tornado_settings': server},
             'VoilaConfiguration': {'template': template, 'allow_template_override': 'NO', 'allow_theme_override': 'NO', 'extension_allowlist': EXTENSIONS},
-            'MappingKernelManager': {'cull_idle_timeout': 300, 'cull_interval': 60}}
+            'MappingKernelManager': {'cull_idle_timeout': 300, 'cull_interval': 60}, **({'KernelSpecManager': {'allowed_kernelspecs': ['python3']}} if cold else {})}
 
 # %% ../../nbs/14_cli/06_serving.ipynb #7eface16
 def voila_environment(settings: Settings, folder: Path, token: str, base: Mapping[str, str]) -> dict[str, str]:
@@ -98,9 +98,16 @@ def voila_main() -> None:
     threading.Thread(target=orphaned, daemon=True).start()
     pages().launch_instance(argv=[sys.argv[1]], config=Config(json.loads(sys.argv[2])))
 
+def cold_kernels(settings: Settings) -> bool:
+    "Whether pages have Python's own kernels: asked for, or because ours is not installed here, which is said in a line."
+    from gekko.jobs.kernelspec import available
+    if settings.kernel == 'cold': return True
+    if not (here := available()): print('gekko: pages open with cold kernels: the kernel gekko is not installed (gekko kernel install)', file=sys.stderr, flush=True)
+    return not here
+
 def start_voila(settings: Settings, notebook: Path, host: str, port: int, token: str, log: BinaryIO) -> subprocess.Popen[bytes]:
     "Start it; it does not answer yet."
-    argv = [sys.executable, '-c', 'from gekko.cli.serving import voila_main; voila_main()', str(notebook), json.dumps(voila_config(notebook.parent, host, port))]
+    argv = [sys.executable, '-c', 'from gekko.cli.serving import voila_main; voila_main()', str(notebook), json.dumps(voila_config(notebook.parent, host, port, cold_kernels(settings)))]
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log, env=voila_environment(settings, notebook.parent, token, os.environ), start_new_session=True)
 
 # %% ../../nbs/14_cli/06_serving.ipynb #5ddedddc
