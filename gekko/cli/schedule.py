@@ -5,6 +5,7 @@
 # %% ../../nbs/14_cli/22_schedule.ipynb #862c3104
 from __future__ import annotations
 import getpass, os, sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -67,16 +68,17 @@ def add_here(settings: Settings, name: str, notebook: str, due: When, params: Ma
     s = checked_schedule(Schedule(name, due, notebook, ' '.join(command.split()), dict(params), mode, venue, o, by=getpass.getuser()), now)
     return _facts(queue_of(settings).add(checked_job(s, settings), now))
 
+def _runs(s: Schedule, notebook: str) -> str: return f'a sweep of {notebook}' if s.command and s.notebook else f'gekko {s.command}' if s.command else notebook
+
 def _facts(s: Schedule) -> dict[str, Any]:
     from gekko.jobs.when import in_words
-    what = f'gekko {s.command}' if s.command else s.notebook
-    return {'name': s.name, 'runs': what, 'mode': s.mode, 'venue': s.venue, 'params': dict(s.params), 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
+    return {'name': s.name, 'runs': _runs(s, s.notebook), 'mode': s.mode, 'venue': s.venue, 'params': dict(s.params), 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
             'options': asdict(s.options), 'by': s.by}
 
 def shown_schedule(said: Mapping[str, Any]) -> str:
     "One schedule for a terminal."
     o = {k.replace('_', ' '): v for k, v in said['options'].items() if v not in ('', 0)}
-    head = {k: v for k, v in said.items() if k in ('name', 'runs', 'mode', 'venue', 'when', 'state', 'next', 'by') and v}
+    head = {k: v for k, v in said.items() if k in ('name', 'runs', 'mode', 'venue', 'when', 'state', 'so far', 'next', 'by') and v}
     return facts(head | {f'-p {k}': v for k, v in said['params'].items()} | o) + (f'\n\n{table(said["jobs"])}' if said.get('jobs') else '')
 
 # %% ../../nbs/14_cli/22_schedule.ipynb #afd67f8e
@@ -87,15 +89,23 @@ def list_here(settings: Settings) -> list[dict[str, Any]]:
     out = []
     for s in q.schedules():
         last = next(iter(q.jobs(s.name, 1, 'running') or q.jobs(s.name, 1)), None)
-        out.append({'name': s.name, 'runs': f'gekko {s.command}' if s.command else Path(s.notebook).name, 'mode': s.mode, 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
-                    'last': iso(last.due) if last else '', 'how': last.state if last else '', 'at': (last.progress if last.state == 'running' else last.reason) if last else ''})
+        out.append({'name': s.name, 'runs': _runs(s, Path(s.notebook).name), 'mode': s.mode, 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
+                    'last': iso(last.due) if last else '', 'how': last.state if last else '', 'at': _so_far(q, s) or ((last.progress if last.state == 'running' else last.reason) if last else '')})
     return out
 
 def shown_list(rows: list[dict[str, Any]]) -> str: return table([{**r, 'next': r['next'][:16], 'last': r['last'][:16], 'at': r['at'][:60]} for r in rows]) if rows else 'nothing is scheduled: gekko schedule add'
 
 def show_here(settings: Settings, name: str) -> dict[str, Any]:
     "One schedule and its last jobs."
-    return _facts(queue_of(settings).get(name)) | {'jobs': [_job(d) for d in queue_of(settings).jobs(name, 10)]}
+    q = queue_of(settings)
+    s = q.get(name)
+    return _facts(s) | ({'so far': far} if (far := _so_far(q, s)) else {}) | {'jobs': [_job(d) for d in q.jobs(name, 10)]}
+
+def _so_far(q: Queue, s: Schedule) -> str:
+    "How many of a sweep's jobs are in which state; '' for a schedule of another kind."
+    if not (s.command and s.notebook): return ''
+    states = Counter(d.state for d in q.jobs(s.name, 10**9))
+    return ', '.join(f'{states[x]:,} {x}' for x in ('done', 'failed', 'killed', 'skipped', 'running', 'queued') if states[x])
 
 def _job(d: Any) -> dict[str, Any]: return {'due': iso(d.due), 'state': d.state, 'attempts': d.attempt, 'run': d.run_id, 'reason': d.progress or d.reason}
 
