@@ -64,7 +64,8 @@ def origin(run: Any) -> str:
     c = course_of(run)
     span = f'{day(int(c.times[0]))} to {day(int(c.times[-1]))}' if len(c.times) else 'no bars'
     named = ' '.join(c.symbols[:8]) + (f' and {len(c.symbols) - 8} more' if len(c.symbols) > 8 else '')
-    return f'{c.run_id or c.name} · {c.mode} · {named} {c.bar} · {span} · data {c.data_version or "–"} · journal {c.journal_head[:16] or "–"} · {c.exit_reason}'
+    kept = [f'data {c.data_version}'] * bool(c.data_version) + [f'journal {c.journal_head[:16]}'] * bool(c.journal_head)
+    return ' · '.join([c.run_id or c.name, c.mode, f'{named} {c.bar}', span, *kept, c.exit_reason])
 
 # %% ../../nbs/10_research/05_numbers.ipynb #49e023d8
 _CELL = 'padding:1px 1.1em 1px 0;border:0;background:none;'
@@ -123,7 +124,7 @@ def _stamp(ts: Nanos) -> str: return iso(ts)[:10] if ts % DAY == 0 else iso(ts)[
 def _plain(x: float) -> str: return f'{x:,.10g}'
 
 def trips_html(t: Trips, most: int = 5) -> str:
-    "The trips that won and lost most."
+    "The trips that won and lost most, with a line that says which they are."
     c, order = t.course, np.argsort(-t.nets, kind='stable').tolist()
     shown = order if len(order) <= 2 * most else [*order[:most], *order[-most:]]
     digits = 1 if np.nanmax(np.abs(t.returns[shown]), initial=0.0) >= 0.005 else 3
@@ -132,7 +133,8 @@ def trips_html(t: Trips, most: int = 5) -> str:
         return [esc(c.symbols[x.column]), 'long' if x.lots > 0 else 'short', _plain(abs(size)), _stamp(x.opened), _plain(x.entry * float(c.tick[x.column])), _stamp(x.closed), _plain(x.exit * float(c.tick[x.column])),
                 span_text(x.closed - x.opened), percent(ret, digits, True), fine_money(float(t.net(x)))]
     if not shown: return ''
-    return grid(('', '', 'size', 'opened', 'at', 'closed', 'at', 'held', 'return', f'profit, {esc(c.currency)}'), [row(t.trips[k], float(t.returns[k])) for k in shown], left=2)
+    few = f'The {most} that won most and the {most} that lost most, of {len(order):,}' if len(order) > 2 * most else 'All of them, by profit'
+    return f'<div style="margin-top:0.6em;font-size:0.9em;break-after:avoid">{few}:</div>' + grid(('', '', 'size', 'opened', 'at', 'closed', 'at', 'held', 'return', f'profit, {esc(c.currency)}'), [row(t.trips[k], float(t.returns[k])) for k in shown], left=2)
 
 # %% ../../nbs/10_research/05_numbers.ipynb #a6f2bf6b
 def _years(x: float) -> str: return '–' if math.isnan(x) else 'never' if x > 1e9 else f'{x:,.0f} years' if x >= 10 else f'{x:.1f} years'
@@ -140,7 +142,7 @@ def _years(x: float) -> str: return '–' if math.isnan(x) else 'never' if x > 1
 def worst_html(days: Sequence[Day], found: Sequence[Tail], unit: str = 'day') -> str:
     "The worst days, beside what the normal law and the scenarios would have said, and the tails below."
     if not days: return note('No losing day.' if unit == 'day' else f'No losing {unit}.')
-    rows = [[day(d.end) if unit == 'day' else str(np.datetime64(d.end - 1, 'm')).replace('T', ' '), percent(d.move, 2), percent(d.other, 2, True), f'{number(d.z, 1)} σ', _years(d.years), percent(d.fall.depth, 1) if d.fall else '–',
+    rows = [[day(d.end) if unit == 'day' else _stamp(d.end), percent(d.move, 2), percent(d.other, 2, True), f'{number(d.z, 1)} σ', _years(d.years), percent(d.fall.depth, 1) if d.fall else '–',
              f'{percent(d.stress, 1)} <span style="opacity:0.7">{esc(d.scenario)}</span>' if d.scenario else '–', esc(d.crisis) or '–'] for d in days]
     tail = ' · '.join(f'{x.level:.0%} {x.method}: VaR {percent(x.var, 2)}, ES {percent(x.es, 2)}' for x in found)
     return grid(('', 'run', 'benchmark', 'deviations', 'normal: once in', 'in a fall of', 'stress on that book', 'crisis'), rows, wraps=(6, 7)) + (note(f'Of a {unit}: {tail}') if tail else '')
@@ -187,5 +189,5 @@ def deflated_among(c: Course, returns: Floats, ledger: str) -> Deflated | None:
 # %% ../../nbs/10_research/05_numbers.ipynb #3408b6c5
 def trust_html(own: Intervals | str, d: Deflated | None) -> str:
     "The intervals as a table, and what selection leaves of the Sharpe ratio."
-    said = own._repr_html_() if isinstance(own, Intervals) else note(f'No intervals: {esc(own)}.')
+    said = f'<div style="font-size:0.9em;{_KEEP}">{own._repr_html_()}</div>' if isinstance(own, Intervals) else note(f'No intervals: {esc(own)}.')
     return said + (note(f'Deflated Sharpe ratio {percent(d.chance)}: the probability that the true one beats the best of luck, given {d.trials:,} trial{"s" * (d.trials > 1)} of this strategy, worth {number(d.effective, 1)} independent.') if d else '')

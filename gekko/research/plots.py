@@ -66,8 +66,8 @@ def png(fig: Figure, dpi: int = 150) -> bytes:
 def short_money(x: float, _: object = None, digits: int = 4) -> str:
     "1,250,000 as 1.25m: for an axis. Tables print every cent."
     for size, unit in ((1e9, 'bn'), (1e6, 'm'), (1e4, 'k')):
-        if abs(x) >= size: return f'{x / (1e3 if unit == "k" else size):,.{digits}g}{unit}'
-    return f'{x:,.6g}'
+        if abs(x) >= size: return f'{x / (1e3 if unit == "k" else size):,.{digits}g}{unit}'.replace('-', '−')
+    return f'{x:,.6g}'.replace('-', '−')
 
 def percent(x: float, digits: int = 1, sign: bool = False) -> str:
     "0.1234 as 12.3%; a dash where there is no number."

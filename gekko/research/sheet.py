@@ -41,7 +41,7 @@ class Block:
         return live.bundle(self.live or {}, self.still, f'{title}: {self.name}'), {'image/png': {'width': 760, 'alt': f'{title}: {self.name}'}}
 
 STYLE = ('<style>.jp-RenderedPlotly{max-width:760px}.jp-RenderedPlotly .plot-img{width:100%;height:auto}'
-         '@media print{@page{size:A4;margin:14mm}.jp-OutputArea-child,.sheet-block{break-inside:avoid}.jp-OutputArea-output img,.sheet-block img{width:100%;height:auto}.jp-OutputArea-output,.sheet{color:#000}}</style>')
+         '@media print{@page{size:A4;margin:14mm 14mm 18mm;@bottom-right{content:counter(page) " of " counter(pages);font:8.5px "DejaVu Sans",sans-serif;color:#777}}.jp-OutputArea-child,.sheet-block{break-inside:avoid}.jp-OutputArea-output img,.sheet-block img{width:100%;height:auto}.jp-OutputArea-output,.sheet{color:#000}}</style>')
 
 # %% ../../nbs/10_research/08_sheet.ipynb #502b295a
 @dataclass(frozen=True, slots=True, repr=False)
@@ -102,7 +102,7 @@ def _tables(c: Course, b: Beside, t: Trips, ledger: str, seed: int) -> dict[str,
     def trust() -> Block: return Block('trust', _heading('How far to trust these numbers') + trust_html(trusted(c.times[p.rows], c.worth[p.rows], seed), deflated_among(c, ours, ledger) if ledger else None))
     return {'numbers': numbers, 'trades': trades, 'worst days': worst, 'crises': through, 'trust': trust}
 
-_ORDER = ('numbers', 'equity and drawdown', 'returns by month', 'returns by day', 'rolling', 'fills on the price', 'exposure and costs', 'trades', 'round trips', 'worst days', 'crises', 'trust')
+_ORDER = ('numbers', 'equity and drawdown', 'returns by month', 'returns by day', 'rolling', 'exposure and costs', 'fills on the price', 'trades', 'round trips', 'worst days', 'crises', 'trust')
 
 # %% ../../nbs/10_research/08_sheet.ipynb #0bfcc4c3
 def sheet(run: Any, benchmark: Any = None, ledger: str = '', seed: int = 0) -> Sheet:
@@ -128,6 +128,11 @@ def _drawn(b: Block, n: int, moving: bool, title: str) -> str:
     alt = esc(f'{title}: {b.name}')
     return f'<div id="picture{n}"></div>' if moving else f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(b.still).decode()}">'
 
+def _foot(title: str) -> str:
+    "The title in the foot of each printed page. No text of a run may end the style that carries it: all but letters and digits are CSS escapes."
+    said = ''.join(x if x.isascii() and x.isalnum() else f'{chr(92)}{ord(x):x} ' for x in title[:90])
+    return f'<style>@media print{{@page{{@bottom-left{{content:"{said}";font:8.5px "DejaVu Sans",sans-serif;color:#777}}}}}}</style>'
+
 def page(s: Sheet, moving: bool = False) -> str:
     "The sheet as a page of HTML that needs nothing from anywhere."
     body = ''.join(f'<div class="sheet-block">{_drawn(b, n, moving, s.title)}</div>' for n, b in enumerate(s.blocks))
@@ -138,7 +143,7 @@ def page(s: Sheet, moving: bool = False) -> str:
         calls = ''.join(call(n, b.live) for n, b in enumerate(s.blocks) if b.live is not None)
         # no text of a run may close the script that carries it
         body += f'<script>{library.get_plotlyjs()}</script><script>{calls.replace("</", "<" + chr(92) + "/")}</script>'
-    return _PAGE.format(title=esc(s.title), style=STYLE, body=body)
+    return _PAGE.format(title=esc(s.title), style=STYLE + _foot(s.title), body=body)
 
 # %% ../../nbs/10_research/08_sheet.ipynb #4706acd1
 def notebook(s: Sheet) -> str:

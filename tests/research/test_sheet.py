@@ -1,6 +1,7 @@
 """The tear sheet's numbers against other ways to them, its profits against the account's, and every hard run it must still show."""
 import base64
 import json
+import re
 from collections import defaultdict
 from decimal import Decimal as D
 from fractions import Fraction
@@ -19,14 +20,14 @@ from gekko.domain.account import Account, deposit, equity, settle
 from gekko.domain.errors import BadInput
 from gekko.domain.instrument import Instrument
 from gekko.domain.order import Fill, Intent, Order, Side
-from gekko.domain.time import DAY, MINUTE
+from gekko.domain.time import DAY, MINUTE, iso
 from gekko.ledger.runs import RunRecord, Runs
 from gekko.research import live
 from gekko.research.beside import as_of, beside, by_part, costs, equal_parts, exposure, pace, paced, relation, rolling_beta, rolling_sharpe
 from gekko.research.course import course_of, deals_of, held, marked
 from gekko.research.fast import FastResult, backtest
 from gekko.research.fifo import entries, reckoned, trips_of
-from gekko.research.numbers import summary, summary_text, trusted
+from gekko.research.numbers import summary, summary_text, trusted, worst_html
 from gekko.research.sheet import Sheet, sheet, stored
 from gekko.research.thin import thinned, unpacked
 from gekko.research.worst import once_in, tails, worst_days
@@ -211,6 +212,8 @@ def test_minutes_are_judged_by_hours() -> None:
     p = pace(c.times)
     assert p.name == 'hour' and len(p.rows) == 168 and np.allclose(p.periods, 365.25 * 24, rtol=0.01)
     assert not isinstance(trusted(c.times[p.rows], c.worth[p.rows]), str)
+    found = re.findall(r'>(\d+-\d\d-\d\d(?: \d\d:\d\d)?)<', worst_html(worst_days(c, p.rows, beside(c), p.periods), tails(paced(c, beside(c))[2]), p.name))
+    assert len(found) == 10 and all(iso(int(c.times[0]))[:10] <= x[:10] <= iso(int(c.times[-1]))[:10] for x in found), 'hours of this week'
 
 
 # what is drawn
@@ -277,9 +280,9 @@ def test_the_sheet_is_the_same_each_time() -> None:
 
 def test_names_cannot_become_markup() -> None:
     r = ran(market(200)).result()
-    evil = Result(**{**vars(r), 'symbols': ('<script>x</script>',), 'strategy': '</script><b>', 'fills': tuple(Fill(f.fill_id, f.client_id, '<script>x</script>', f.side, f.qty, f.price, f.fee, f.fee_currency, f.ts) for f in r.fills)})
+    evil = Result(**{**vars(r), 'symbols': ('<script>x</script>',), 'strategy': '</script></style><b>"}', 'fills': tuple(Fill(f.fill_id, f.client_id, '<script>x</script>', f.side, f.qty, f.price, f.fee, f.fee_currency, f.ts) for f in r.fills)})
     s: Sheet = sheet(evil)
-    assert '<script>x' not in s.page() and '<script>x' not in ''.join(b.html for b in s.blocks) and '</script><b>' not in s.page()
+    assert '<script>x' not in s.page() and '<script>x' not in ''.join(b.html for b in s.blocks) and '</script>' not in s.page().split('<body')[0] and '</style><b>' not in s.page()
 
 
 def test_a_kept_run_comes_back(tmp_path: Path) -> None:
