@@ -10,15 +10,15 @@ from typing import Any
 from .request import Request
 
 # %% auto #0
-__all__ = ['reseed', 'threads', 'pools', 'spread', 'inherit', 'environ', 'defaults', 'end_with', 'of_packages', 'settle', 'Known',
-           'serve', 'end']
+__all__ = ['reseed', 'threads', 'pools', 'spread', 'inherit', 'environ', 'defaults', 'end_with', 'of_packages', 'path_of',
+           'settle', 'Filed', 'Known', 'serve', 'end']
 
 # %% ../../nbs/11_jobs/51_child.ipynb #d069965c
 def reseed() -> None:
     "Seed anew the generators that are shared by a whole process."
     random.seed()
     if (np := sys.modules.get('numpy')) is not None: np.random.seed()
-    if (torch := sys.modules.get('torch')) is not None: torch.manual_seed(int.from_bytes(os.urandom(8), 'big') >> 1)
+    if (torch := sys.modules.get('torch')) is not None: torch.default_generator.seed()
 
 # %% ../../nbs/11_jobs/51_child.ipynb #dd9e35a8
 def threads(env: Mapping[str, str], name: str, cores: int) -> int:
@@ -28,15 +28,15 @@ def threads(env: Mapping[str, str], name: str, cores: int) -> int:
     return cores
 
 def pools() -> list[Any]:
-    "The linear algebra libraries of this process, to be set later. Looking for them takes a tenth of a second, so it is done before the fork."
+    "The parallel libraries of this process, to be set later. Looking for them takes a tenth of a second, so it is done before the fork."
     lib = sys.modules.get('threadpoolctl')
-    return [c for c in lib.ThreadpoolController().lib_controllers if c.internal_api != 'openmp'] if lib is not None else []
+    return list(lib.ThreadpoolController().lib_controllers) if lib is not None else []
 
 def spread(env: Mapping[str, str], cores: int, found: Sequence[Any] = ()) -> None:
-    "Give torch, numba and the linear algebra beneath numpy as many threads as a new process would have."
+    "Give OpenMP, torch, numba and the linear algebra beneath numpy as many threads as a new process would have."
+    for lib in found: lib.set_num_threads(threads(env, 'OMP_NUM_THREADS' if lib.internal_api == 'openmp' else f'{lib.internal_api.upper()}_NUM_THREADS', cores))
     if (torch := sys.modules.get('torch')) is not None: torch.set_num_threads(threads(env, 'MKL_NUM_THREADS', cores))
-    if (numba := sys.modules.get('numba')) is not None and any(k.startswith('NUMBA_') for k in env): numba.config.reload_config()
-    for lib in found: lib.set_num_threads(threads(env, f'{lib.internal_api.upper()}_NUM_THREADS', cores))
+    if (numba := sys.modules.get('numba')) is not None and (cores != numba.config.NUMBA_DEFAULT_NUM_THREADS or any(k.startswith('NUMBA_') for k in env)): numba.config.reload_config()
 
 # %% ../../nbs/11_jobs/51_child.ipynb #9d25d9c2
 def inherit(given: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ def environ(env: Mapping[str, str]) -> None:
     tempfile.tempdir = None       # TMPDIR is read at first use and kept
     try: locale.setlocale(locale.LC_CTYPE, '')
     except locale.Error: pass
-    sys.dont_write_bytecode = bool(env.get('PYTHONDONTWRITEBYTECODE', ''))
+    sys.dont_write_bytecode, sys.pycache_prefix = bool(env.get('PYTHONDONTWRITEBYTECODE', '')), env.get('PYTHONPYCACHEPREFIX') or None
     if 'MPLBACKEND' in env and (mpl := sys.modules.get('matplotlib')) is not None: mpl.rcParams['backend'] = env['MPLBACKEND']
 
 # %% ../../nbs/11_jobs/51_child.ipynb #3e6a5a3c
@@ -72,8 +72,10 @@ def defaults() -> None:
 # %% ../../nbs/11_jobs/51_child.ipynb #88192c1a
 def end_with(watch: int) -> None:
     "End this process when the other end of the socket is closed."
+    over = select.poll()
+    over.register(watch, select.POLLIN)      # select itself knows no descriptor above 1023
     def wait() -> None:
-        while select.select([watch], [], []) and os.read(watch, 64): pass
+        while over.poll() and os.read(watch, 64): pass
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
         os._exit(1)
@@ -83,6 +85,11 @@ def end_with(watch: int) -> None:
 def of_packages(packages: Sequence[str]) -> list[str]:
     "Names of the loaded modules that belong to `packages`."
     return [m for m in sys.modules if m.partition('.')[0] in packages]
+
+# %% ../../nbs/11_jobs/51_child.ipynb #b8502ba4
+def path_of(env: Mapping[str, str], cwd: str) -> list[str]:
+    "The folders of PYTHONPATH as a new interpreter in `cwd` would understand them: an empty one is `cwd`."
+    return [os.path.normpath(os.path.join(cwd, p)) for p in said.split(os.pathsep)] if (said := env.get('PYTHONPATH', '')) else []
 
 # %% ../../nbs/11_jobs/51_child.ipynb #218e4302
 def settle(r: Request, fds: Sequence[int], base: Sequence[str], forgotten: Sequence[str], found: Sequence[Any]) -> None:
@@ -95,16 +102,21 @@ def settle(r: Request, fds: Sequence[int], base: Sequence[str], forgotten: Seque
     environ(r.env)
     defaults()
     for name in forgotten: sys.modules.pop(name, None)
-    sys.path[:] = [*(p for p in r.env.get('PYTHONPATH', '').split(os.pathsep) if p), *base]
+    sys.path[:] = dict.fromkeys([*path_of(r.env, r.cwd), *base])
     sys.executable = r.program
     sys.modules['__main__'] = types.ModuleType('__main__')
     spread(r.env, len(r.inherits['cores']) or os.cpu_count() or 1, found)
     reseed()
 
 # %% ../../nbs/11_jobs/51_child.ipynb #9567a6dd
+class Filed:
+    "What is known of a module: its file."
+    __slots__ = ('__file__',)
+    def __init__(self, file: str) -> None: self.__file__ = file
+
 class Known:
-    "The module `sys` for one reader: the same in everything but `modules`, which has no more than files."
-    def __init__(self) -> None: self.modules = {m: types.SimpleNamespace(__file__=f'{f}') for m, x in list(sys.modules.items()) if (f := getattr(x, '__file__', None))}
+    "The module `sys` for one reader: the same in everything but `modules`, which has no more than files, in texts of their own."
+    def __init__(self) -> None: self.modules = {m: Filed(bytes(f, 'utf8', 'surrogateescape').decode('utf8', 'surrogateescape')) for m, x in list(sys.modules.items()) if isinstance(f := getattr(x, '__file__', None), str) and f}
     def __getattr__(self, name: str) -> Any: return getattr(sys, name)
 
 # %% ../../nbs/11_jobs/51_child.ipynb #bab3ed67

@@ -4,11 +4,13 @@
 
 # %% ../../nbs/11_jobs/54_provisioner.ipynb #e889c560
 from __future__ import annotations
-import asyncio, os
+import asyncio, os, subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Float, List, Unicode
+from ..domain.errors import GekkoError
+from .prompt import prompt
 from .request import Request, arguments, early, inherited
 from .warm import PRELOAD, Forked, begin, fork, place, ready, supported
 
@@ -51,18 +53,18 @@ class WarmProvisioner(LocalProvisioner):
             self.log.info('gekko: a cold kernel: %s', made)
             return await super().launch_kernel(cmd, **kwargs)
         self.cold, self.process, self.pid, self.pgid, self.cwd = '', cast(Any, made), made.pid, made.pid, kwargs.get('cwd') or os.getcwd()
+        if (km := cast(Any, self.parent)) is not None: km.client_factory = prompt(km.client_factory)
         return self.connection_info
 
     def _forked(self, cmd: list[str], kwargs: dict[str, Any]) -> Forked | str:
-        r = request(cmd, kwargs)
-        if isinstance(r, str): return r
-        where = place(self.preload, r.env)
-        if self.wait_s: ready(where, self.wait_s)
-        null = os.open(os.devnull, os.O_RDWR)
-        try: made = fork(where, r, descriptors(kwargs, null))
-        except OSError as e: made = f'{type(e).__name__}: {e}'
-        finally: os.close(null)
-        if isinstance(made, str): begin(where)
+        "A kernel, or why it must be a cold one: whatever goes wrong here is no reason to have none."
+        if isinstance(r := request(cmd, kwargs), str): return r
+        try:
+            where = place(self.preload, r.env)
+            if self.wait_s: ready(where, self.wait_s)
+            with open(os.devnull, 'r+b', 0) as null: made = fork(where, r, descriptors(kwargs, null.fileno()))
+            if isinstance(made, str): begin(where)
+        except (OSError, ValueError, subprocess.SubprocessError, GekkoError) as e: made = f'{type(e).__name__}: {e}'
         return made
 
     async def send_signal(self, signum: int) -> None:

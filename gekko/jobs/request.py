@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['FIXED', 'MOST', 'arguments', 'fixed', 'early', 'inherited', 'Request', 'tell', 'hear', 'peer']
+__all__ = ['FIXED', 'MOST', 'arguments', 'fixed', 'early', 'inherited', 'outgrown', 'Request', 'tell', 'hear', 'peer']
 
 # %% ../../nbs/11_jobs/50_request.ipynb #3d691f25
 _SAME = ('-Xfrozen_modules=off',)                # makes a debugger see the standard library's frames; changes no result
@@ -29,13 +29,14 @@ def _ours(program: str) -> bool:
     return here == there or there.is_absolute() and there.parent == here.parent and os.path.realpath(there) == os.path.realpath(here)
 
 # %% ../../nbs/11_jobs/50_request.ipynb #02cfe75f
-FIXED = ('LD_PRELOAD', 'LD_LIBRARY_PATH', 'GLIBC_TUNABLES', 'MALLOC_ARENA_MAX', 'OPENSSL_CONF', 'NUMBA_CACHE_DIR', 'NUMBA_DISABLE_JIT', 'NPY_DISABLE_CPU_FEATURES', 'OPENBLAS_CORETYPE', 'KMP_AFFINITY', 'OMP_PROC_BIND', 'OMP_PLACES',
-         'HOME', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'MPLCONFIGDIR')
+FIXED = frozenset('HOME XDG_CACHE_HOME XDG_CONFIG_HOME MPLCONFIGDIR GLIBC_TUNABLES OPENSSL_CONF NUMBA_CACHE_DIR NUMBA_DISABLE_JIT NUMBA_CPU_NAME NUMBA_CPU_FEATURES NUMBA_OPT'.split())
 "Variables that libraries read once, as they are loaded: a process that forks serves only those who have the same."
 
+_FAMILIES = ('LD_', 'MALLOC_', 'OMP_', 'GOMP_', 'KMP_', 'MKL_', 'OPENBLAS_', 'GOTO_', 'NPY_', 'ARROW_', 'TORCH', 'PYTORCH_', 'PLOTLY_', 'TQDM_')
+
 def fixed(env: Mapping[str, str]) -> dict[str, str]:
-    "The part of an environment that libraries have read once."
-    return {k: v for k, v in env.items() if k in FIXED}
+    "The part of an environment that libraries have read once. How many threads they use can be told to them later."
+    return {k: v for k, v in env.items() if k in FIXED or k.startswith(_FAMILIES) and not k.endswith('_NUM_THREADS')}
 
 _EARLY = frozenset(('PYTHON' + n for n in ('HOME PLATLIBDIR SAFEPATH OPTIMIZE DEBUG INSPECT VERBOSE CASEOK HASHSEED INTMAXSTRDIGITS NOUSERSITE USERBASE EXECUTABLE WARNINGS TRACEMALLOC PROFILEIMPORTTIME MALLOC MALLOCSTATS '
                                             'LEGACYWINDOWSFSENCODING COERCECLOCALE DEVMODE UTF8 WARNDEFAULTENCODING NODEBUGRANGES PERFSUPPORT DUMPREFS _FROZEN_MODULES _GIL _CPU_COUNT _JIT _PRESITE').split()))
@@ -53,6 +54,15 @@ def inherited() -> dict[str, Any]:
     masks = [int(line.split()[1], 8) for line in status.read_text().splitlines() if line.startswith('Umask:')] if status.exists() else []
     return {'umask': masks[0] if masks else 0o022, 'nice': os.getpriority(os.PRIO_PROCESS, 0), 'cores': sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [],
             'limits': {n: list(resource.getrlimit(getattr(resource, n))) for n in _LIMITS}}
+
+# %% ../../nbs/11_jobs/50_request.ipynb #ce704036
+def outgrown(asked: Mapping[str, Any], own: Mapping[str, Any], root: bool) -> str:
+    "What the asker may do and this process may not pass on; '' when there is nothing."
+    if root: return ''
+    if asked['nice'] < own['nice']: return f'priority {asked["nice"]}, here {own["nice"]}'
+    return next((f'{k} {hard}, here {own["limits"][k][1]}' for k, (_, hard) in asked['limits'].items() if k in own['limits'] and _high(hard) > _high(own['limits'][k][1])), '')
+
+def _high(limit: int) -> float: return float('inf') if limit == resource.RLIM_INFINITY else limit
 
 # %% ../../nbs/11_jobs/50_request.ipynb #cebbfba7
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,7 @@ def hear(s: socket.socket, most_fds: int = 0) -> tuple[dict[str, Any], list[int]
     head, fds = b'', list[int]()
     while len(head) < 4:
         if most_fds:
-            part, more, _, _ = socket.recv_fds(s, 4 - len(head), most_fds)
+            part, more, _, _ = socket.recv_fds(s, 4 - len(head), most_fds, socket.MSG_CMSG_CLOEXEC)
             fds += more
         else: part = s.recv(4 - len(head))
         if not part: return None

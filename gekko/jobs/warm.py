@@ -4,7 +4,7 @@
 
 # %% ../../nbs/11_jobs/53_warm.ipynb #2448e44d
 from __future__ import annotations
-import fcntl, hashlib, json, os, select, signal, socket, subprocess, sys, time
+import fcntl, hashlib, json, os, select, signal, socket, subprocess, sys, tempfile, time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from ..desk.protocol import socket_folder
 from ..domain.errors import BadInput, Retry
-from .request import Request, fixed, hear, peer, tell
+from .request import FIXED, Request, fixed, hear, peer, tell
 
 # %% auto #0
-__all__ = ['PRELOAD', 'IDLE_S', 'editable', 'Place', 'place', 'clean', 'begin', 'Forked', 'supported', 'fork', 'status', 'leave',
-           'ready']
+__all__ = ['PRELOAD', 'IDLE_S', 'AGAIN_S', 'editable', 'rights', 'unit', 'home', 'Place', 'place', 'clean', 'begin', 'Forked',
+           'supported', 'fork', 'status', 'leave', 'ready']
 
 # %% ../../nbs/11_jobs/53_warm.ipynb #2fcf87de
 PRELOAD = ('ipykernel.kernelapp', 'ipykernel.ipkernel', 'ipykernel.zmqshell', 'ipykernel.debugger', 'IPython', 'IPython.core.completerlib', 'IPython.core.debugger', 'IPython.core.logger', 'IPython.core.oinspect', 'IPython.extensions.storemagic', 'sqlite3', 'tornado.platform.asyncio', 'matplotlib_inline.backend_inline', 'comm', 'threadpoolctl', 'numpy', 'pandas', 'scipy.stats', 'scipy.optimize', 'matplotlib.pyplot', 'msgspec',
@@ -32,8 +32,36 @@ def editable(name: str) -> bool:
     return bool(said) and bool(json.loads(said or '{}').get('dir_info', {}).get('editable'))
 
 # %% ../../nbs/11_jobs/53_warm.ipynb #f2f0050b
-_SPACES = ('mnt', 'net', 'pid', 'user', 'ipc')
+_SPACES = ('mnt', 'net', 'pid', 'user', 'ipc', 'uts', 'cgroup', 'time')
+_RIGHTS = ('Gid', 'Groups', 'CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp')
 
+def rights() -> list[str]:
+    "What the system lets this process do beyond its user's name, and what a child would have from it (Linux)."
+    try: return [line for line in Path('/proc/self/status').read_text().splitlines() if line.partition(':')[0] in _RIGHTS]
+    except OSError: return []
+
+def unit(cgroups: str) -> list[str]:
+    "The services or batch jobs, with limits of their own, that a process belongs to by its /proc/self/cgroup. A person's programs, each in a scope of its own, are not told apart."
+    paths = {line.split(':', 2)[2] for line in cgroups.splitlines() if line.count(':') >= 2} - {'/'}
+    services = {p: [n for n in p.split('/') if n.endswith('.service') and not n.startswith('user@')] for p in paths}
+    return sorted({x for p, found in services.items() for x in (found[-1:] or ([] if '.scope' in p or '.slice' in p else [p]))})
+
+def _unit() -> list[str]:
+    try: return unit(Path('/proc/self/cgroup').read_text())
+    except OSError: return []
+
+# %% ../../nbs/11_jobs/53_warm.ipynb #5bdad1a9
+_LONGEST = 107      # bytes of a Unix socket's address on Linux
+
+def home(base: Path | None = None) -> Path:
+    "The folder for sockets: the session's own, or the temporary one where that is away, not ours, or too deep for an address. BadInput where neither will do."
+    for root in (base, Path(tempfile.gettempdir())):
+        try: folder = socket_folder(root)
+        except (OSError, BadInput): continue
+        if os.access(folder, os.W_OK | os.X_OK) and len(os.fsencode(folder)) + 32 <= _LONGEST: return folder
+    raise BadInput('no place for the sockets of warm kernels', expected='XDG_RUNTIME_DIR or TMPDIR, private, writable and short', found=str(base or os.environ.get('XDG_RUNTIME_DIR', '')))
+
+# %% ../../nbs/11_jobs/53_warm.ipynb #10354745
 @dataclass(frozen=True, slots=True)
 class Place:
     "Where the process for these modules and variables is to be found."
@@ -48,8 +76,8 @@ def place(names: Sequence[str] = PRELOAD, env: Mapping[str, str] = os.environ, f
     "The place for `names` and an environment."
     here = [os.readlink(f'/proc/self/ns/{n}') for n in _SPACES if os.path.exists(f'/proc/self/ns/{n}')]
     kept = tuple(sorted(fixed(env).items()))
-    key = hashlib.sha256(json.dumps([os.path.dirname(sys.executable), os.path.realpath(sys.executable), sys.prefix, sys.version, os.getuid(), here, kept, list(names)]).encode()).hexdigest()[:16]
-    return Place(tuple(names), kept, f'{folder or socket_folder()}/warm-{key}')
+    key = hashlib.sha256(json.dumps([os.path.dirname(sys.executable), os.path.realpath(sys.executable), sys.prefix, sys.version, os.getuid(), rights(), _unit(), here, kept, list(names)]).encode()).hexdigest()[:16]
+    return Place(tuple(names), kept, f'{folder or home()}/warm-{key}')
 
 # %% ../../nbs/11_jobs/53_warm.ipynb #f206c84f
 IDLE_S = 4 * 3600.0
@@ -57,15 +85,22 @@ _KEPT = ('PATH', 'HOME', 'USER', 'LANG', 'LC_ALL', 'TMPDIR', 'XDG_CACHE_HOME', '
 
 def clean(env: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
     "An environment without secrets, of one thread, in which no library reports home."
-    quiet = {'ORT_DISABLE_TELEMETRY': '1', 'RAY_USAGE_STATS_ENABLED': '0', 'KMP_INIT_AT_FORK': 'FALSE', 'JE_ARROW_MALLOC_CONF': 'background_thread:false', '_RJEM_MALLOC_CONF': 'background_thread:false'}      # the allocators of pyarrow and deltalake would start threads
-    return {**{k: env[k] for k in _KEPT if k in env}, **quiet, **{f'{n}_NUM_THREADS': '1' for n in ('OMP', 'OPENBLAS', 'MKL', 'NUMEXPR', 'VECLIB')}, **kept}
+    # a thread of OpenBLAS that has nothing to do runs on for 2^26 ticks: three of them would take the processors that the kernel needs to start
+    quiet = {'OPENBLAS_THREAD_TIMEOUT': '20', 'PYTORCH_NVML_BASED_CUDA_CHECK': '1', 'ORT_DISABLE_TELEMETRY': '1', 'RAY_USAGE_STATS_ENABLED': '0', 'KMP_INIT_AT_FORK': 'FALSE', 'JE_ARROW_MALLOC_CONF': 'background_thread:false', '_RJEM_MALLOC_CONF': 'background_thread:false'}      # the allocators of pyarrow and deltalake would start threads
+    return {**{k: env[k] for k in _KEPT if k in env and k not in FIXED}, **quiet, **{f'{n}_NUM_THREADS': '1' for n in ('OMP', 'OPENBLAS', 'MKL', 'NUMEXPR', 'VECLIB')}, **kept}
 
-def begin(p: Place, idle_s: float = IDLE_S) -> bool:
-    "Start the process at a place, unless another is there or on its way; whether this call started it. Returns at once."
+AGAIN_S = 60.0
+
+def begin(p: Place, idle_s: float = IDLE_S, anyway: bool = False) -> bool:
+    "Start the process at a place, unless another is there or on its way, or has died on its way within a minute, which is no reason not to with `anyway`; whether this call started it. Returns at once. OSError where it can't."
     lock = os.open(p.stem + '.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError: return False
+        then = os.pread(lock, 32, 0)      # nothing, once it has come up
+        if then and 0 <= time.time() - float(then) < AGAIN_S and not anyway: return False
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f'{time.time():.3f}'.encode(), 0)
         told = {'path': p.address, 'names': p.names, 'beside': ['gekko'] if editable('gekko') else [], 'idle_s': idle_s, 'lock': lock}
         with open(p.stem + '.log', 'ab') as log:
             # the shell ends at once, so that the process is nobody's child and outlives whoever came first
@@ -85,11 +120,16 @@ class Forked:
 
     def poll(self) -> int | None:
         "Its exit code once it has ended; -9 where nobody lived to tell."
-        if self.returncode is None and select.select([self.pidfd], [], [], 0)[0]: self.returncode = self._told()
+        if self.returncode is None and self._over(0): self.returncode = self._told()
         return self.returncode
 
+    def _over(self, timeout: float | None) -> bool:
+        p = select.poll()      # select itself knows no descriptor above 1023, and a server may have more
+        p.register(self.pidfd, select.POLLIN)
+        return bool(p.poll(None if timeout is None else 1000 * timeout))
+
     def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None and not select.select([self.pidfd], [], [], timeout)[0]: raise subprocess.TimeoutExpired('kernel', timeout or 0.0)
+        if self.returncode is None and not self._over(timeout): raise subprocess.TimeoutExpired('kernel', timeout or 0.0)
         code = self.poll()
         assert code is not None
         return code
@@ -122,23 +162,33 @@ def supported() -> str:
     if sys.platform != 'linux' or not hasattr(os, 'pidfd_open'): return 'kernels are forked on Linux only'
     return ''
 
-def _call(p: Place, timeout_s: float) -> socket.socket | None:
-    "A line to the process at a place; None when there is none."
-    s = socket.socket(socket.AF_UNIX)
+def _call(p: Place, timeout_s: float) -> socket.socket | str:
+    "A line to the process at a place, or why there is none."
+    s, why = socket.socket(socket.AF_UNIX), 'nothing is loaded yet'
     s.settimeout(timeout_s)
     try:
         s.connect(p.address)
-        if peer(s)[1] == os.getuid(): return s
+        pid, uid = peer(s)
+        why = 'somebody else\'s process' if uid != os.getuid() else 'the process that forks is stopped' if _stopped(pid) else ''
+        if not why: return s
     except OSError: pass
     s.close()
-    return None
+    return why
 
-def fork(p: Place, r: Request, fds: Sequence[int], timeout_s: float = 20.0) -> Forked | str:
-    "A kernel that is up, from the process at a place; or why there is none."
-    if (s := _call(p, timeout_s)) is None: return 'nothing is loaded yet'
+def _stopped(pid: int) -> bool:
+    "Whether a process has been told to stand still, so that waiting for its answer is in vain."
+    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] in 'Tt'
+    except (OSError, IndexError): return False
+
+def fork(p: Place, r: Request, fds: Sequence[int], timeout_s: float = 20.0, up_s: float = 60.0) -> Forked | str:
+    "A kernel that is up, from the process at a place; or why there is none. `timeout_s`: for the fork, `up_s`: for its ports."
+    if isinstance(s := _call(p, timeout_s), str): return s
     try:
         tell(s, asdict(r), fds)
         said = hear(s, 1)
+        if said is not None and 'forked' in said[0]:
+            s.settimeout(up_s)
+            said = hear(s, 1)
     except (OSError, ValueError) as e: said, why = None, f'{type(e).__name__}: {e}'
     else: why = 'the process that forks broke off'
     if said is None or 'pid' not in said[0]:
@@ -157,7 +207,7 @@ def leave(p: Place) -> dict[str, Any] | None:
     return _word(p, {'leave': True})
 
 def _word(p: Place, words: Mapping[str, Any]) -> dict[str, Any] | None:
-    if (s := _call(p, 10.0)) is None: return None
+    if isinstance(s := _call(p, 10.0), str): return None
     with s:
         try:
             tell(s, words)
@@ -168,9 +218,10 @@ def _word(p: Place, words: Mapping[str, Any]) -> dict[str, Any] | None:
 def ready(p: Place, wait_s: float = 120.0) -> dict[str, Any]:
     "Start it if need be, and wait until it answers. Retry when it does not; BadInput where it can't be."
     if why := supported(): raise BadInput('no warm kernels here', expected='Linux', found=why)
-    until = time.monotonic() + wait_s
+    until, first = time.monotonic() + wait_s, True
     while (said := status(p)) is None:
-        begin(p)
+        begin(p, anyway=first)
+        first = False
         if time.monotonic() > until: raise Retry('the process with everything loaded does not answer', expected=f'an answer within {wait_s:g} s', found=f'see {p.stem}.log')
         time.sleep(0.05)
     return said

@@ -4,17 +4,17 @@
 
 # %% ../../nbs/11_jobs/52_zygote.ipynb #d6b66394
 from __future__ import annotations
-import gc, importlib, json, os, selectors, signal, socket, sys, time
+import gc, importlib, json, os, resource, selectors, signal, socket, sys, time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from .child import Known, end, end_with, of_packages, pools, serve, settle
-from .request import Request, hear, peer, tell
+from .child import Known, end, end_with, of_packages, path_of, pools, serve, settle
+from .request import Request, hear, inherited, outgrown, peer, tell
 
 # %% auto #0
-__all__ = ['Stamp', 'GRACE_S', 'Left', 'one_thread', 'preload', 'stamp', 'loaded', 'stale', 'shadowed', 'Child', 'Birth',
-           'Zygote', 'stamp_inode', 'send', 'warm_up', 'door', 'hold', 'main']
+__all__ = ['Stamp', 'GRACE_S', 'Left', 'one_thread', 'preload', 'stamp', 'folders', 'loaded', 'stale', 'shadowed', 'Child',
+           'Birth', 'Zygote', 'stamp_inode', 'send', 'warm_up', 'door', 'hold', 'main']
 
 # %% ../../nbs/11_jobs/52_zygote.ipynb #a3c15488
 def one_thread() -> bool:
@@ -39,12 +39,16 @@ def stamp(path: str) -> Stamp:
     except OSError: return 0, 0
     return s.st_mtime_ns, s.st_size
 
+def folders() -> dict[str, Stamp]:
+    "The folders in which packages are installed, with their stamps: one changes with each package that comes or goes."
+    return {p: stamp(p) for p in sys.path if p.endswith('-packages')}
+
 def loaded(beside: Sequence[str]) -> dict[str, Stamp]:
     "The files of all modules but those of the packages `beside`, the folders in which packages are installed, and the interpreter, with their stamps."
     ours = {m.partition('.')[0] for m in beside}
     here = {__spec__.name, *(f'{__package__}.{n}' for n in ('child', 'request'))} if __spec__ else set()      # what forks is this code, whoever edits it
     files = {f for name, m in list(sys.modules.items()) if (name.partition('.')[0] not in ours or name in here) and isinstance(f := getattr(m, '__file__', None), str)}
-    return {p: stamp(p) for p in (*sorted(files), *(p for p in sys.path if p.endswith('-packages')), sys.executable)}
+    return {**{p: stamp(p) for p in (*sorted(files), sys.executable)}, **folders()}
 
 def stale(then: Mapping[str, Stamp]) -> str:
     "The first file that is not what it was; '' when all are."
@@ -53,33 +57,36 @@ def stale(then: Mapping[str, Stamp]) -> str:
 # %% ../../nbs/11_jobs/52_zygote.ipynb #ad714ba6
 def shadowed(folders: Iterable[str], beside: Sequence[str]) -> str:
     "The first file or package in `folders` that has the name of a module loaded already, other than those of the packages `beside`; '' when there is none."
-    taken = {m.partition('.')[0] for m in sys.modules} - set(beside) - {'__main__'}
+    taken = {m.partition('.')[0] for m in sys.modules} - set(beside) - {'__main__'} | {'sitecustomize', 'usercustomize'}
     for folder in folders:
-        try: names = os.listdir(folder or '.')
+        try: names = os.listdir(folder)
+        except NotADirectoryError: return folder
         except OSError: continue
         for n in names:
             name, dot, kind = n.partition('.')
-            if name in taken and (kind == 'py' or kind.endswith(('.so', 'pyd')) or not dot and os.path.exists(os.path.join(folder, n, '__init__.py'))): return os.path.join(folder, n)
+            if name in taken and (kind in ('py', 'pyc', 'so') or kind.endswith(('.so', 'pyd')) or not dot and os.path.exists(os.path.join(folder, n, '__init__.py'))): return os.path.join(folder, n)
     return ''
 
 # %% ../../nbs/11_jobs/52_zygote.ipynb #a43707b4
 @dataclass(slots=True)
 class Child:
-    "A kernel on its way or at work. `client` is None once that has gone, `ready` -1 once it has spoken; `deadline` is when it is killed."
+    "A kernel on its way or at work. `client` is None once that has gone, `asker` stands for the client's process; `ready` is -1 once it has spoken; `deadline` is when it is killed."
     pid: int
     pidfd: int
     client: socket.socket | None
+    asker: int
     ready: int
     up: bool = False
     deadline: float = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    "What a fork finds when it wakes: what it is to become, three descriptors, where to say that it is ready, and its client."
+    "What a fork finds when it wakes: what it is to become, three descriptors, where to say that it is ready, and its client. `parent` is kept for ever: to take it apart would write to every name it knows, and copy thirteen megabytes."
     request: Request
     fds: tuple[int, ...]
     ready: int
     client: int
+    parent: 'Zygote'
 
 # %% ../../nbs/11_jobs/52_zygote.ipynb #16015853
 GRACE_S = 5.0
@@ -106,6 +113,7 @@ class Zygote:
     def _over(self) -> bool:
         if self.children: self._busy = time.monotonic()
         if not self.closed and stamp_inode(self.path) != self._inode: self._leave('its address was taken away')
+        if not self.closed and not stamp_inode(sys.executable): self._leave('its environment was taken away')
         return not self.children and (bool(self.closed) or time.monotonic() - self._busy > self.idle_s)
 
     def _leave(self, why: str) -> None:
@@ -124,7 +132,11 @@ class Zygote:
 
     def _door(self, key: selectors.SelectorKey) -> Birth | None:
         "Somebody comes in."
-        s, _ = self.listener.accept()
+        try: s, _ = self.listener.accept()
+        except OSError as e:      # no descriptor left, say: who waits may wait, but nobody who runs shall suffer
+            sys.stderr.write(f'{type(e).__name__}: {e}\n')
+            time.sleep(0.1)
+            return None
         s.settimeout(2.0)
         fds = list[int]()
         try:
@@ -156,30 +168,39 @@ class Zygote:
         if time.monotonic() - self._looked > 1.0:
             if changed := stale(self.seen): self._leave(f'{changed} has changed')
             self._looked = time.monotonic()
+        if more := outgrown(r.inherits, inherited(), os.geteuid() == 0): self._leave(f'started with less rights than were asked for: {more}')
         if self.closed: return self.closed
-        if shadow := shadowed([r.cwd, *r.env.get('PYTHONPATH', '').split(os.pathsep)] if r.env.get('PYTHONPATH') else [r.cwd], self.beside): return f'{shadow} has the name of a module that is loaded'
+        if shadow := shadowed([r.cwd, *path_of(r.env, r.cwd)], self.beside): return f'{shadow} comes before what is loaded'
         return '' if one_thread() else 'a second thread'
 
     def _fork(self, s: socket.socket, r: Request, fds: list[int]) -> Birth | None:
-        said, say = os.pipe()
-        pid = os.fork()
+        asker, (said, say) = os.pidfd_open(peer(s)[0]), os.pipe()
+        try: pid = os.fork()
+        except OSError as e:
+            tell(s, {'cold': f'no fork: {e.strerror}'})
+            _close(asker, said, say, s, *fds)
+            return None
         if pid == 0:
-            self._forget(s)
-            os.close(said)
-            return Birth(r, tuple(fds), say, s.detach())
+            self._forget()
+            _close(said, asker)
+            return Birth(r, tuple(fds), say, s.detach(), self)
         _close(say, *fds)
-        c = Child(pid, os.pidfd_open(pid), s, said)
+        c = Child(pid, os.pidfd_open(pid), s, asker, said)
         self.children[pid], self.forks = c, self.forks + 1
+        self._tell(c, {'forked': pid})
         self.selector.register(said, selectors.EVENT_READ, lambda key: self._ready(c))
         self.selector.register(c.pidfd, selectors.EVENT_READ, lambda key: self._ended(c))
         self.selector.register(s, selectors.EVENT_READ, lambda key: self._gone(c))
+        self.selector.register(asker, selectors.EVENT_READ, lambda key: self._end(c))      # a process that it has forked may hold its end of the socket open
         return None
 
-    def _forget(self, but: socket.socket) -> None:
+    def _forget(self) -> None:
         "In a fork: close what belongs to the parent and to its other children."
         self.selector.close()
         if not self.closed: _close(self.listener, self.lock)
-        for c in self.children.values(): _close(c.pidfd, *([c.ready] if c.ready >= 0 else []), *([c.client] if c.client is not None else []))
+        for c in self.children.values():
+            _close(c.pidfd, *([c.ready] if c.ready >= 0 else []))
+            if c.client is not None: _close(c.client, c.asker)
 
     def _ready(self, c: Child) -> None:
         c.up = os.read(c.ready, 1) == b'r'
@@ -193,6 +214,9 @@ class Zygote:
         assert c.client is not None
         with suppress(OSError):
             if c.client.recv(64): return
+        self._end(c)
+
+    def _end(self, c: Child) -> None:
         self._drop(c)
         send(c.pidfd, signal.SIGTERM if c.up else signal.SIGKILL)
         c.deadline = time.monotonic() + GRACE_S
@@ -215,7 +239,8 @@ class Zygote:
     def _drop(self, c: Child) -> None:
         assert c.client is not None
         self.selector.unregister(c.client)
-        c.client.close()
+        self.selector.unregister(c.asker)
+        _close(c.client, c.asker)
         c.client = None
 
 # %% ../../nbs/11_jobs/52_zygote.ipynb #1d9bd95d
@@ -268,17 +293,20 @@ def hold(path: str, names: Sequence[str], beside: Sequence[str], idle_s: float, 
     "Load, open the door and serve: None at the end, in a fork what it is to become, or the module that starts a thread."
     began = time.time()
     gc.disable()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most := resource.getrlimit(resource.RLIMIT_NOFILE)[1], most))      # five for each kernel
     sys.path[:] = [p for p in sys.path if p]
-    base = list(sys.path)
+    base, before = list(sys.path), folders()
     failed, threaded = preload(names)
     if threaded: return threaded, ([], [], [], None)
     warm_up()
     if not one_thread(): raise SystemExit('a second thread after the first use of what was loaded: a fork would lose it')
-    seen, left = loaded(beside), (base, of_packages(beside), pools(), Known())
+    seen, left = {**loaded(beside), **before}, (base, of_packages(beside), pools(), Known())      # what was installed while this was loading counts as a change, too
     gc.collect()
     gc.freeze()
     about = {'names': list(names), 'failed': failed, 'modules': len(sys.modules), 'loading_s': round(time.time() - began, 2), 'since': began}
-    return Zygote(door(path), path, seen, beside, about, idle_s, lock).run(), left
+    listener = door(path)
+    os.ftruncate(lock, 0)      # it came up
+    return Zygote(listener, path, seen, beside, about, idle_s, lock).run(), left
 
 def main() -> None:
     "The process, told of in one JSON argument; a fork ends here with its kernel."
