@@ -28,8 +28,8 @@ from ..ledger.journal import read_entries
 from ..ledger.runs import RunRecord, Runs
 
 # %% auto #0
-__all__ = ['may_repeat', 'traded', 'after_cut', 'outcome', 'command', 'performing', 'cell_of', 'newest_bars', 'worker_of',
-           'checked_job', 'placed']
+__all__ = ['may_repeat', 'traded', 'after_cut', 'outcome', 'command', 'had_ended', 'performing', 'cell_of', 'newest_bars',
+           'worker_of', 'checked_job', 'placed']
 
 # %% ../../nbs/11_jobs/65_performing.ipynb #f9efe0b4
 def may_repeat(mode: str, traded: bool) -> bool:
@@ -80,6 +80,11 @@ def _short(line: str) -> str:
     except ValueError: return line
     return json.dumps({k: v for k, v in said.items() if not isinstance(v, (list, dict))}) if isinstance(said, dict) else line
 
+def had_ended(settings: Settings, run_id: str) -> Outcome | None:
+    "The outcome of a run whose record was complete when its worker was cut off before it could say so: what is done is not done again. None when there is no such record."
+    found = [r for r in Runs(settings.ledger).list(run_id=run_id) if r.state == 'done']
+    return None if not found else Outcome('done' if found[0].exit_reason.startswith('finished') else 'failed', found[0].exit_reason)      # else it was halted, or raised an alarm
+
 # %% ../../nbs/11_jobs/65_performing.ipynb #5690a7f6
 def _tidy(settings: Settings) -> None:
     "Make room before a job, by the settings' policy. That it can't be done is said, and stops no job."
@@ -94,6 +99,7 @@ def performing(settings: Settings) -> Perform:
         s = claim.schedule
         end_all_left(settings)      # what dead desks left open, and nobody answers for any more
         _tidy(settings)
+        if claim.before and (ended := had_ended(settings, claim.before)) is not None: return ended
         if claim.before and (why := after_cut(settings, claim.before)): return Outcome('killed', why)
         if s.command == TASK: return task_done(settings, claim, begun)
         if s.command: return command(s.command)
@@ -147,7 +153,7 @@ def checked_job(s: Schedule, settings: Settings) -> Schedule:
     "The schedule with its notebook's path in full; BadInput as `gekko run` would say it."
     if s.command: return replace(s, command=placed(s.command))
     job = prepare(Path(s.notebook), s.params, s.mode, settings, s.venue)
-    return replace(s, notebook=str(job.notebook), params=_plain(job.given))
+    return replace(s, notebook=str(job.notebook), params=_plain({k: v for k, v in job.given.items() if k in s.params}))      # the venue is told apart
 
 def placed(command: str) -> str:
     "The command with its notebook's path in full. BadInput for a notebook that is not there, and for a sweep that would wait for the worker that carries it out."
