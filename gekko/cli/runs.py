@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from .show import as_json, facts, progress, when
+from .show import as_json, facts, progress, table, when
 from ..desk.config import Settings
 from ..domain.errors import BadInput, Halt
 
@@ -18,17 +18,26 @@ if TYPE_CHECKING:
     from gekko.ledger.runs import RunRecord
 
 # %% auto #0
-__all__ = ['pairs', 'start', 'promoted', 'summary', 'next_steps', 'shown', 'list_runs', 'show_run', 'shown_run', 'diff_runs',
-           'rerun_run', 'shown_rerun']
+__all__ = ['pairs', 'parameters', 'start', 'promoted', 'summary', 'next_steps', 'shown', 'list_runs', 'show_run', 'shown_run',
+           'diff_runs', 'prune_runs', 'shown_prune', 'rerun_run', 'shown_rerun']
 
 # %% ../../nbs/14_cli/01_runs.ipynb #16241ede
 def pairs(words: Sequence[tuple[str, str]]) -> dict[str, str]:
     "Name to value; a name that comes twice is refused."
     out: dict[str, str] = {}
     for name, value in words:
-        if name in out: raise BadInput('parameter given twice', expected=f'{name} once', found=f'{out[name]} and {value}')
+        if name in out:
+            from gekko.jobs.references import is_secret
+            raise BadInput('parameter given twice', expected=f'{name} once', found='two values' if is_secret(name) else f'{out[name]} and {value}')
         out[name] = value
     return out
+
+def parameters(notebook: Path, p: Sequence[str] | None, files: Sequence[Path] | None = None) -> dict[str, Any]:
+    "The parameters that `-f` and `-p` give, each of the latter as NAME and VALUE with a NUL between. What `-p` says is over what a file says."
+    words = pairs([(w.split('\0')[0], w.split('\0')[1]) for w in p or []])
+    if not files: return dict(words)
+    from gekko.jobs.parameter_files import given_by
+    return given_by(notebook, files, words)
 
 # %% ../../nbs/14_cli/01_runs.ipynb #78e23b96
 def start(notebook: Path, given: Mapping[str, Any], mode: str, settings: Settings, quiet: bool, venue: str = '') -> Done:
@@ -98,7 +107,12 @@ def list_runs(settings: Settings, limit: int = 20, **where: str) -> list[dict[st
     if not exists(settings.ledger): return []
     with suppress(Halt): close_deserted(settings.ledger)     # a ledger that is locked can still be read
     return [{'run': r.run_id, 'mode': r.mode, 'state': r.state, 'equity': r.metrics.get('equity'), 'sharpe': r.metrics.get('sharpe'), 'fills': r.metrics.get('fills'),
-             'started': when(r.started), 'ended': r.exit_reason} for r in Runs(settings.ledger).list(limit=limit, **where)]
+             'started': when(r.started), 'ended': r.exit_reason or _at(settings, r)} for r in Runs(settings.ledger).list(limit=limit, **where)]
+
+def _at(settings: Settings, r: RunRecord) -> str:
+    "Where a run is that has not ended: its cell and its rows, which need no word from a kernel that is busy."
+    from gekko.jobs.performing import cell_of
+    return cell_of(settings, r.run_id)[1]
 
 # %% ../../nbs/14_cli/01_runs.ipynb #a97dddc1
 def show_run(settings: Settings, run_id: str) -> dict[str, Any]:
@@ -106,17 +120,22 @@ def show_run(settings: Settings, run_id: str) -> dict[str, Any]:
     from dataclasses import asdict
     from gekko.jobs.records import books_of
     from gekko.ledger.runs import Runs
+    from gekko.jobs.pruning import pruned_of
     r = Runs(settings.ledger).get(run_id)
-    return {**asdict(r), **books_of(r, settings.ledger)}
+    pruned = pruned_of(settings.home/'runs'/r.run_id)
+    return {**asdict(r), **books_of(r, settings.ledger), 'at': '' if r.ended else _at(settings, r), 'pruned': asdict(pruned) if pruned else None, 'outputs': str(pruned or r.executed)}
 
 def shown_run(r: dict[str, Any]) -> str:
     "What `gekko runs show` prints for a person."
     m = r['metrics']
-    head = {'run': r['run_id'], 'state': f'{r["state"]} ({r["exit_reason"] or "under way"})', 'mode': r['mode'], 'notebook': r['notebook'], 'parameters': ', '.join(f'{k}={v}' for k, v in r['params'].items()),
+    head = {'run': r['run_id'], 'state': f'{r["state"]} ({r["exit_reason"] or r.get("at") or "under way"})', 'mode': r['mode'], 'notebook': r['notebook'], 'parameters': ', '.join(f'{k}={v}' for k, v in r['params'].items()),
             'equity': _money(m.get('equity')), 'equity by replay': _money(r['ledger_equity']), 'books agree': r['books_agree'], 'journal': r['chain'],
             'orders': m.get('orders'), 'fills': m.get('fills'), 'fees': _money(m.get('fees')), 'rejected intents': m.get('rejected'), 'Sharpe ratio': m.get('sharpe'), 'max drawdown': m.get('max_drawdown'),
-            'started': when(r['started']), 'ended': when(r['ended']), 'commit': r['commit'], 'data': r['data_version'], 'journal head': r['journal_head'], 'executed': r['executed']}
+            'started': when(r['started']), 'ended': when(r['ended']), 'commit': r['commit'], 'data': r['data_version'], 'journal head': r['journal_head'], 'kernel': _kernel(r['spec'].get('kernel') or {}), 'executed': r.get('outputs') or r['executed']}
     return facts(head)
+
+def _kernel(k: Mapping[str, Any]) -> str:
+    return f'{k["start"]}{" (" + k["why"] + ")" if k.get("why") else ""}, seed of hash(): {k["hash_seed"]}' if k else ''
 
 # %% ../../nbs/14_cli/01_runs.ipynb #e09d4dcf
 def diff_runs(settings: Settings, a: str, b: str) -> list[dict[str, Any]]:
@@ -126,7 +145,25 @@ def diff_runs(settings: Settings, a: str, b: str) -> list[dict[str, Any]]:
     x, y = runs.get(a), runs.get(b)
     inputs = [{'what': d.what, x.run_id: d.a, y.run_id: d.b} for d in diff(x, y)]
     results = [{'what': f'result: {k}', x.run_id: x.metrics.get(k), y.run_id: y.metrics.get(k)} for k in ('equity', 'sharpe', 'max_drawdown', 'orders', 'fees')]
-    return inputs + results
+    ours, theirs = (_kernel(r.spec.get('kernel') or {}) for r in (x, y))
+    return [*inputs, *([{'what': 'started: kernel', x.run_id: ours, y.run_id: theirs}] if ours != theirs else []), *results]
+
+# %% ../../nbs/14_cli/01_runs.ipynb #8cc85eda
+def prune_runs(settings: Settings, keep: int | None, days: float | None, live_days: float | None, dry_run: bool) -> dict[str, Any]:
+    "Take the outputs of old runs, by what was said or else by the settings; what went, or would go, with its bytes. BadInput when nothing says what to keep."
+    from gekko.domain.time import SystemClock
+    from gekko.jobs.pruning import checked_policy, prune
+    own = keep is None and days is None
+    policy = checked_policy(settings.keep_runs if own else keep, settings.keep_days if own else days, live_days)
+    said = prune(settings, SystemClock(), policy, dry_run)
+    return {'policy': str(policy), 'dry_run': dry_run, 'bytes': said.bytes, 'runs': [{'run': p.run_id, 'bytes': p.bytes, 'files': list(p.files)} for p in said.gone], 'kept': dict(said.kept)}
+
+def shown_prune(d: Mapping[str, Any]) -> str:
+    "What `gekko runs prune` prints for a person."
+    rows = [{'run': r['run'], 'kB': f'{r["bytes"] / 1000:,.0f}', 'files': ', '.join(r['files'])} for r in d['runs']]
+    kept = ', '.join(f'{n:,} {why}' for why, n in d['kept'].items())
+    end = f'{len(rows):,} runs, {d["bytes"] / 1e6:,.1f} MB {"would go" if d["dry_run"] else "are gone"} ({d["policy"]})' + (f'; kept: {kept}' if kept else '')
+    return (table(rows) + '\n\n' if rows else '') + end
 
 # %% ../../nbs/14_cli/01_runs.ipynb #e320ae4e
 def rerun_run(settings: Settings, run_id: str, quiet: bool) -> dict[str, Any]:
