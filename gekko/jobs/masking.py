@@ -12,14 +12,14 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 from ..desk.config import Settings
 from ..domain.errors import GekkoError
-from .references import reference, secret
+from .references import is_secret, reference, secret
 from ..venue.wire.secret import MASK, Secret, load_access
 
 # %% auto #0
-__all__ = ['LEAST', 'HEAD', 'forms', 'Mask', 'mask_of', 'Written', 'replaced', 'written', 'through']
+__all__ = ['LEAST', 'HEAD', 'KEY', 'forms', 'Mask', 'mask_of', 'Written', 'replaced', 'written', 'through']
 
 # %% ../../nbs/11_jobs/00_masking.ipynb #7b78802f
-LEAST, HEAD = 6, 12
+LEAST, HEAD, KEY = 6, 12, 16
 
 def _written(text: str) -> list[str]:
     "A text as it comes out of the usual writers."
@@ -77,7 +77,11 @@ def mask_of(params: Mapping[str, Any], settings: Settings, env: Mapping[str, str
     found = [secret(str(v), env) for v in _texts(params) if reference(v) is not None]
     for card in sorted((settings.home/'venues').glob('*.json')):
         with suppress(GekkoError): found += load_access(settings.home, card.stem).credentials.secrets()
-    return Mask([*found, *_in_address(settings.ledger)])
+    return Mask([*found, *_in_address(settings.ledger), *_around(os.environ if env is None else env)])
+
+def _around(env: Mapping[str, str]) -> list[Secret]:
+    "Variables that others have left a key in, as their names say."
+    return [Secret(v) for k, v in env.items() if len(v) >= KEY and is_secret(k)]
 
 def _texts(x: Any) -> list[str]:
     if isinstance(x, Mapping): return [t for v in x.values() for t in _texts(v)]

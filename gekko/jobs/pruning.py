@@ -35,7 +35,7 @@ class Policy:
 
     def __str__(self) -> str:
         said = [f'the newest {self.keep} of each notebook'] * bool(self.keep) + [f'those of the last {self.days:g} days'] * bool(self.days)
-        return 'keep ' + ' and '.join([*said, f'live ones for {self.live_days:g} days'])
+        return 'keep ' + ', '.join([*said, f'live ones for {self.live_days / 365.25:.3g} years'])
 
 def checked_policy(keep: int | None, days: float | None, live_days: float | None = None) -> Policy:
     "A policy from what was said. BadInput when nothing was, or less than nothing."
