@@ -18,16 +18,16 @@ from .performing import checked_job
 from .queue import OPEN, Due, Queue, queue_url
 from .schedule import Options, Schedule, checked_schedule
 from .when import ByCron, Every, Once, When, checked, in_words, shift_of
-from ..ledger.database import file_of
+from ..ledger import database
 from ..ledger.runs import Runs
 
 # %% auto #0
 __all__ = ['STATES', 'SILENT', 'NOBODY', 'MODES', 'FORMATS', 'MOST', 'page_id', 'named', 'status_of', 'served', 'message_of',
-           'as_cron', 'as_text', 'tags_of', 'options_in', 'is_definition', 'definition_facts', 'job_facts', 'queue_of',
-           'list_jobs', 'find_job', 'show_job', 'show_definition', 'list_definitions', 'page_of', 'Asked',
-           'notebook_at', 'typed_params', 'slug', 'stamp_of', 'schedule_of', 'create_job', 'create_definition',
-           'job_from_definition', 'change_definition', 'stop_job', 'delete_job', 'delete_definition', 'folder_named',
-           'files_named', 'fetch', 'page_settings', 'install_page']
+           'as_cron', 'as_text', 'tags_of', 'options_in', 'is_definition', 'file_of', 'definition_facts', 'job_facts',
+           'queue_of', 'list_jobs', 'find_job', 'show_job', 'show_definition', 'list_definitions', 'page_of', 'Asked',
+           'notebook_at', 'typed_params', 'slug', 'stamp_of', 'schedule_of', 'create_job', 'is_taken',
+           'create_definition', 'job_from_definition', 'change_definition', 'stop_job', 'delete_job',
+           'delete_definition', 'folder_named', 'files_named', 'fetch', 'page_settings', 'install_page']
 
 # %% ../../nbs/11_jobs/66_front.ipynb #40203dfe
 def page_id(schedule: str, due: Nanos | None = None) -> str:
@@ -109,19 +109,24 @@ def is_definition(s: Schedule, now: Nanos) -> bool:
     "Whether it may make another job by itself."
     return not (isinstance(s.when, Once) and s.when.at <= now)
 
-def _common(s: Schedule) -> dict[str, Any]:
-    return {'name': s.name, 'input_filename': Path(s.notebook).name or f'gekko {s.command}', 'runtime_environment_name': s.mode, 'runtime_environment_parameters': {}, 'output_formats': list(FORMATS) if s.notebook else [], 'parameters': as_text(s.params)}
+def file_of(s: Schedule, more: str = '') -> str:
+    "What the page calls the file, and what more is to be said beside it; the page takes a slash for a folder."
+    return (Path(s.notebook).name or f'gekko {s.command}') + (f' · {more.replace("/", "-")}' if more else '')
+
+def _common(s: Schedule, more: str = '') -> dict[str, Any]:
+    return {'name': s.name, 'input_filename': file_of(s, more), 'runtime_environment_name': s.mode, 'runtime_environment_parameters': {}, 'output_formats': list(FORMATS) if s.notebook else [], 'package_input_folder': True, 'parameters': as_text(s.params)}
 
 def definition_facts(s: Schedule) -> dict[str, Any]:
     "A schedule as the page describes a job definition; times in ms."
     cron, zone = as_cron(s.when) or (None, None)
-    return {**_common(s), 'job_definition_id': page_id(s.name), 'schedule': cron, 'timezone': zone, 'active': s.state == 'active', 'tags': tags_of(s, *([] if cron else [in_words(s.when)])), 'create_time': s.changed // 10**6, 'update_time': s.changed // 10**6}
+    return {**_common(s, '' if cron else in_words(s.when)), 'job_definition_id': page_id(s.name), 'schedule': cron, 'timezone': zone, 'active': s.state == 'active', 'tags': tags_of(s), 'create_time': s.changed // 10**6, 'update_time': s.changed // 10**6}
 
 def job_facts(d: Due, s: Schedule, began: Nanos, served: bool, now: Nanos) -> dict[str, Any]:
     "A job as the page describes it."
-    tags = tags_of(s, *([d.progress] if d.progress else []), *([f'attempt {d.attempt}'] if d.attempt > 1 else []), *([f'run {d.run_id}'] if d.run_id else []))
+    tags = tags_of(s, *([f'attempt {d.attempt}'] if d.attempt > 1 else []), *([f'run {d.run_id}'] if d.run_id else []))
     times = {'create_time': d.made, 'update_time': max(d.made, began, d.ended), 'start_time': began, 'end_time': d.ended}
-    return {**_common(s), **{k: t // 10**6 or None for k, t in times.items()}, 'job_id': page_id(s.name, d.due), 'url': f'/jobs/{page_id(s.name, d.due)}', 'job_definition_id': page_id(s.name) if is_definition(s, now) else None, 'status': status_of(d),
+    beside = d.progress if d.state == 'running' else NOBODY.partition('. ')[0] if d.state == 'queued' and not served else ''
+    return {**_common(s, beside), **{k: t // 10**6 or None for k, t in times.items()}, 'job_id': page_id(s.name, d.due), 'url': f'/jobs/{page_id(s.name, d.due)}', 'job_definition_id': page_id(s.name) if is_definition(s, now) else None, 'status': status_of(d),
             'status_message': message_of(d, s, served) or None, 'tags': tags}
 
 # %% ../../nbs/11_jobs/66_front.ipynb #c5359df4
@@ -167,12 +172,13 @@ def page_of(rows: Sequence[Mapping[str, Any]], keep: Mapping[str, Any], sort_by:
 # %% ../../nbs/11_jobs/66_front.ipynb #fe131f8c
 @dataclass(frozen=True, slots=True)
 class Asked:
-    "What the page's form says; `notebook` is a path below the server's folder, parameters are text."
+    "What the page's form says; `notebook` is a path below the server's folder, parameters are text. Of one `token` there is never a second job."
     name: str
     notebook: str
     mode: str = 'backtest'
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
+    token: str = ''
 
 def notebook_at(root: Path, path: str) -> Path:
     "The file; BadInput when it is outside of the server's folder."
@@ -202,9 +208,13 @@ def schedule_of(a: Asked, root: Path, settings: Settings, when: When, name: str,
 
 def create_job(a: Asked, root: Path, settings: Settings, now: Nanos) -> str:
     "A job that is due at this moment, in the queue at once; its id."
-    s = schedule_of(a, root, settings, Once(now), f'{slug(a.name or Path(a.notebook).stem, 32) or "job"}-{stamp_of(now)}', now)
-    _placed(settings).enlist(s, [now], now)
+    name = f'once-{slug(a.token, 43)}' if a.token else f'{slug(a.name or Path(a.notebook).stem, 32) or "job"}-{stamp_of(now)}'
+    s, q = schedule_of(a, root, settings, Once(now), name, now), _placed(settings)
+    q.add(s, now)
+    q.make_due(now)      # as a worker does; a job that has been made is not made again
     return page_id(s.name, now)
+
+def is_taken(settings: Settings, token: str) -> bool: return any(s.name == f'once-{slug(token, 43)}' for s in queue_of(settings).schedules())
 
 def create_definition(a: Asked, root: Path, settings: Settings, cron: str, zone: str, now: Nanos) -> str:
     "A schedule; its id."
@@ -214,7 +224,7 @@ def create_definition(a: Asked, root: Path, settings: Settings, cron: str, zone:
 
 def _placed(settings: Settings) -> Queue:
     "The queue, its folder made."
-    if (p := file_of(settings.ledger)) is not None:
+    if (p := database.file_of(settings.ledger)) is not None:
         try: p.parent.mkdir(parents=True, exist_ok=True)
         except OSError as e: raise BadInput('no place for a schedule', expected='a home that can be written', found=f'{p.parent}: {e.strerror}') from None
     return queue_of(settings)
@@ -240,8 +250,9 @@ def change_definition(settings: Settings, root: Path, definition: str, now: Nano
     new = (cron or was[0], zone or was[1] or 'UTC')
     if new != was and new[0]: facts['when'] = checked(ByCron(*new))
     if tags is not None: facts['options'], facts['venue'] = options_in(tags)
-    if notebook and notebook != Path(s.notebook).name or mode or params is not None:
-        at = notebook_at(root, notebook) if notebook and notebook != Path(s.notebook).name else Path(s.notebook)
+    if notebook in (Path(s.notebook).name, definition_facts(s)['input_filename']): notebook = ''      # as the page showed it
+    if notebook or mode or params is not None:
+        at = notebook_at(root, notebook) if notebook else Path(s.notebook)
         facts |= {'notebook': str(at), 'mode': mode or s.mode, 'params': typed_params(at, params if params is not None else s.params)}
         job = checked_job(Schedule(old, s.when, facts['notebook'], '', facts['params'], facts['mode'], facts.get('venue', s.venue)), settings)
         facts |= {'notebook': job.notebook, 'params': job.params}

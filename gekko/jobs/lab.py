@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from jupyter_scheduler.environments import EnvironmentManager, EnvironmentRetrievalError
-from jupyter_scheduler.exceptions import SchedulerError
+from jupyter_scheduler.exceptions import IdempotencyTokenError, SchedulerError
 from jupyter_scheduler.executors import ExecutionManager
 from jupyter_scheduler.job_files_manager import JobFilesManager
 from jupyter_scheduler.models import (CountJobsQuery, CreateJob, CreateJobDefinition, CreateJobFromDefinition, DescribeJob, DescribeJobDefinition, JobFeature, ListJobDefinitionsQuery, ListJobDefinitionsResponse,
@@ -19,7 +19,7 @@ from traitlets import Type
 from ..desk.config import load_settings
 from ..domain.errors import BadInput, GekkoError
 from ..domain.time import Nanos, SystemClock
-from .front import (FORMATS, MODES, Asked, change_definition, create_definition, create_job, delete_definition, delete_job, fetch, files_named, folder_named, job_from_definition, list_definitions,
+from .front import (FORMATS, MODES, NOBODY, Asked, change_definition, create_definition, create_job, delete_definition, delete_job, fetch, files_named, folder_named, is_taken, job_from_definition, list_definitions,
                               list_jobs, page_of, queue_of, served, show_definition, show_job, stop_job)
 
 # %% auto #0
@@ -40,9 +40,9 @@ class Modes(EnvironmentManager):  # type: ignore[misc]  # it has no types
     "Backtest, paper and live, each with a word when nobody is there to carry a job out."
 
     async def list_environments(self) -> list[RuntimeEnvironment]:
-        try: idle = '' if await aside(lambda: served(queue_of(load_settings()), now())) else ' (no worker serves the queue: gekko schedule serve)'
+        try: idle = '' if await aside(lambda: served(queue_of(load_settings()), now())) else f' ({NOBODY})'
         except SchedulerError as e: raise EnvironmentRetrievalError(str(e)) from e
-        return [RuntimeEnvironment(name=mode, label=mode + idle, description=words, file_extensions=['ipynb'], output_formats=list(FORMATS), metadata={}, compute_types=None, default_compute_type=None, utc_only=False) for mode, words in MODES.items()]
+        return [RuntimeEnvironment(name=mode, label=mode, description=words + idle, file_extensions=['ipynb'], output_formats=list(FORMATS), metadata={}, compute_types=None, default_compute_type=None, utc_only=False) for mode, words in MODES.items()]
 
     def manage_environments_command(self) -> str: return ''
     def output_formats_mapping(self) -> dict[str, str]: return dict(FORMATS)
@@ -55,11 +55,11 @@ class Elsewhere(ExecutionManager):  # type: ignore[misc]  # it has no types
 
     @classmethod
     def supported_features(cls) -> dict[JobFeature, bool]:
-        able = {'job_name', 'parameters', 'job_definition', 'tags', 'stop_job', 'delete_job'}
+        able = {'job_name', 'parameters', 'job_definition', 'idempotency_token', 'tags', 'stop_job', 'delete_job'}
         return {f: f.value in able for f in JobFeature}
 
 # %% ../../nbs/11_jobs/66_lab.ipynb #12b6b49f
-def asked(m: CreateJob | CreateJobDefinition) -> Asked: return Asked(m.name, m.input_uri, m.runtime_environment_name, dict(m.parameters or {}), list(m.tags or []))
+def asked(m: CreateJob | CreateJobDefinition) -> Asked: return Asked(m.name, m.input_uri, m.runtime_environment_name, dict(m.parameters or {}), list(m.tags or []), getattr(m, 'idempotency_token', None) or '')
 
 def sort_of(fields: Sequence[Any]) -> list[tuple[str, bool]]: return [(f.name, f.direction.value == 'desc') for f in fields]
 
@@ -74,6 +74,7 @@ class QueueScheduler(BaseScheduler):  # type: ignore[misc]  # it has no types
 
     async def create_job(self, model: CreateJob) -> str:
         if model.job_definition_id: return await aside(job_from_definition, load_settings(), model.job_definition_id, model.parameters, now())
+        if model.idempotency_token and await aside(is_taken, load_settings(), model.idempotency_token): raise IdempotencyTokenError(model.idempotency_token)
         return await aside(lambda: create_job(asked(model), self.root, load_settings(), now()))
     async def list_jobs(self, query: ListJobsQuery) -> ListJobsResponse:
         rows = await aside(lambda: list_jobs(load_settings(), now(), query.job_definition_id or ''))

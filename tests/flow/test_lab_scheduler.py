@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_stage import gekko, launch, ledger_of, notebook, ok, one_line, tidy, tree, wait_for
+from desk_stage import launch, ledger_of, notebook, settings_of, tidy, tree, wait_for
 from lab_stage import LOUD, lab
+from playwright.sync_api import expect
 
+from gekko.cli.kernel import install_here
+from gekko.cli.schedule import add_here, list_here
 from gekko.jobs.front import NOBODY, page_id
 from gekko.jobs.queue import Due, Queue, queue_url
 from gekko.jobs.schedule import Schedule
-from gekko.jobs.when import ByCron
+from gekko.jobs.when import ByCron, Every
 from gekko.ledger.runs import Runs
 
 LONG_S = 240
-WAITS = ("go = ''\nn = 3", 'from pathlib import Path\nimport time\nprint("begun", n*14)', 'while not Path(go).exists(): time.sleep(0.02)')
+WAITS = ("go = 'never'\nn = 3", 'from pathlib import Path\nimport time\nprint("begun", n*14)', 'while not Path(go).exists(): time.sleep(0.02)')
 
 
 @dataclass
@@ -62,7 +66,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     notebook(folder / 'waits.ipynb', *WAITS)
     notebook(folder / 'bad.ipynb', 'n = 1', 'level = {}["BTC"]')
     with tidy(folder / 'home') as home:
-        ok(gekko(home, 'kernel', 'install', '--prefix', folder / 'env'))
+        install_here(str(folder / 'env'))
         with lab(folder, home, JUPYTER_CONFIG_PATH=str(folder / 'env' / 'etc' / 'jupyter'), JUPYTER_DATA_DIR=str(folder / 'data')) as url:
             s = Stage(url, folder, home)
             yield s
@@ -87,8 +91,8 @@ def test_what_cannot_be_is_refused_in_words_and_nothing_is_written(stage: Stage)
 
 def test_one_queue_behind_the_page_and_the_command_line(stage: Stage) -> None:
     made = stage.ask('job_definitions', 'POST', {'name': 'by hand', 'input_uri': 'waits.ipynb', 'runtime_environment_name': 'paper', 'schedule': '30 9 * * MON-FRI', 'timezone': 'Europe/Zurich', 'parameters': {'n': '5'}, 'tags': ['retries=2']})['job_definition_id']
-    ok(gekko(stage.home, 'schedule', 'add', 'by-command', stage.folder / 'waits.ipynb', '--every', '4h', '-p', 'n', '7'))
-    listed = {r['name']: r for r in one_line(gekko(stage.home, 'schedule', 'list', '--json'))}
+    add_here(settings_of(stage.home), 'by-command', str(stage.folder / 'waits.ipynb'), Every('4h'), {'n': '7'})
+    listed = {r['name']: r for r in list_here(settings_of(stage.home))}
     assert listed['by-hand']['when'] == '30 9 * * MON-FRI (Europe/Zurich)' and listed['by-hand']['mode'] == 'paper' and set(listed) == {'by-hand', 'by-command'}
     s = stage.queue.get('by-hand')
     assert (s.params, s.options.retries, s.notebook) == ({'n': 5}, 2, str(stage.folder / 'waits.ipynb'))
@@ -110,12 +114,12 @@ def test_one_queue_behind_the_page_and_the_command_line(stage: Stage) -> None:
 def test_a_worker_carries_out_what_the_page_asks_for(stage: Stage) -> None:
     go = stage.folder / 'first.go'
     waits, bad = stage.job('first', go=go), stage.job('bad', 'bad.ipynb')
-    labels = [e['label'] for e in stage.ask('runtime_environments')]
+    about = [e['description'] for e in stage.ask('runtime_environments')]
     if stage.worker is None:
-        assert {j['status_message'] for j in stage.ask('jobs?status=QUEUED')['jobs']} == {NOBODY} and all('no worker' in x for x in labels)
+        assert {j['status_message'] for j in stage.ask('jobs?status=QUEUED')['jobs']} == {NOBODY} and all(NOBODY in x for x in about)
     stage.serve()
-    running = wait_for(lambda: next((j for j in [stage.ask(f'jobs/{waits}')] if 'cell 3 of 3' in j['tags']), None), 'the page shows the cell', LONG_S)
-    assert running['status'] == 'IN_PROGRESS' and [e['label'] for e in stage.ask('runtime_environments')] == ['backtest', 'paper', 'live'] and stage.ask('jobs/count?status=in_progress')['count'] >= 1
+    running = wait_for(lambda: next((j for j in [stage.ask(f'jobs/{waits}')] if j['input_filename'] == 'waits.ipynb · cell 3 of 3'), None), 'the page shows the cell', LONG_S)
+    assert running['status'] == 'IN_PROGRESS' and not any(NOBODY in e['description'] for e in stage.ask('runtime_environments')) and stage.ask('jobs/count?status=in_progress')['count'] >= 1
     failed = stage.becomes(bad, 'FAILED')
     assert "KeyError: 'BTC'" in failed['status_message']
     go.touch()
@@ -138,6 +142,7 @@ def test_a_worker_carries_out_what_the_page_asks_for(stage: Stage) -> None:
     stage.becomes(left, 'COMPLETED')
 
     # a job of a definition, and one of the same with another parameter
+    if 'by-command' not in {x.name for x in stage.queue.schedules()}: add_here(settings_of(stage.home), 'by-command', str(stage.folder / 'waits.ipynb'), Every('4h'), {})
     own = stage.ask(f'job_definitions/{page_id("by-command")}/jobs', 'POST', {})['job_id']
     assert stage.becomes(own, 'IN_PROGRESS')['job_definition_id'] == page_id('by-command') and 'to be over' in stage.ask(f'job_definitions/{page_id("by-command")}/jobs', 'POST', {}, code=500)
     stage.ask(f'jobs/{own}', 'PATCH', {'status': 'STOPPED'})
@@ -145,3 +150,67 @@ def test_a_worker_carries_out_what_the_page_asks_for(stage: Stage) -> None:
     assert 'deleted with by-command' in stage.ask(f'jobs/{own}', 'DELETE', code=500)
     stage.ask(f'jobs/{bad}', 'DELETE')
     assert bad not in {j['job_id'] for j in stage.ask('jobs')['jobs']} and not list(stage.folder.rglob('scheduler.sqlite'))
+
+
+@pytest.mark.browser
+def test_a_job_is_made_watched_and_stopped_on_the_page(stage: Stage, browser: Any) -> None:
+    stage.serve()
+    (stage.folder / 'open.go').touch()
+    opened = stage.job('opened', go=stage.folder / 'open.go')
+    page = browser.new_page(viewport={'width': 1500, 'height': 1000})
+    page.set_default_timeout(LOUD)
+    complaints = list[str]()
+    page.on('pageerror', lambda e: complaints.append(str(e)))
+    page.goto(f'{stage.url}lab/workspaces/w-{time.monotonic_ns()}?reset')
+
+    def form(name: str) -> None:
+        page.locator('.jp-DirListing-item', has_text='waits.ipynb').click(button='right')
+        page.locator('.lm-Menu-itemLabel', has_text='Create').filter(has_text='Job').first.click()
+        expect(page.locator('#jp-create-job-environment')).to_have_text('backtest')
+        page.locator('[name=jobName]').fill(name)
+
+    def reload(row: Any, words: str) -> None:
+        def seen() -> bool:
+            page.get_by_role('button', name='Reload').click()
+            page.wait_for_timeout(300)
+            return row.count() == 1 and words in row.inner_text()
+        wait_for(seen, f'the page to say {words}', LONG_S)
+
+    form('by page')
+    page.locator('#jp-create-job-environment').click()
+    page.get_by_role('option', name='paper').click()
+    page.get_by_title('Add new parameter').click()
+    for field, words in (('name', 'n'), ('value', 'many')):
+        page.locator(f'[name=parameter-0-{field}]').fill(words)
+        page.locator(f'[name=parameter-0-{field}]').blur()
+    page.get_by_role('button', name='Create', exact=True).click()
+    expect(page.get_by_role('alert')).to_have_text("parameter n: expected int, found 'many'")
+    page.locator('[name=parameter-0-value]').fill('4')
+    page.get_by_role('button', name='Create', exact=True).click()
+    row = page.locator('tbody tr', has_text='by-page-')
+    reload(row, 'cell 3 of 3')
+    (s,) = [x for x in stage.queue.schedules() if x.name.startswith('by-page-')]
+    assert (s.mode, s.params, stage.latest(s.name).state) == ('paper', {'n': 4}, 'running')
+    row.get_by_title(f'Stop "{s.name}"').click()
+    row.get_by_role('button', name='Stop').last.click()
+    reload(row, 'Stopped')
+    assert stage.latest(s.name).state == 'killed'
+
+    stage.becomes(opened, 'COMPLETED')
+    stage.ask(f'jobs/{opened}/download_files')
+    done = page.locator('tbody tr', has_text='opened-')
+    reload(done, 'Notebook')
+    done.get_by_text('Notebook', exact=True).click()
+    expect(page.locator('.jp-NotebookPanel .jp-OutputArea-output').first).to_contain_text('begun 42')
+
+    form('nightly')
+    page.locator('[name=createType][value=JobDefinition]').check()
+    page.get_by_role('button', name='Create', exact=True).click()
+    row = page.locator('tbody tr', has_text='nightly')
+    expect(row).to_contain_text('Monday through Friday')
+    made = stage.queue.get('nightly')
+    assert isinstance(made.when, ByCron) and made.when.cron == '0 0 * * MON-FRI'
+    row.get_by_title('Pause "nightly"').click()
+    expect(row).to_contain_text('Paused')
+    assert stage.queue.get('nightly').state == 'paused' and complaints == []
+    page.close()
