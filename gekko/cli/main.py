@@ -24,19 +24,20 @@ app = typer.Typer(help='Research, backtest and trade from one notebook.', no_arg
 # %% auto #0
 __all__ = ['app', 'runs_app', 'desk_app', 'Name', 'At', 'risk_app', 'Key', 'Why', 'data_app', 'ledger_app', 'Url', 'sandbox_app',
            'Option', 'venue_app', 'Venue', 'model_app', 'Ref', 'check_app', 'promotions_app', 'Params', 'Files',
-           'schedule_app', 'Named', 'kernel_app', 'run', 'sweep', 'join_pairs', 'runs_list', 'runs_show', 'runs_diff',
-           'runs_rerun', 'runs_prune', 'runs_sheet', 'desk_serve', 'desk_status', 'desk_halt', 'desk_resume',
-           'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set', 'risk_requests',
-           'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report', 'risk_story',
-           'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings', 'ledger_verify',
-           'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement', 'positions',
-           'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train', 'model_list',
-           'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify', 'model_day',
-           'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage', 'check_parity', 'check_overfit',
-           'promote', 'demote', 'promotions_list', 'promotions_show', 'promotions_allow', 'promotions_check',
-           'dashboard', 'doctor', 'bench', 'schedule_add', 'schedule_list', 'schedule_show', 'schedule_history',
-           'schedule_rm', 'schedule_pause', 'schedule_resume', 'schedule_now', 'schedule_stop', 'schedule_serve',
-           'kernel_install', 'kernel_warm', 'kernel_status', 'kernel_stop', 'leave', 'main']
+           'schedule_app', 'Named', 'batch_app', 'Batch', 'kernel_app', 'run', 'sweep', 'join_pairs', 'runs_list',
+           'runs_show', 'runs_diff', 'runs_rerun', 'runs_prune', 'runs_sheet', 'desk_serve', 'desk_status', 'desk_halt',
+           'desk_resume', 'desk_flatten', 'desk_check', 'desk_accept', 'desk_recover', 'risk_limits', 'risk_set',
+           'risk_requests', 'risk_allow', 'risk_officer', 'risk_officers', 'risk_reset', 'risk_use', 'risk_report',
+           'risk_story', 'data_import', 'data_list', 'data_check', 'data_pull', 'data_record', 'data_recordings',
+           'ledger_verify', 'ledger_show', 'ledger_accounts', 'ledger_snapshot', 'ledger_migrate', 'statement',
+           'positions', 'sandbox_serve', 'venue_add', 'venue_list', 'venue_check', 'venue_cards', 'model_train',
+           'model_list', 'model_show', 'model_move', 'model_add', 'model_export', 'model_bench', 'model_verify',
+           'model_day', 'model_deploy', 'model_undeploy', 'model_endpoints', 'check_leakage', 'check_parity',
+           'check_overfit', 'promote', 'demote', 'promotions_list', 'promotions_show', 'promotions_allow',
+           'promotions_check', 'dashboard', 'doctor', 'bench', 'schedule_add', 'schedule_list', 'schedule_show',
+           'schedule_history', 'schedule_rm', 'schedule_pause', 'schedule_resume', 'schedule_now', 'schedule_stop',
+           'schedule_serve', 'batch_add', 'batch_show', 'batch_stop', 'batch_rm', 'kernel_install', 'kernel_warm',
+           'kernel_status', 'kernel_stop', 'leave', 'main']
 
 # %% ../../nbs/14_cli/04_main.ipynb #9252d74e
 @app.command()
@@ -723,6 +724,37 @@ def schedule_serve(slots: Annotated[int, typer.Option(help='Jobs at once on this
     from gekko.cli.schedule import serve_here
     try: serve_here(_settings(), slots, json_out, lease)
     except GekkoError as e: raise typer.Exit(show.complain(e, json_out)) from None
+
+# %% ../../nbs/14_cli/04_main.ipynb #ef4bdfdb
+batch_app = group('Jobs that belong together, put into the queue at once.')
+app.add_typer(batch_app, name='batch')
+Batch = Annotated[str, typer.Argument(help='The name of a batch.')]
+
+@batch_app.command('add')
+def batch_add(file: Annotated[Path, typer.Argument(help='The jobs: YAML, or JSON lines.')], name: Annotated[str, typer.Option(help="The batch's name; its file's when left out.")] = '',
+              wait: Annotated[bool, typer.Option('--wait', help='Until nothing more will happen; exit code 1 when a job did not end well.')] = False, json_out: Json = False) -> None:
+    "Put the jobs of a file, each once; put again, it goes on."
+    from gekko.cli.batch import add_batch, shown_batch
+    said = answer(lambda: add_batch(_settings(), file, name, wait), json_out, shown_batch)
+    if wait and not said['ok']: raise typer.Exit(1)
+
+@batch_app.command('show')
+def batch_show(name: Batch, json_out: Json = False) -> None:
+    "Each job, and how far it is."
+    from gekko.cli.batch import show_batch, shown_batch
+    answer(lambda: show_batch(_settings(), name), json_out, shown_batch)
+
+@batch_app.command('stop')
+def batch_stop(name: Batch, json_out: Json = False) -> None:
+    "End what runs of it, and let nothing follow."
+    from gekko.cli.batch import change_batch
+    answer(lambda: change_batch(_settings(), 'stop', name), json_out, show.facts)
+
+@batch_app.command('rm')
+def batch_rm(name: Batch, json_out: Json = False) -> None:
+    "Take it out; its history stays."
+    from gekko.cli.batch import change_batch
+    answer(lambda: change_batch(_settings(), 'rm', name), json_out, show.facts)
 
 # %% ../../nbs/14_cli/04_main.ipynb #17cd8cac
 kernel_app = group('Kernels that start at once, forked from a process that has everything loaded.')
