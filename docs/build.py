@@ -52,12 +52,12 @@ def main() -> int:
     PAGES.mkdir(parents=True)
     start = [place(p) for p in sorted((ROOT / 'nbs').glob('[!._]*.ipynb'), key=lambda p: p.stem != 'index')]   # the map first, then the surface
     for guide in sorted((ROOT / 'docs').glob('*.md')):
-        shutil.copy(guide, PAGES)
+        (PAGES / guide.name).write_text(guide.read_text(encoding='utf-8').replace('](../', ']('), encoding='utf-8')    # the site's root is the project's
         start.append((guide.stem, f'- [{guide.stem}]({guide.name})'))
     parts = [contents('Start here', start)]
     rooms = sorted((p for p in (ROOT / 'nbs').iterdir() if p.is_dir() and re.match(r'\d', p.name)), key=lambda p: (not p.name.endswith('_tutorials'), p.name))   # what is read first, first
     for room in [*rooms, ROOT / 'strategies']:
-        entries = [place(p) for p in sorted(room.glob('[!._]*.ipynb'))]
+        entries = [place(p) for p in sorted(room.rglob('[!._]*.ipynb')) if not any(part.startswith('.') for part in p.relative_to(room).parts)]
         if entries: parts.append(contents(re.sub(r'^\d+_', '', room.name), entries))
     (PAGES / 'index.md').write_text('# gekko\n\nThe notebook is the strategy, the production job and the record of what it did.\n\n' + '\n'.join(parts), encoding='utf-8')
     done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-j', 'auto', '-c', str(ROOT / 'docs'), str(PAGES), str(WORK / 'site')])
