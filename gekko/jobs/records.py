@@ -5,6 +5,7 @@
 # %% ../../nbs/11_jobs/02_records.ipynb #d2574249
 from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -15,6 +16,7 @@ from ..desk.progress import Progress, deserted
 
 from ..domain.errors import BadInput, GekkoError
 
+from .marking import mark
 from .runner import Done, prepare, run_job
 from ..ledger.events import Entry
 from ..ledger.journal import read_entries, verify
@@ -59,6 +61,7 @@ def close_deserted(ledger: str) -> list[str]:
     runs, gone = Runs(ledger), list[str]()
     for r in [*runs.list(state='running'), *runs.list(state='starting')]:
         if not deserted(Path(r.executed).parent): continue
+        with suppress(OSError): mark(Path(r.executed), 'its runner is gone')
         mark_gone(runs, r)
         gone.append(r.run_id)
     return gone

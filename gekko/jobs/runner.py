@@ -8,6 +8,7 @@ import hashlib, json, os, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,17 +31,19 @@ from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..venue.venues import default_symbols
 from ..domain.time import SECOND, Clock, SystemClock
 from .kernelspec import NAME, chosen
+from .marking import mark
 from .masking import Mask, mask_of, replaced, through, written
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters, resolve
 from .telling import reads_ledger, told_in
 from ..ledger.runs import RunRecord, Runs, new_run_id
 from ..research.installed import lock_hash
+from ..research.lifeline import die_with
 from ..research.stats import performance
 
 # %% auto #0
 __all__ = ['commit_of', 'Job', 'prepare', 'environment', 'watching', 'Stopped', 'stop_in', 'stoppable', 'kernels', 'how_started',
-           'guarding', 'execute', 'kernel_of', 'account_of', 'outcome_of', 'metrics_of', 'why', 'Done', 'account_name',
-           'begin', 'run_job', 'patience', 'finish']
+           'guarding', 'execute', 'kernel_of', 'account_of', 'outcome_of', 'metrics_of', 'facts_of', 'why', 'Done',
+           'account_name', 'begin', 'run_job', 'patience', 'finish']
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #f214a634
 def commit_of(folder: Path) -> str:
@@ -157,7 +160,8 @@ def kernels(log: Path, started: Callable[[int], None] = lambda pid: None, mask: 
         def _ip_default(self) -> str: return here       # its own is one name for all kernels of a folder, so that two jobs would share their sockets
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
             words = through(mask, log)[0] if mask else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try: await super()._async_launch_kernel(kernel_cmd, **{**kw, 'stdout': words, 'stderr': words})
+            ends = {'preexec_fn': partial(die_with, os.getpid())} if sys.platform == 'linux' else {}      # with this process, and in C code too
+            try: await super()._async_launch_kernel(kernel_cmd, **{**kw, **ends, 'stdout': words, 'stderr': words})
             finally: os.close(words)
             started(getattr(self.provisioner, 'pid', 0) or 0)
             how(how_started(self.provisioner, kw.get('env') or os.environ))
@@ -253,6 +257,10 @@ def metrics_of(r: Result) -> dict[str, Any]:
     return {'equity': str(r.final_equity), 'cash': str(r.cash), 'fees': str(r.fees), 'bars': len(r.times), 'orders': len(r.orders), 'fills': len(r.fills), 'rejected': len(r.breaches),
             'total_return': p.total_return, 'cagr': p.cagr, 'volatility': p.volatility, 'sharpe': p.sharpe, 'max_drawdown': p.max_drawdown}
 
+def facts_of(r: Result) -> dict[str, Any]:
+    "What a result tells its run's record."
+    return dict(account=r.account, lineage=r.lineage, data_version=r.data_version, journal_head=r.journal_head, metrics=metrics_of(r))
+
 # %% ../../nbs/11_jobs/01_runner.ipynb #5f2253ed
 def _raised(name: str, among: type[GekkoError] = GekkoError) -> type[GekkoError] | None:
     "The error of ours that a kernel named, as the one of its kinds that decides about the exit code; None when it is none of ours."
@@ -318,6 +326,7 @@ def run_job(job: Job, settings: Settings, *, watch: Callable[[Progress], None] |
         except (Exception, KeyboardInterrupt) as e:
             state, reason, kind = why(e)
             error = kind(reason := mask.text(reason))
+            with suppress(OSError): mark(folder/'executed.ipynb', reason)
         deaf()
         return finish(job, record, desk, state, reason, error, settings, clock, mask, how[-1] if how else None)
 
@@ -342,7 +351,7 @@ def finish(job: Job, record: RunRecord, desk: DeskProcess | KeptDesk | None, sta
             if result is None and job.mode == 'paper' and not desk.alive(): result, ended = _left(settings, record.run_id, ended)
             reason = f'{reason}; {ended}' if ended else reason
         desk.stop(settings.grace_s)
-    facts: dict[str, Any] = {} if result is None else dict(account=result.account, lineage=result.lineage, data_version=result.data_version, journal_head=result.journal_head, metrics=metrics_of(result))
+    facts: dict[str, Any] = {} if result is None else facts_of(result)
     if state == 'done' and result is None: state, reason, error = _unfinished(folder, reason)
     if mask: _blot(folder/'told.json', mask)
     if state == 'done' and result is None and (said_so := told_in(folder)) is not None:
