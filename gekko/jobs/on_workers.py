@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from ..desk.config import Settings
-from ..domain.errors import BadInput, GekkoError
+from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..domain.time import SECOND, Clock, Nanos, SystemClock
 from .queue import OPEN, Claim, Due, Queue, queue_url
-from .runner import Stopped
+from .runner import Stopped, stop_in
 from .schedule import Options, Schedule
 from .sweep_runs import ENDED, Making, Refused, outcome_from, settings_of
 from .when import Once
@@ -23,7 +23,7 @@ from ..research.sweep import Outcome, Plan, Task, Tasks
 from ..research.sweep_log import SweepLog
 
 # %% auto #0
-__all__ = ['TASK', 'BEHIND', 'SILENT', 'schedule_of', 'due_of', 'enlisted', 'task_done', 'serving', 'somebody', 'Ended',
+__all__ = ['TASK', 'BEHIND', 'NO_RUN', 'SILENT', 'schedule_of', 'due_of', 'enlisted', 'task_done', 'serving', 'somebody', 'Ended',
            'at_work', 'told_by', 'OnWorkers']
 
 # %% ../../nbs/11_jobs/67_on_workers.ipynb #59b6de2b
@@ -45,6 +45,8 @@ def enlisted(queue: Queue, plan: Plan, tasks: Sequence[Task], now: Nanos, by: st
     return queue.enlist(schedule_of(plan, by), [due_of(plan, t.number) for t in tasks], now)
 
 # %% ../../nbs/11_jobs/67_on_workers.ipynb #2bef4096
+NO_RUN = 'no run could be made'
+
 def task_done(settings: Settings, claim: Claim, begun: Callable[[str], bool]) -> Ending:
     "Carry out the task of a claim: done, failed as its notebook or its parameters did, or killed, and then it may be attempted again."
     assert isinstance(claim.schedule.when, Once)
@@ -54,6 +56,9 @@ def task_done(settings: Settings, claim: Claim, begun: Callable[[str], bool]) ->
     except BadInput as e: return Ending('failed', str(e))
     try: r = Making(log.plan).run(Tasks(log.tasks.grid)[claim.due - claim.schedule.when.at], record_of)
     except Refused as e: return Ending('failed', str(e))
+    except GekkoError as e:
+        if (stop := stop_in(e)) is not None: raise stop from None
+        return Ending('failed', f'{NO_RUN}: {e}', isinstance(e, (Retry, Halt)))
     if r.state in ENDED: return Ending(r.state, r.exit_reason)
     return Ending('killed' if 'stopped by' in r.exit_reason else 'failed', r.exit_reason, True)      # a kernel that died by itself counts as a failure
 
@@ -90,7 +95,7 @@ def told_by(ledger: str, d: Due, number: int) -> Outcome:
     r = Runs(ledger).get(d.run_id) if d.run_id else None
     if r is not None and r.state in ENDED: return outcome_from(number, r)
     if d.state in ('killed', 'skipped'): raise Ended(d.reason or 'stopped')
-    died = r is not None or d.reason.startswith('its worker was gone')      # it may have had bad luck, and is left to be done by whoever goes on
+    died = r is not None or d.reason.startswith(('its worker was gone', NO_RUN))      # it may have had bad luck, and is left to be done by whoever goes on
     return Outcome(number, None, f'{DIED}: {d.reason}' if died else d.reason, None)
 
 # %% ../../nbs/11_jobs/67_on_workers.ipynb #766f2bab

@@ -83,7 +83,11 @@ def of_sweep(ledger: str, sweep_id: str, task: int | None = None) -> list[RunRec
     if not exists(ledger): return []
     part = runs.c.spec['run']
     q = sa.select(runs).where(part['sweep'].as_string() == sweep_id).order_by(runs.c.created, runs.c.run_id)
-    with reading(ledger) as c: found = [RunRecord(**r) for r in c.execute(q if task is None else q.where(part['task'].as_integer() == task)).mappings()]
+    try:
+        with reading(ledger) as c: found = [RunRecord(**r) for r in c.execute(q if task is None else q.where(part['task'].as_integer() == task)).mappings()]
+    except BadInput as e:
+        if e.message != 'not a ledger': raise
+        found = []      # a file in which another process is about to make the tables; if it is something else, whoever writes to it says so
     return found
 
 def settled(ledger: str, sweep_id: str, task: int | None = None) -> list[RunRecord]:
