@@ -4,14 +4,14 @@
 
 # %% ../../nbs/11_jobs/51_child.ipynb #11e9187c
 from __future__ import annotations
-import atexit, gc, locale, os, random, resource, select, signal, sys, tempfile, threading, time, types
+import atexit, fcntl, gc, locale, os, random, resource, select, signal, sys, tempfile, threading, time, types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from .request import Request
 
 # %% auto #0
 __all__ = ['reseed', 'threads', 'pools', 'spread', 'inherit', 'environ', 'defaults', 'end_with', 'of_packages', 'path_of',
-           'settle', 'Filed', 'Known', 'serve', 'end']
+           'settle', 'Filed', 'Known', 'prepare', 'serve', 'end']
 
 # %% ../../nbs/11_jobs/51_child.ipynb #d069965c
 def reseed() -> None:
@@ -80,6 +80,10 @@ def end_with(watch: int) -> None:
         time.sleep(5)
         os._exit(1)
     threading.Thread(target=wait, name='gekko-client', daemon=True).start()
+    if not hasattr(fcntl, 'F_SETSIG'): return
+    fcntl.fcntl(watch, fcntl.F_SETOWN, os.getpid())      # the system says SIGTERM, too: a loop in C lets no thread run
+    fcntl.fcntl(watch, fcntl.F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(watch, fcntl.F_SETFL, fcntl.fcntl(watch, fcntl.F_GETFL) | os.O_ASYNC)
 
 # %% ../../nbs/11_jobs/51_child.ipynb #365087a1
 def of_packages(packages: Sequence[str]) -> list[str]:
@@ -118,6 +122,13 @@ class Known:
     "The module `sys` for one reader: the same in everything but `modules`, which has no more than files, in texts of their own."
     def __init__(self) -> None: self.modules = {m: Filed(bytes(f, 'utf8', 'surrogateescape').decode('utf8', 'surrogateescape')) for m, x in list(sys.modules.items()) if isinstance(f := getattr(x, '__file__', None), str) and f}
     def __getattr__(self, name: str) -> Any: return getattr(sys, name)
+
+# %% ../../nbs/11_jobs/51_child.ipynb #f3be7c71
+def prepare() -> None:
+    "Make the application of the kernel, as far as it depends on nothing that it is told."
+    if 'ipykernel.kernelapp' in sys.modules:
+        from ipykernel.kernelapp import IPKernelApp
+        assert IPKernelApp.instance().log is not None
 
 # %% ../../nbs/11_jobs/51_child.ipynb #bab3ed67
 def serve(argv: Sequence[str], ready: Callable[[], None], known: Known | None = None) -> None:

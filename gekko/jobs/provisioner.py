@@ -6,12 +6,14 @@
 from __future__ import annotations
 import asyncio, os, subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Float, List, Unicode
 from ..domain.errors import GekkoError
 from .prompt import prompt
 from .request import Request, arguments, early, inherited
+from ..research.lifeline import die_with
 from .warm import PRELOAD, Forked, begin, fork, place, ready, supported
 
 # %% auto #0
@@ -20,11 +22,14 @@ __all__ = ['request', 'descriptors', 'WarmProvisioner']
 # %% ../../nbs/11_jobs/54_provisioner.ipynb #6e18b8fc
 _KNOWN = {'env', 'cwd', 'stdin', 'stdout', 'stderr', 'independent', 'extra_arguments', 'kernel_id'}
 
+def _ends_with_us(f: object) -> bool: return isinstance(f, partial) and f.func is die_with
+
 def request(cmd: Sequence[str], kwargs: Mapping[str, Any]) -> Request | str:
     "What a start asks for, or why a fork can't answer it."
     if why := supported(): return why
     if (argv := arguments(cmd)) is None: return f'another command: {" ".join(cmd)}'
-    if odd := set(kwargs) - _KNOWN: return f'started with {" ".join(sorted(odd))}'
+    known = _KNOWN | ({'preexec_fn'} if _ends_with_us(kwargs.get('preexec_fn')) else set())      # which a fork does by its socket
+    if odd := set(kwargs) - known: return f'started with {" ".join(sorted(odd))}'
     if kwargs.get('independent'): return 'it is to outlive whoever starts it'
     env = {k: v for k, v in (kwargs.get('env') or os.environ).items() if k not in ('JPY_PARENT_PID', 'JPY_INTERRUPT_EVENT')}
     if name := early(env): return f'{name} is read as Python begins'

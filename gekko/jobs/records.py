@@ -17,7 +17,7 @@ from ..desk.progress import Progress, deserted
 from ..domain.errors import BadInput, GekkoError
 
 from .marking import mark
-from .runner import Done, prepare, run_job
+from .runner import Done, facts_of, outcome_of, prepare, run_job
 from ..ledger.events import Entry
 from ..ledger.journal import read_entries, verify
 from ..ledger.replay import Book, replay
@@ -52,9 +52,10 @@ def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
 
 # %% ../../nbs/11_jobs/02_records.ipynb #d287505c
 def mark_gone(runs: Runs, r: RunRecord) -> RunRecord:
-    "The record of a run whose runner is gone: killed, at the time when it last wrote anything."
-    seen = [p.stat().st_mtime_ns for p in Path(r.executed).parent.glob('*') if p.is_file()]
-    return runs.update(r.run_id, state='killed', exit_reason='its runner is gone', ended=max([r.created, r.started, *seen]))
+    "The record of a run whose runner is gone: killed, at the time when it last wrote anything, with the result that its notebook may have left."
+    folder = Path(r.executed).parent
+    seen, result = [p.stat().st_mtime_ns for p in folder.glob('*') if p.is_file()], outcome_of(folder)
+    return runs.update(r.run_id, state='killed', exit_reason='its runner is gone', ended=max([r.created, r.started, *seen]), **({} if result is None else facts_of(result)))
 
 def close_deserted(ledger: str) -> list[str]:
     "Mark runs whose runner is gone as killed; their ids. One that a desk still ends is marked again by that desk, with its reason."

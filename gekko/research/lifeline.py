@@ -13,10 +13,11 @@ __all__ = ['die_with', 'Keeper', 'kept']
 
 # %% ../../nbs/10_research/24_lifeline.ipynb #622a1d1c
 _TOLD_OF_DEATH = 1      # PR_SET_PDEATHSIG in linux/prctl.h
+_prctl = ctypes.CDLL(None).prctl if sys.platform == 'linux' else None      # looked up here: between a fork and its program nothing may be loaded
 
 def die_with(parent: int) -> None:
     "From now on this process is killed when `parent`, which started it, ends; at once when that has ended. Only Linux does the first. It is the thread that started this process whose end counts."
-    if sys.platform == 'linux': ctypes.CDLL(None).prctl(_TOLD_OF_DEATH, ctypes.c_ulong(signal.SIGKILL), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+    if _prctl is not None: _prctl(_TOLD_OF_DEATH, ctypes.c_ulong(signal.SIGKILL), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
     if os.getppid() != parent: os._exit(1)
 
 # %% ../../nbs/10_research/24_lifeline.ipynb #d3be22a5

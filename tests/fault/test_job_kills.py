@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal as D
 from functools import partial
 from pathlib import Path
 
 import pytest
-from desk_stage import alive, at_once, entries_of, held, ledger_of, sound_book, wait_for
-from kills_stage import LIVE, PATIENCE, Stage, of_few, staged
+from desk_stage import alive, at_once, entries_of, held, launch, ledger_of, notebook, sound_book, wait_for
+from kills_stage import LIVE, PATIENCE, STEPS, Stage, of_few, staged
 from live_stage import asked, book_of, served
 from test_live_faults import account_of, the_same
 
@@ -123,6 +125,29 @@ def test_each_of_them_is_killed_half_way(victim: str, stage: Stage) -> None:
     first = next(a for a in stage.queue.attempts(policy) if (a.due, a.number) == (due.due, 1))
     assert first.state == TOLD[victim][0] and TOLD[victim][1] in first.reason and first.run_id == r.run_id, first
     assert len(entries_of(stage.home, r.account)) > at
+
+
+# ---- a kernel in the middle of C code hears nobody
+
+@pytest.mark.parametrize('how', ('warm', 'orphaned', 'cold'))
+def test_a_kernel_that_lets_no_thread_run_ends_with_its_runner(how: str, stage: Stage, tmp_path: Path) -> None:
+    """A loop in C that never lets go of the interpreter; what the kernel came from may be gone, or never have been."""
+    made = of_few if how != 'cold' else notebook
+    deaf = made(tmp_path / 'deaf.ipynb', "mode = 'backtest'\ngate = ''", STEPS[1], 'reached("deaf")\nsum(range(10**14))')
+    (gate := tmp_path / 'gate').mkdir()
+    job = launch(stage.home, 'run', deaf, '-p', 'gate', gate, **stage.env, **({'GEKKO_KERNEL': 'cold'} if how == 'cold' else {}))
+    seen = gate / 'seen'
+    wait_for(lambda: seen.exists() and 'deaf' in seen.read_text(), 'the loop', PATIENCE)
+    kernel = int(seen.read_text().split()[-1])
+    if how == 'orphaned':
+        stage.kill('zygote')
+        wait_for(lambda: not stage.victims('zygote'), 'its end', PATIENCE)
+    assert alive(kernel)
+    job.kill()
+    try: wait_for(lambda: not alive(kernel), 'the end of a kernel that nobody has', 30)
+    finally:
+        with suppress(ProcessLookupError): os.kill(kernel, signal.SIGKILL)
+        job.communicate()
 
 
 # ---- at a venue, where what was traded is still there
