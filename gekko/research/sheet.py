@@ -165,6 +165,7 @@ def stored(ledger: str, run_id: str) -> Course:
     from gekko.ledger.runs import Runs
     r = Runs(ledger).get(run_id)
     kept = Path(r.executed).parent/'result.msgpack' if r.executed else None
+    if kept is not None and not kept.exists() and kept.with_name('pruned.json').exists(): raise BadInput(f'the outputs of {r.run_id} were pruned', expected='a run that has its result', found=f'none; gekko runs rerun {r.run_id} makes it again')
     if kept is None or not kept.exists(): raise BadInput(f'{r.run_id} left no result', expected='a run that traded to its end', found=f'{r.state}{": " + r.exit_reason if r.exit_reason else ""}')
     return course_of(decode_result(kept.read_bytes()), _bps(r.params))
 
