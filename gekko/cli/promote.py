@@ -4,7 +4,6 @@
 
 # %% ../../nbs/14_cli/19_promote.ipynb #f9d25a3e
 from __future__ import annotations
-import getpass
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 # %% auto #0
-__all__ = ['Row', 'explain', 'explained', 'shown_explained', 'promote_here', 'promoted_row', 'shown_promoted', 'keep_check',
-           'allow_promotion_here', 'list_promotions', 'show_promotion', 'shown_promotion', 'demote_here',
+__all__ = ['Row', 'explain', 'explained', 'own_rules', 'shown_explained', 'promote_here', 'promoted_row', 'shown_promoted',
+           'keep_check', 'allow_promotion_here', 'list_promotions', 'show_promotion', 'shown_promotion', 'demote_here',
            'check_promotions']
 
 # %% ../../nbs/14_cli/19_promote.ipynb #c50460f0
@@ -43,7 +42,13 @@ def explained(case: Case) -> Row:
     ready = first is not None and all(i['ok'] for i in first['items'] if i['name'] != 'second person')
     waits = case.promotions.held[s.digest].asked if s.digest in case.promotions.held else 0
     step = f'gekko promotions allow {waits} --key FILE' if waits else s.words('gekko promote') + f' --to {first["to"]} --why WHY' if ready and first else ''
-    return {'name': s.name, 'digest': s.digest, 'key': s.key, 'stage': case.stage, 'window': s.window, 'models': s.models, 'steps': steps, 'missing': missing, 'waits': waits, 'next': step}
+    return {'name': s.name, 'digest': s.digest, 'key': s.key, 'stage': case.stage, 'window': s.window, 'models': s.models, 'rules': own_rules(case.rules.as_data()), 'steps': steps, 'missing': missing, 'waits': waits, 'next': step}
+
+def own_rules(rules: Mapping[str, Any]) -> Row:
+    "The rules that somebody set otherwise than they are by themselves."
+    from gekko.jobs.rules import Rules
+    whole = Rules().as_data()
+    return {n: x for n, x in rules.items() if x != whole.get(n)}
 
 # %% ../../nbs/14_cli/19_promote.ipynb #28d411d9
 _MARK = {True: 'ok  ', False: 'FAIL'}
@@ -52,11 +57,17 @@ def shown_explained(d: Row) -> str:
     "The screen: a block a stage, a line an item, and below what is missing the command."
     over = ', '.join([*(f'{k} {v}' for k, v in d['window'].items()), *(f'model {k} {v[:8]}' for k, v in d['models'].items())])
     out = [f'{d["name"]} {d["digest"][:12]} is at {d["stage"]}' + (f' ({over})' if over else '')]
+    if d['rules']: out.append(f'by rules of your own: {_rules(d["rules"])}')
     for x in d['steps']:
         out += ['', f'{x["to"]}' + (': done' if x['done'] else '')]
         out += [_line(i) for i in x['items']]
         if not x['done']: out += [f'          {c}' for c in dict.fromkeys(i['command'] for i in x['items'] if not i['ok'] and i['command'])]
     return '\n'.join(out + (['', f'Next: {d["next"]}'] if d['next'] else []))
+
+def _rules(own: Mapping[str, Any]) -> str:
+    from gekko.jobs.rules import Rules
+    whole = Rules().as_data()
+    return ', '.join(f'{n} {x:g} ({whole[n]:g} unless set)' if n in whole else f'{n} {x}' for n, x in own.items())
 
 def _line(i: Row) -> str:
     mark = '·   ' if i['missing'] else _MARK[i['ok']]
@@ -70,13 +81,14 @@ def _figure(x: float | None) -> str:
 def promote_here(settings: Settings, notebook: Path, given: Mapping[str, Any], to: str, why: str, key: Path | None = None, collect: bool = False, seconds: float = 40.0, quiet: bool = True) -> Row:
     "Promote the notebook, as it is at this moment, by one stage; to live it asks for it. `collect` makes the leakage proof and the backtest where they are missing. Refused with everything that is in the way."
     from gekko.cli.risk import officer_from
+    from gekko.desk.promotions import account_here
     from gekko.domain.time import SystemClock
     from gekko.jobs.evidence import case_of, needs_of
     from gekko.jobs.promoting import collect as made, step_up
     from gekko.jobs.subject import read_subject
     if not why.strip(): raise BadInput('a strategy is promoted for a reason', expected='--why WHY', found='none')
     if not 0 < seconds <= 3600: raise BadInput('--seconds', expected='above 0, at most 3600', found=seconds)
-    officer, user, clock = officer_from(key), getpass.getuser(), SystemClock()
+    officer, user, clock = officer_from(key), account_here(), SystemClock()
     case = case_of(read_subject(notebook, given, settings), settings)
     needs_of(case, to)      # a stage that is none is said before anything is made
     if collect:
@@ -98,7 +110,7 @@ def shown_promoted(d: Row) -> str:
 # %% ../../nbs/14_cli/19_promote.ipynb #aeffe4e8
 def keep_check(settings: Settings, notebook: Path, nb: Mapping[str, Any], given: Mapping[str, Any], report: LeakReport, seconds: float) -> str:
     "Keep a report as evidence for the notebook whose content `nb` was checked; the digest, '' for one that can't be promoted as it is. An error of the ledger is the caller's to tell."
-    from gekko.desk.promotions import keep_evidence
+    from gekko.desk.promotions import account_here, keep_evidence
     from gekko.domain.time import SystemClock
     from gekko.jobs.evidence import kept_leakage
     from gekko.jobs.parameters import notebook_hash
@@ -107,24 +119,31 @@ def keep_check(settings: Settings, notebook: Path, nb: Mapping[str, Any], given:
     except BadInput: return ''
     if s.code != notebook_hash(nb, notebook.resolve().parent): return ''      # saved while it was being tried: this is another one
     settings.home.mkdir(parents=True, exist_ok=True)      # the first thing that this home keeps
-    keep_evidence(settings.ledger, SystemClock(), kept_leakage(s, report, getpass.getuser(), seconds))
+    keep_evidence(settings.ledger, SystemClock(), kept_leakage(s, report, account_here(), seconds))
     return s.digest
 
 # %% ../../nbs/14_cli/19_promote.ipynb #e6503062
 def allow_promotion_here(settings: Settings, entry: int, key: Path) -> Row:
-    "Allow what somebody else asked for. One that has lapsed since it was asked for is refused, with the rule."
+    "Allow what somebody else asked for. It is judged again first, of the runs themselves and by the rules in force here: what does not hold, or no longer, is refused."
     from gekko.cli.risk import officer_from
-    from gekko.desk.promotions import allow_promotion, read_promotions
+    from gekko.desk.promotions import account_here, allow_promotion, read_promotions
     from gekko.domain.errors import Reject
     from gekko.domain.time import SystemClock
-    from gekko.jobs.promoting import lapses_of
+    from gekko.jobs.promoting import lapses_of, second_look
+    from gekko.jobs.subject import subject_from
     officer, p = officer_from(key), read_promotions(settings.ledger)
     assert officer is not None
+    judged, asked = 0, None
     if (asked := p.asked.get(entry)) is not None:
         for x in lapses_of(settings, p.held[asked.digest], str(asked.subject.get('lock', ''))):
             if x.falls: raise Reject(f'#{entry} has lapsed ({x.rule}): {x.why}', expected='gekko promotions check, and new evidence', found='what no longer holds')
-    seq = allow_promotion(settings.ledger, SystemClock(), entry, officer, getpass.getuser())
-    return {'entry': seq, 'allowed': entry, 'who': officer.name, 'next': 'gekko run NOTEBOOK --mode live: it begins as a canary'}
+        judged, against = second_look(settings, asked, SystemClock())
+        if against: raise Reject(f'#{entry} does not hold', expected=f'what gekko promotions show {asked.digest[:12]} says', found='; '.join(against))
+    seq = allow_promotion(settings.ledger, SystemClock(), entry, officer, account_here())
+    assert asked is not None
+    own = _rules(own_rules(asked.rules))
+    return {'entry': seq, 'allowed': entry, 'who': officer.name, 'strategy': f'{asked.name} {asked.digest[:12]}, asked by {asked.who}: {asked.why}', 'judged again': f'{judged} items hold here' if judged else 'no: its runs are kept on another machine',
+            'rules': own or 'none of their own', 'next': f'{subject_from(asked.subject).words("gekko run")} --mode live: it begins as a canary'}
 
 def list_promotions(settings: Settings, every: bool = False) -> list[Row]:
     "Where each digest stands, the newest first; `every`: those that were taken back to research too."
@@ -145,7 +164,8 @@ def show_promotion(settings: Settings, digest: str) -> Row:
     from gekko.jobs.subject import runs_by
     p = read_promotions(settings.ledger)
     s = p.found(digest)
-    canary = str(canary_of(s, runs_by(settings, str(s.by.subject.get('code', '')), s.key, 'live'))) if s.stage == 'live' else ''
+    live = runs_by(settings, str(s.by.subject.get('code', '')), s.key, 'live') if s.stage == 'live' else []
+    canary = '; '.join(f'{a}: {canary_of(s, live, a)}' for a in sorted({r.account for r in live if r.created >= s.since})) or (str(canary_of(s, ())) if s.stage == 'live' else '')
     return {'name': s.name, 'digest': s.digest, 'key': s.key, 'stage': s.stage, 'since': when(s.since), 'by': s.by.who, 'allowed': s.allowed, 'canary': canary, 'why': s.by.why, 'subject': s.by.subject, 'evidence': s.by.evidence,
             'rules': s.by.rules, 'limits': {k: v for k, v in s.by.limits.items() if v != 'off'}, 'story': _story(p, s.digest)}
 
@@ -157,7 +177,7 @@ def shown_promotion(d: Row) -> str:
     "What `gekko promotions show` prints for a person."
     from gekko.cli.show import facts
     subject = d['subject']
-    head = {'strategy': d['name'], 'digest': d['digest'], 'stage': f'{d["stage"]} since {d["since"]}', 'promoted by': f'{d["by"]}: {d["why"]}', 'allowed by': d['allowed'], 'canary': d['canary'], 'notebook': subject.get('notebook'), 'code': str(subject.get('code'))[:12],
+    head = {'strategy': d['name'], 'digest': d['digest'], 'stage': f'{d["stage"]} since {d["since"]}', 'promoted by': f'{d["by"]}: {d["why"]}', 'allowed by': d['allowed'], 'canary': d['canary'], 'rules': _rules(own_rules(d['rules'])), 'notebook': subject.get('notebook'), 'code': str(subject.get('code'))[:12],
             'parameters': ', '.join(f'{k}={v}' for k, v in subject.get('params', {}).items()), 'packages': str(subject.get('lock'))[:12], 'models': ', '.join(f'{k} {v[:8]}' for k, v in subject.get('models', {}).items())}
     return '\n'.join([facts(head), '', *(_line(i) for i in d['evidence']), '', table(d['story'])])
 
@@ -165,7 +185,7 @@ def shown_promotion(d: Row) -> str:
 def demote_here(settings: Settings, what: str, to: str, why: str) -> list[Row]:
     """Take back a digest, or every digest of a notebook that stands higher. It is named as a file or by how its digest begins: a file that is gone can be demoted too.
     Other digests of the same strategy, promoted on another history, would still let it run: they go with it."""
-    from gekko.desk.promotions import demote, read_promotions
+    from gekko.desk.promotions import account_here, demote, read_promotions
     from gekko.domain.time import SystemClock
     from gekko.ledger.promotions import STAGES
     from gekko.research.trials import family_of
@@ -175,15 +195,15 @@ def demote_here(settings: Settings, what: str, to: str, why: str) -> list[Row]:
     named = [s for s in p.held.values() if s.name == family_of(what)] if by_file else [(one := p.found(what)), *(s for s in p.held.values() if s.key == one.key and s.digest != one.digest)]
     high = [s for s in named if s.level > STAGES.index(to) or (s.stage == to and s.asked)]
     if not high: raise BadInput('nothing to demote', expected=f'a promotion above {to}', found=', '.join(f'{s.digest[:12]} at {s.stage}' for s in named) or f'none of {family_of(what)}')
-    return [{'name': s.name, 'digest': s.digest[:12], 'from': s.stage, 'to': to, 'entry': demote(settings.ledger, SystemClock(), s.digest, to, getpass.getuser(), why)} for s in high]
+    return [{'name': s.name, 'digest': s.digest[:12], 'from': s.stage, 'to': to, 'entry': demote(settings.ledger, SystemClock(), s.digest, to, account_here(), why)} for s in high]
 
 def check_promotions(settings: Settings) -> list[Row]:
     "Look at every promotion by the rules, and take back those that no longer hold, each by a stage. What was merely changed here is told, and stands."
-    from gekko.desk.promotions import read_promotions
+    from gekko.desk.promotions import account_here, read_promotions
     from gekko.domain.time import SystemClock
     from gekko.jobs.promoting import demote_lapsed, lapsed
     p = read_promotions(settings.ledger)
     found = lapsed(settings, p)
-    fell = {x.standing.digest for x in demote_lapsed(settings, SystemClock(), getpass.getuser(), found)}
+    fell = {x.standing.digest for x in demote_lapsed(settings, SystemClock(), account_here(), found)}
     after = read_promotions(settings.ledger) if fell else p
     return [{'name': x.standing.name, 'digest': x.standing.digest[:12], 'stage': after.stage(x.standing.digest), 'was': x.standing.stage, 'rule': x.rule, 'why': x.why, 'demoted': x.falls and x.standing.digest in fell} for x in found]

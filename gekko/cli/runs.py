@@ -4,7 +4,7 @@
 
 # %% ../../nbs/14_cli/01_runs.ipynb #b74e274f
 from __future__ import annotations
-import getpass, sys
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -50,15 +50,16 @@ def start(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setting
 
 def promoted(job: Job, settings: Settings) -> None:
     "Nothing for a job that may trade where it wants to; a line of warning for real money that nobody was asked about. BadInput names what is missing, before a kernel is started."
-    if settings.promotion == 'off':
-        if job.mode == 'live':
-            from gekko.desk.admission import real_money
-            if real_money(settings, str(job.params.get('venue', ''))): print('gekko: real money, and no promotion is asked for (GEKKO_PROMOTION=off)', file=sys.stderr)
-        return
     if job.mode == 'paper' and settings.promotion != 'paper': return
+    from gekko.desk.admission import asked_of, real_money
+    venue = str(job.params.get('venue', ''))
+    if not asked_of(settings, job.mode, venue):
+        if settings.promotion == 'off' and job.mode == 'live' and real_money(settings, venue): print('gekko: real money, and no promotion is asked for (GEKKO_PROMOTION=off)', file=sys.stderr)
+        return
+    from gekko.desk.promotions import account_here
     from gekko.domain.time import SystemClock
     from gekko.jobs.promoting import require
-    require(job, settings, SystemClock(), getpass.getuser())
+    require(job, settings, SystemClock(), account_here())
 
 def _money(text: object) -> str:
     from decimal import Decimal

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
+from .charter import read_charter
 from .config import Settings
-from .promotions import Promotions, Standing, read_promotions
+from .promotions import Promotions, Standing, promotions_head, read_promotions
 from .spec import RunSpec
 from ..domain.errors import BadInput, GekkoError
 from ..domain.money import EXACT
@@ -20,7 +21,8 @@ from ..ledger.runs import RunRecord, Runs
 from ..risk.limits import Limits, loosened
 
 # %% auto #0
-__all__ = ['SIZES', 'real_money', 'asked_of', 'shrunk', 'Canary', 'canary_of', 'standing_of', 'admit', 'pinned']
+__all__ = ['SIZES', 'CANARY', 'real_money', 'asked_of', 'officers_of', 'shrunk', 'Canary', 'canary_of', 'standing_of', 'admit',
+           'Permit', 'pinned']
 
 # %% ../../nbs/09_desk/30_admission.ipynb #cbae8843
 def real_money(settings: Settings, venue: str) -> bool:
@@ -37,7 +39,12 @@ def asked_of(settings: Settings, mode: str, venue: str = '') -> str:
         case 'paper' if mode == 'paper': return 'paper'
         case 'paper' | 'live' if mode == 'live': return 'live'
         case 'real' if mode == 'live' and real_money(settings, venue): return 'live'
+        case 'off' if mode == 'live' and officers_of(settings) and real_money(settings, venue): return 'live'
     return ''
+
+def officers_of(settings: Settings) -> tuple[str, ...]:
+    "The officers of this ledger."
+    return tuple(read_charter(settings.ledger).officers) if exists(settings.ledger) else ()
 
 # %% ../../nbs/09_desk/30_admission.ipynb #a0c6c424
 SIZES = ('max_order_notional', 'max_order_qty', 'max_position_notional', 'max_gross', 'max_net', 'max_var', 'max_es', 'max_stress')
@@ -61,14 +68,17 @@ class Canary:
 
     @property
     def over(self) -> bool: return self.days >= self.of_days and self.bars >= self.of_bars
-    def __str__(self) -> str: return 'full size' if self.over else f'a canary at {self.share * 100:f} % of its size: {self.days} of {self.of_days} days, {self.bars} of {self.of_bars} bars'
+    def __str__(self) -> str: return 'full size' if self.over else f'a canary at {float(self.share) * 100:g} % of its size: {self.days} of {self.of_days} days, {self.bars} of {self.of_bars} bars'
 
-def canary_of(standing: Standing, runs: Iterable[RunRecord]) -> Canary:
-    "How far a live digest has come, by the live runs of its key that ended well since it was promoted."
-    rules = standing.by.rules
-    lived = [r for r in runs if r.mode == 'live' and r.state == 'done' and r.created >= standing.since and not r.exit_reason.startswith('halted') and key_of(r.notebook_hash, r.params, r.lock_hash) == standing.key]
+CANARY = {'canary': 0.1, 'canary_days': 5, 'canary_bars': 100}
+"What holds where a promotion's rules say nothing."
+
+def canary_of(standing: Standing, runs: Iterable[RunRecord], account: str = '') -> Canary:
+    "How far a live digest has come on an account ('': on all together), by the live runs of its key that ended well since it was promoted. What was lived through at a sandbox, or with another account, says nothing of this one."
+    rules = {**CANARY, **standing.by.rules}
+    lived = [r for r in runs if r.mode == 'live' and account in ('', r.account) and r.state == 'done' and r.created >= standing.since and not r.exit_reason.startswith('halted') and key_of(r.notebook_hash, r.params, r.lock_hash) == standing.key]
     days: set[Nanos] = {d for r in lived for d in range(r.started // DAY, r.ended // DAY + 1)}
-    return Canary(Decimal(str(rules.get('canary', 1))), len(days), sum(int(r.metrics.get('bars', 0)) for r in lived), int(rules.get('canary_days', 0)), int(rules.get('canary_bars', 0)))
+    return Canary(Decimal(str(rules['canary'])), len(days), sum(int(r.metrics.get('bars', 0)) for r in lived), int(rules['canary_days']), int(rules['canary_bars']))
 
 # %% ../../nbs/09_desk/30_admission.ipynb #18f63d12
 def standing_of(p: Promotions, stage: str, code: str, params: Mapping[str, Any], lock: str) -> Standing:
@@ -98,13 +108,34 @@ def admit(settings: Settings, run_id: str, spec: RunSpec) -> RunSpec:
     if not (stage := asked_of(settings, mode, spec.venue)): return spec
     record = next(iter(Runs(settings.ledger).list(limit=1, run_id=run_id)), None) if exists(settings.ledger) else None
     if record is None or record.mode != mode: raise BadInput('a run that nobody promoted', expected=f'gekko run NOTEBOOK --mode {mode}, once it is promoted', found='a notebook used by hand' if record is None else f'a job in mode {record.mode}')
+    if record.state not in ('starting', 'running'): raise BadInput('a run that is over', expected='a job that is under way', found=f'{run_id}, {record.state}')      # the name of an old run lets nobody in
     standing = standing_of(read_promotions(settings.ledger), stage, record.notebook_hash, record.params, record.lock_hash)
     own = Limits.from_dict(spec.limits)
     if wider := loosened(Limits.from_dict(standing.by.limits), own): raise BadInput('limits only tighten on the way up', expected='those of the run that was promoted, or tighter', found='; '.join(wider))
-    canary = canary_of(standing, Runs(settings.ledger).list(limit=100_000, mode='live', notebook_hash=record.notebook_hash))
+    canary = canary_of(standing, Runs(settings.ledger).list(limit=100_000, mode='live', notebook_hash=record.notebook_hash), record.account)
     if mode != 'live' or canary.over: return spec
-    small = shrunk(own, canary.share).to_dict()
+    small = shrunk(own if own.max_gross is not None else replace(own, max_gross=Limits().max_gross), canary.share).to_dict()      # without a bound of its own there would be nothing to make smaller
     return replace(spec, share=min(spec.share, canary.share), limits={k: x for k, x in small.items() if k in spec.limits or x != 'off'})      # what is off by default has its own live default
+
+# %% ../../nbs/09_desk/30_admission.ipynb #f781fbf6
+class Permit:
+    "Whether a live run may go on by its promotion. While nothing is written, `lost` is one small question to the ledger."
+    def __init__(self, settings: Settings, run_id: str, venue: str) -> None:
+        self.settings, self.run_id, self.stage = settings, run_id, asked_of(settings, 'live', venue)
+        self._seen, self._said = -1, ''
+
+    def lost(self) -> str:
+        "Why it may not, in words; '' while it may, or when no promotion is asked of it."
+        if not self.stage: return ''
+        if (seq := promotions_head(self.settings.ledger)) != self._seen: self._said, self._seen = self._look(), seq
+        return self._said
+
+    def _look(self) -> str:
+        record = next(iter(Runs(self.settings.ledger).list(limit=1, run_id=self.run_id)), None)
+        if record is None: return ''
+        try: standing_of(read_promotions(self.settings.ledger), self.stage, record.notebook_hash, record.params, record.lock_hash)
+        except BadInput as e: return str(e.found)
+        return ''
 
 # %% ../../nbs/09_desk/30_admission.ipynb #aca2753f
 def pinned(settings: Settings, record: RunRecord, venue: str = '') -> dict[str, str]:

@@ -123,7 +123,7 @@ def begin(desk: Desk, q: OpenRun) -> RunOpenedReply:
     if not q.run_id: raise BadInput('a run needs a name', expected='an id', found='none')
     spec = from_json(q.spec)
     Limits.from_dict(spec.limits)
-    if (spec.venue and desk.settings.promotion != 'off') or desk.settings.promotion == 'paper':
+    if spec.venue or desk.settings.promotion == 'paper':
         from gekko.desk.admission import admit
         spec = admit(desk.settings, q.run_id, spec)
     return under_way(desk, q, *(open_at_venue(desk, q, spec) if spec.venue else open_replay(desk, q, spec)))

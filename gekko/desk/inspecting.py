@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from .admission import Permit
 from .charter import Charter, charter_head, read_charter
 from .live import LiveRun
 from .oversight import Others, Oversight, rooms
@@ -27,15 +28,16 @@ BLIND: Nanos = 30 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    "What was read: the charter, where there is news of it, and what other accounts leave of shared limits."
+    "What was read: the charter, where there is news of it; what other accounts leave of shared limits; and why the run's promotion holds no longer, '' while it does."
     charter: Charter | None
     room: Limits
+    lost: str = ''
 
-def read_aside(url: str, account: str, currency: str, rates: Mapping[str, Decimal], symbols: tuple[str, ...], last: Charter | None, here: frozenset[str] = frozenset(), others: Others | None = None) -> Read:
+def read_aside(url: str, account: str, currency: str, rates: Mapping[str, Decimal], symbols: tuple[str, ...], last: Charter | None, here: frozenset[str] = frozenset(), others: Others | None = None, permit: Permit | None = None) -> Read:
     "Read on, on any thread. Halt for a charter that is not sound, or not the `last` one read on from; BadInput for what can't be read."
     news = read_charter(url, last) if last is None or charter_head(url) != (last.seq, last.head) else None
     known = news or last
-    return Read(news, rooms(known.mandate, url, account, currency, rates, symbols, here, others) if known else OFF)
+    return Read(news, rooms(known.mandate, url, account, currency, rates, symbols, here, others) if known else OFF, permit.lost() if permit else '')
 
 # %% ../../nbs/09_desk/27_inspecting.ipynb #4bfa1103
 CHARTER = 'charter'
@@ -51,7 +53,9 @@ def _heard(desk: Desk, o: Oversight, now: Nanos) -> str:
     if o.heard < 0: o.heard = now
     if o.reading is None or not o.reading.done(): return ''
     done, o.reading = o.reading, None
-    try: take_in(o, done.result())
+    try:
+        take_in(o, news := done.result())
+        if news.lost: desk.ending = desk.ending or (f'its promotion was taken back: {news.lost}', '')      # the next turn ends it, by its own policy
     except GekkoError as e:
         if isinstance(e, Halt) and e.values.get('reason') == 'forked' and CHARTER not in o.trader.halts: stop_risk(desk, e.message, CHARTER)
         return str(e)
@@ -68,5 +72,6 @@ def inspect(desk: Desk, run: LiveRun, now: Nanos) -> None:
     if now - o.heard > BLIND: o.blind = f'the firm\'s limits could not be read for {BLIND // SECOND} s' + (f': {why}' if why else o.blind.partition(' s')[2])
     o.look()
     if o.reading is not None: return
+    if desk.permit is None or desk.permit.run_id != desk.run_id: desk.permit = Permit(desk.settings, desk.run_id, run.spec.venue)
     desk.reader = desk.reader or ThreadPoolExecutor(1, 'gekko-limits')
-    o.reading = desk.reader.submit(read_aside, desk.settings.ledger, t.view.account.name, t.view.account.currency, dict(t.view.rates), t.spec.symbols, o.charter, frozenset(t.view.ends()), o.others)
+    o.reading = desk.reader.submit(read_aside, desk.settings.ledger, t.view.account.name, t.view.account.currency, dict(t.view.rates), t.spec.symbols, o.charter, frozenset(t.view.ends()), o.others, desk.permit)

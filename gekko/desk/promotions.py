@@ -19,8 +19,8 @@ from ..ledger.journal import Journal, read_entries
 from ..ledger.promotions import PROMOTIONS, STAGES, Demoted, EvidenceKept, PromotionAllowed, Promoted
 
 # %% auto #0
-__all__ = ['Standing', 'Promotions', 'unlawful', 'take', 'read_promotions', 'writing_promotions', 'keep_evidence', 'promote',
-           'allow_promotion', 'demote']
+__all__ = ['Standing', 'Promotions', 'unlawful', 'take', 'promotions_head', 'read_promotions', 'writing_promotions',
+           'account_here', 'keep_evidence', 'promote', 'allow_promotion', 'demote']
 
 # %% ../../nbs/09_desk/29_promotions.ipynb #a287f9af
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,14 @@ def _not_second(p: Promotions, r: PromotionAllowed, prev: str) -> str:
     if not (r.who in p.officers and signed_by(r, prev, p.officers[r.who])): return f'{r.who or "nobody"} has not signed it, or is no officer'
     asked = p.asked.get(r.asked)
     if asked is None or asked.digest != r.digest: return f'nothing was asked in #{r.asked}, or it has had its answer'
-    if asked.who == r.who: return f'{r.who} asked for it, and a second person allows it'
+    if _one_person(asked.who, r.who): return f'{asked.who} asked for it, and a second person allows it' + (f': {r.who} is spelled alike' if asked.who != r.who else '')
     if not asked.signature and asked.user == r.user: return f'{asked.who} asked without a key, from the same account as {r.who} ({r.user}): that may be one person'
     return ''
+
+def _one_person(a: str, b: str) -> bool:
+    "Whether two names are one but for how they are written."
+    from unicodedata import normalize
+    return ''.join(normalize('NFKC', a).casefold().split()) == ''.join(normalize('NFKC', b).casefold().split())
 
 def _cannot_fall(p: Promotions, r: Demoted) -> str:
     if r.digest not in p.held: return f'{r.digest[:12]} was never promoted'
@@ -133,14 +138,17 @@ def _answer(p: Promotions, digest: str) -> None:
     for n in [n for n, a in p.asked.items() if a.digest == digest]: del p.asked[n]
 
 # %% ../../nbs/09_desk/29_promotions.ipynb #87d7b786
+def promotions_head(url: str) -> int:
+    "The number of the last entry, 0 before the first: one small question."
+    with reading(url) as db: found = db.execute(sa.select(heads.c.seq).where(heads.c.account == PROMOTIONS)).scalar()
+    return int(found or 0)
+
 def read_promotions(url: str) -> Promotions:
     "The promotions of this ledger as they stand; none where there is no ledger. Halt for a journal that is not as it was written, or that has lost entries."
-    if not exists(url): return Promotions()
-    with reading(url) as db: found = db.execute(sa.select(heads.c.seq, heads.c.hash).where(heads.c.account == PROMOTIONS)).first()
-    if found is None: return Promotions()
+    if not exists(url) or not (last := promotions_head(url)): return Promotions()
     p = Promotions(officers=read_charter(url).officers)
     for e in read_entries(url, PROMOTIONS): p.apply(e)
-    if p.seq < found[0]: raise Halt('the promotions have lost entries', expected=f'#{found[0]}', found=f'#{p.seq}', reason='forked')
+    if p.seq < last: raise Halt('the promotions have lost entries', expected=f'#{last}', found=f'#{p.seq}', reason='forked')
     return p
 
 # %% ../../nbs/09_desk/29_promotions.ipynb #4386d7d4
@@ -154,10 +162,17 @@ def writing_promotions(url: str, clock: Clock, who: str, patience_s: float = 12.
 
 def _put(p: Promotions, journal: Journal, clock: Clock, r: Any) -> int:
     if why := unlawful(p, r, p.head): raise Reject(f'it cannot be written: {why}', expected='a promotion that follows', found=type(r).__name__)
-    e = journal.append(r, clock.now())
+    e = journal.append(r, max(clock.now(), p.history[-1][1] if p.history else 0))      # a clock that was set back makes no run older than what it came after
     journal.commit()
     p.apply(e)
     return e.seq
+
+# %% ../../nbs/09_desk/29_promotions.ipynb #9683a5f8
+def account_here() -> str:
+    "The machine's account that this process runs under, as the system knows it: a name that the environment gives may be anybody's."
+    import os, pwd
+    try: return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError: return f'uid {os.getuid()}'      # a container's user has no name
 
 # %% ../../nbs/09_desk/29_promotions.ipynb #ae4b0171
 def keep_evidence(url: str, clock: Clock, r: EvidenceKept) -> int:

@@ -8,6 +8,7 @@ import os, traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from .admission import Permit
 from .charter import read_charter, throw_of
 from .config import Settings
 from .live import LiveRun
@@ -89,6 +90,7 @@ class Desk:
     renewal: Future[None] | None = None               # a renewal of the lease on its way, and the thread for it
     aside: ThreadPoolExecutor | None = None
     reader: ThreadPoolExecutor | None = None          # the thread for the firm's limits: a slow read must not keep the lease waiting
+    permit: Permit | None = None                      # the promotion that a live run goes by
     deferred: list[Deferred] = field(default_factory=list)
     answers: dict[bytes, tuple[bytes, bytes, bytes]] = field(default_factory=dict)      # the last question of each caller: its number, its words, and what was said
     wake: Wake = field(default_factory=Wake)          # rung by a venue's threads and the journal's writer

@@ -13,7 +13,7 @@ from ..desk.charter import Charter, read_charter
 from ..desk.config import Settings
 from ..desk.promotions import Promotions, read_promotions
 from ..domain.errors import BadInput, GekkoError
-from ..domain.time import DAY, iso
+from ..domain.time import DAY, Clock, Nanos, SystemClock, iso
 from .records import books_of
 from .rules import Rules, read_rules
 from .runner import outcome_of
@@ -29,9 +29,9 @@ from ..risk.limits import Limits, loosened
 from ..risk.mandate import OFF, in_force
 
 # %% auto #0
-__all__ = ['STEPS', 'Need', 'lacking', 'Case', 'case_of', 'kept_leakage', 'of_leakage', 'of_backtest', 'families_with',
+__all__ = ['STEPS', 'Need', 'lacking', 'Case', 'case_of', 'kept_leakage', 'of_leakage', 'of_backtest', 'of_code', 'families_with',
            'families_like', 'pick_of', 'trials_of', 'of_overfit', 'spec_of', 'limits_of', 'of_limits', 'lived',
-           'of_paper', 'scores_of', 'of_parity', 'of_models', 'of_second', 'needs_of', 'open_needs']
+           'seen_until', 'of_paper', 'scores_of', 'of_parity', 'of_models', 'of_second', 'needs_of', 'open_needs']
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #dc5481f3
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,23 @@ class Case:
     charter: Charter
     backtests: Sequence[RunRecord] = ()
     papers: Sequence[RunRecord] = ()
+    now: Nanos = 0
 
+    def stale(self, at: Nanos) -> str:
+        "That what was made at this time counts no more, in words; '' while it does."
+        days = (self.now - at) // DAY
+        return f', but {days} days ago, and at most {self.rules.age_days} count' if days > self.rules.age_days else ''
     @property
     def stage(self) -> str: return self.promotions.stage(self.subject.digest)
     def words(self, command: str) -> str: return self.subject.words(command)
 
-def case_of(subject: Subject, settings: Settings) -> Case:
-    "The case as it stands in the ledger now. Of runs on paper only those count that were made since it was last demoted: what brought it down is not outlived by what came before."
+def case_of(subject: Subject, settings: Settings, clock: Clock = SystemClock()) -> Case:
+    "The case as it stands in the ledger now. Of runs on paper only those count that are not too old, and were made since it was last demoted: what brought it down is not outlived by what came before."
     charter, promotions = read_charter(settings.ledger) if exists(settings.ledger) else Charter(), read_promotions(settings.ledger)
     since = max((ts for _, ts, r in promotions.history if isinstance(r, Demoted) and r.digest == subject.digest), default=0)
-    papers = [r for r in runs_of(settings, subject, 'paper') if r.created >= since]
-    return Case(subject, settings, read_rules(settings.promotion_rules), promotions, charter, backtests_of(settings, subject), papers)
+    rules, now = read_rules(settings.promotion_rules), clock.now()
+    papers = [r for r in runs_of(settings, subject, 'paper') if r.created >= max(since, now - rules.age_days * DAY)]
+    return Case(subject, settings, rules, promotions, charter, backtests_of(settings, subject), papers, now)
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #e2942aeb
 def kept_leakage(subject: Subject, report: LeakReport, who: str, budget_s: float) -> EvidenceKept:
@@ -86,9 +92,10 @@ def of_leakage(case: Case) -> list[Need]:
     command = case.words('gekko check leakage')
     if (kept := case.promotions.evidence.get((case.subject.digest, 'leakage'))) is None: return [lacking('leaks', 0, 'leaks found; this digest was not tried', command, least=False)]
     at, e = kept
+    old = case.stale(at)
     tests, leaks = sum(e.facts.get('tests', {}).values()), e.facts.get('leaks', [])
-    why = f'leaks found by {tests} tests on {iso(at)[:10]}' + (f': {leaks[0]["kind"]}, {leaks[0]["column"]}' if leaks else '' if tests else ', so nothing could be tried')
-    return [Need(Item('leaks', float(e.facts.get('found', 0)), 0.0, e.ok, why), '' if leaks else command, f'{iso(at)[:19]} by {e.who}')]
+    why = f'leaks found by {tests} tests on {iso(at)[:10]}' + (f': {leaks[0]["kind"]}, {leaks[0]["column"]}' if leaks else '' if tests else ', so nothing could be tried') + old
+    return [Need(Item('leaks', float(e.facts.get('found', 0)), 0.0, e.ok and not old, why), '' if leaks else command, f'{iso(at)[:19]} by {e.who}')]
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #37201572
 def of_backtest(case: Case) -> list[Need]:
@@ -97,9 +104,16 @@ def of_backtest(case: Case) -> list[Need]:
     if not case.backtests: return [lacking('backtest', least, 'bars in a backtest of this digest', command)]
     r = case.backtests[0]
     books = books_of(r, case.settings.ledger)
-    bars = float(r.metrics.get('bars', 0))
-    why = 'bars in its newest backtest' + ('' if books['books_agree'] else f', whose books do not agree: {books["chain"]}')
-    return [Need(Item('backtest', bars, least, bars >= least and bool(books['books_agree']), why, True), command, r.run_id)]
+    bars, agree, old = float(r.metrics.get('bars', 0)), bool(books['books_agree'] and r.journal_head), case.stale(r.created)
+    why = 'bars in its newest backtest' + ('' if agree else f', whose books do not agree: {books["chain"]}') + old
+    return [Need(Item('backtest', bars, least, bars >= least and agree and not old, why, True), command, r.run_id)]
+
+def of_code(case: Case) -> list[Need]:
+    "Nothing where all of the strategy's code is in its digest."
+    from gekko.jobs.parameters import imported_elsewhere
+    s = case.subject
+    names = imported_elsewhere(s.nb, s.notebook.parent) if s.nb else []
+    return [Need(Item('code', float(len(names)), 0.0, False, f'modules neither beside the notebook nor installed: {", ".join(names)}'))] if names else []
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #8cd0f8d7
 def families_with(url: str, code: str) -> list[str]:
@@ -182,19 +196,28 @@ def of_limits(case: Case, runs: Sequence[RunRecord], before: Limits | None = Non
     return [Need(Item('limits', float(len(wide)), 0.0, not wide, 'limits that are wider than the mandate' + (f': {"; ".join(wide)}' if wide else ', or than at the stage before')), '', r.run_id)]
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #cf64447a
-def lived(runs: Sequence[RunRecord]) -> tuple[int, int]:
-    "Different days (UTC) and different bars that the runs decided on, as their results say."
-    times = {int(t) for r in runs if (x := outcome_of(Path(r.executed).parent)) is not None for t in x.times}
+def lived(runs: Sequence[RunRecord], after: Nanos = 0) -> tuple[int, int]:
+    "Different days (UTC) and different bars later than `after` that the runs decided on, as their results say."
+    times = {int(t) for r in runs if (x := outcome_of(Path(r.executed).parent)) is not None for t in x.times if t > after}
     return len({t // DAY for t in times}), len(times)
 
+def seen_until(case: Case) -> Nanos:
+    "The last bar of the backtest that it came to paper with, or of the newest; 0 where its result is gone. What was backtested later takes no day on paper away."
+    held = case.promotions.held.get(case.subject.digest)
+    made = [r for r in case.backtests if held is None or r.created <= held.since] or case.backtests
+    x = outcome_of(Path(made[0].executed).parent) if made else None
+    return int(x.times[-1]) if x is not None and len(x.times) else 0
+
 def of_paper(case: Case) -> list[Need]:
-    "Days and bars on paper, and runs that were halted."
-    well = [r for r in case.papers if not r.exit_reason.startswith('halted')]
+    "Days and bars on paper that its backtest has not seen, and runs that were halted."
+    halted = [r for r in case.papers if r.exit_reason.startswith('halted')]
+    well = [r for r in case.papers if r not in halted and r.journal_head and books_of(r, case.settings.ledger)['books_agree']]
     command, rules = case.words('gekko run --mode paper'), case.rules
-    days, bars = lived(well)
-    halted = [r for r in case.papers if r not in well]
-    return [Need(Item('paper days', float(days), float(rules.paper_days), days >= rules.paper_days, f'days on paper, of {len(well)} run{"s" if len(well) != 1 else ""} of this digest', True), command, missing=not well),
-            Need(Item('paper bars', float(bars), float(rules.paper_bars), bars >= rules.paper_bars, 'different bars that were decided on', True), command, missing=not well),
+    end = seen_until(case)
+    days, bars = lived(well, end)
+    ends = f', later than {iso(end)[:10]} where its backtest ends' if end else ''
+    return [Need(Item('paper days', float(days), float(rules.paper_days), days >= rules.paper_days, f'days on paper{ends}, of {len(well)} run{"s" if len(well) != 1 else ""}', True), command, missing=not well),
+            Need(Item('paper bars', float(bars), float(rules.paper_bars), bars >= rules.paper_bars, 'different bars on those days', True), command, missing=not well),
             Need(Item('halts', float(len(halted)), 0.0, not halted, 'paper runs that were halted' + (f': {halted[0].exit_reason}' if halted else '')), '', halted[0].run_id if halted else '')]
 
 def scores_of(runs: Sequence[RunRecord]) -> dict[str, float]:
@@ -233,7 +256,7 @@ def of_second(case: Case) -> list[Need]:
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #7c3e4d15
 STEPS: dict[str, tuple[Callable[[Case], list[Need]], ...]] = {
-    'backtest': (of_backtest, of_leakage),      # the backtest first: it says which models were asked for, and they are part of the digest
+    'backtest': (of_backtest, of_code, of_leakage),      # the backtest first: it says which models were asked for, and they are part of the digest
     'paper': (of_overfit, lambda c: of_limits(c, c.backtests)),
     'live': (of_paper, of_parity, lambda c: of_limits(c, c.papers, limits_of(c.backtests[0], c.settings.ledger) if c.backtests else None), of_models)}
 "What each step asks, the second person aside."

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/11_jobs/00_parameters.ipynb #e7d2bb39
 from __future__ import annotations
-import ast, hashlib, json, math, re
+import ast, hashlib, json, math, re, site, sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,7 +16,7 @@ from ..research.cells import plain_code
 
 # %% auto #0
 __all__ = ['load_notebook', 'parameters_cell', 'Parameter', 'read_parameters', 'typed', 'resolve', 'notebook_hash',
-           'modules_beside']
+           'modules_beside', 'files_named', 'imported_elsewhere']
 
 # %% ../../nbs/11_jobs/00_parameters.ipynb #21c1ab57
 def load_notebook(path: Path) -> dict[str, Any]:
@@ -149,10 +149,12 @@ def resolve(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict
 def _code(nb: Mapping[str, Any]) -> list[str]: return [c['source'] if isinstance(c['source'], str) else ''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'code']
 
 def notebook_hash(nb: Mapping[str, Any], folder: Path | None = None) -> str:
-    "sha256 over the sources of the code cells, in order; with a `folder`, where the notebook lies, over the modules beside it as well, when it uses any."
+    "sha256 over the sources of the code cells, in order; with a `folder`, where the notebook lies, over the modules beside it and the files that its code names as well, when it uses any."
     own = hashlib.sha256(json.dumps(_code(nb)).encode()).hexdigest()
-    modules = modules_beside(nb, folder) if folder else {}
-    return hashlib.sha256(json.dumps([own, {n: hashlib.sha256(b).hexdigest() for n, b in modules.items()}]).encode()).hexdigest() if modules else own
+    if not folder: return own
+    modules = modules_beside(nb, folder)
+    used = {**{n: hashlib.sha256(b).hexdigest() for n, b in modules.items()}, **files_named(nb, folder, modules)}
+    return hashlib.sha256(json.dumps([own, used]).encode()).hexdigest() if used else own
 
 def modules_beside(nb: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
     "Python files below the folder that the notebook's code imports or names as a path, and those that these use in turn: by path from there, sorted. A name made up as the code runs is not found, nor is what is installed."
@@ -163,6 +165,33 @@ def modules_beside(nb: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
             found[name] = p.read_bytes()
             todo.append(found[name].decode(errors='replace'))
     return dict(sorted(found.items()))
+
+def files_named(nb: Mapping[str, Any], folder: Path, modules: Mapping[str, bytes]) -> dict[str, str]:
+    "Files that a text in the code of the notebook or of its `modules` names, but for what it writes and the modules themselves: by that text, sorted, with the sha256 of each. A name made up as the code runs is not found."
+    found = dict[str, str]()
+    for text in sorted({x for code in ('\n'.join(plain_code(x) for x in _code(nb)), *(b.decode(errors='replace') for b in modules.values())) for x in _texts(code)} - modules.keys()):
+        try:
+            if not (folder/text).is_file(): continue
+            with open(folder/text, 'rb') as f: found[text] = hashlib.file_digest(f, 'sha256').hexdigest()
+        except (OSError, ValueError): continue      # a text like any other
+    return found
+
+def imported_elsewhere(nb: Mapping[str, Any], folder: Path) -> list[str]:
+    "Modules that the notebook, or a module beside it, imports, and that lie neither beside it nor where packages are installed: of their code nothing is known."
+    beside = modules_beside(nb, folder)
+    names = {x for code in ('\n'.join(plain_code(x) for x in _code(nb)), *(b.decode(errors='replace') for b in beside.values())) for x in _imported(code)} - {n.partition('/')[0].removesuffix('.py') for n in beside}
+    places = [Path(p) for p in (*site.getsitepackages(), site.getusersitepackages())]
+    return sorted(n for n in names - {'gekko'} - sys.stdlib_module_names if not any((p/n).is_dir() or any(p.glob(f'{n}.*')) for p in places))
+
+_WRITES, _INTO = ('to_', 'save', 'write', 'dump'), ('w', 'wb', 'a', 'ab', 'x', 'xb')
+
+def _texts(code: str) -> set[str]:
+    "The short texts of some code, without those that it writes to."
+    try: tree = ast.parse(code)
+    except (SyntaxError, ValueError): return set()
+    def said(n: ast.AST) -> set[str]: return {x.value for x in ast.walk(n) if isinstance(x, ast.Constant) and isinstance(x.value, str) and 0 < len(x.value) < 256 and x.value.isprintable()}
+    def writes(n: ast.Call) -> bool: return str(getattr(n.func, 'attr', getattr(n.func, 'id', ''))).startswith(_WRITES) or any(isinstance(a, ast.Constant) and a.value in _INTO for a in n.args[1:2])
+    return said(tree) - {x for n in ast.walk(tree) if isinstance(n, ast.Call) and writes(n) for a in n.args[:1] for x in said(a)}
 
 def _files(text: str, folder: Path) -> Iterator[Path]:
     for name in _imported(text) - {'gekko'}:

@@ -17,15 +17,18 @@ from ..domain.time import Clock
 from .evidence import Case, Need, case_of, kept_leakage, lacking, limits_of, needs_of, open_needs, pick_of, scores_of, trials_of
 from .parameters import load_notebook, notebook_hash
 from .runner import Job, outcome_of, run_job
-from .subject import Subject, runs_by, subject_of
+from .rules import laxer, read_rules
+from .subject import Subject, runs_by, subject_from, subject_of
 from ..ledger.promotions import STAGES, Promoted, models_of
 from ..ledger.runs import RunRecord
 from ..research.installed import lock_hash
 from ..research.findings import LeakReport
 from ..research.stats import returns
+from ..risk.limits import Limits, loosened
 
 # %% auto #0
-__all__ = ['Outcome', 'step_up', 'collect_leakage', 'collect', 'Lapse', 'lapsed', 'lapses_of', 'demote_lapsed', 'require']
+__all__ = ['Outcome', 'step_up', 'collect_leakage', 'collect', 'second_look', 'Lapse', 'lapsed', 'lapses_of', 'demote_lapsed',
+           'require']
 
 # %% ../../nbs/11_jobs/43_promoting.ipynb #dfc8557c
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,19 @@ def collect(case: Case, to: str, who: str, clock: Clock, seconds: float = 40.0, 
         collect_leakage(case, who, clock, seconds)
     return case_of(s, case.settings)
 
+# %% ../../nbs/11_jobs/43_promoting.ipynb #96ba2b5a
+def second_look(settings: Settings, asked: Promoted, clock: Clock) -> tuple[int, list[str]]:
+    """How many items were judged again, and what is against what was asked. None are where the runs that it stands on are kept on another machine."""
+    s = subject_from(asked.subject)
+    if (s.key, s.digest) != (asked.key, asked.digest): return 0, ['what it says it is of is not what its digest is of']
+    case = case_of(s, settings, clock)
+    against = [f'judged by laxer rules: {x}' for x in laxer(asked.rules, case.rules)]
+    if case.backtests and not any(Path(r.executed).parent.is_dir() for r in case.backtests): return 0, against
+    needs = [n for to in STAGES[1:] for n in needs_of(case, to)]
+    against += [f'{n.item.name}: {n.item.why}' for n in needs if not n.ok]
+    if case.backtests and (own := limits_of(case.backtests[0], settings.ledger)) is not None and (wide := loosened(own, Limits.from_dict(asked.limits))): against.append(f'limits that no run had: {"; ".join(wide)}')
+    return len(needs), against
+
 # %% ../../nbs/11_jobs/43_promoting.ipynb #6d96e6d5
 @dataclass(frozen=True, slots=True)
 class Lapse:
@@ -129,7 +145,7 @@ def _changed(s: Standing, here: str) -> Iterator[Lapse]:
 
 # %% ../../nbs/11_jobs/43_promoting.ipynb #dd4d2b8a
 def lapsed(settings: Settings, promotions: Promotions | None = None, here: str = '') -> list[Lapse]:
-    """Every promotion that no longer holds, and why: parity lost, halted, drifted, a model taken back; or, without a fall, a notebook that was changed or packages that are others. `here` is the hash of what is installed,
+    """Every promotion that no longer holds, and why: parity lost, halted, drifted, a model taken back; or, without a fall, stricter rules by now, a notebook that was changed, packages that are others. `here` is the hash of what is installed,
     looked up when left out."""
     p = read_promotions(settings.ledger) if promotions is None else promotions
     here = here or (lock_hash() if p.held else '')
@@ -141,6 +157,7 @@ def lapses_of(settings: Settings, s: Standing, here: str) -> Iterator[Lapse]:
     runs.sort(key=lambda r: r.created, reverse=True)
     for rule in (_lost_parity, _was_halted, _drifted): yield from rule(settings, s, runs)
     yield from _fallen_models(settings, s)
+    if lax := laxer(s.by.rules, read_rules(settings.promotion_rules)): yield Lapse(s, 'rules', f'it was judged by laxer rules: {"; ".join(lax)}', falls=False)
     yield from _changed(s, here)
 
 # %% ../../nbs/11_jobs/43_promoting.ipynb #9362b648
@@ -163,6 +180,8 @@ def require(job: Job, settings: Settings, clock: Clock, who: str) -> Standing | 
     p = read_promotions(settings.ledger)
     found = p.at(s.key, stage)
     if found is not None and (fell := demote_lapsed(settings, clock, who, [x for x in lapses_of(settings, found, s.lock) if x.falls])): raise BadInput(f'{job.notebook.name} is promoted to {stage} no longer', expected=fell[0].why, found=f'demoted by rule ({fell[0].rule})')
+    if found is not None and (lax := laxer(found.by.rules, read_rules(settings.promotion_rules))):
+        raise BadInput(f'{job.notebook.name} was promoted to {found.stage} by laxer rules: {"; ".join(lax)}', expected=f'gekko demote {found.digest[:12]} --to {STAGES[found.level - 1]} --why WHY, and up again', found=f'stage {found.stage}')
     if found is not None: return found
     try: standing_of(p, stage, s.code, s.params, s.lock)
     except BadInput as e: why = str(e.found)

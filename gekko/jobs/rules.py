@@ -12,15 +12,15 @@ from ..domain.errors import BadInput
 from ..research.verdict import Thresholds, thresholds
 
 # %% auto #0
-__all__ = ['Rules', 'rules_of', 'read_rules']
+__all__ = ['Rules', 'rules_of', 'read_rules', 'laxer']
 
 # %% ../../nbs/11_jobs/40_rules.ipynb #538f9ea6
-_SHARES, _LEAST = ('parity', 'canary'), {'bars': 1, 'paper_days': 0, 'paper_bars': 0, 'canary_days': 0, 'canary_bars': 0}
+_SHARES, _LEAST = ('parity', 'canary'), {'bars': 1, 'paper_days': 0, 'paper_bars': 0, 'canary_days': 0, 'canary_bars': 0, 'age_days': 1}
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What each step asks. To backtest: `bars` of the backtest. To paper: the thresholds of `overfit`. To live: `paper_days` (UTC days) and `paper_bars` that differ, a `parity` score of at least. Live begins as a
-    canary, at the share `canary` of its size until `canary_days` and `canary_bars` are lived through. `drift`: how many standard errors the mean return may fall below the backtest's."""
+    canary, at the share `canary` of its size until `canary_days` and `canary_bars` are lived through. `drift`: how many standard errors the mean return may fall below the backtest's. `age_days`: older evidence counts no more."""
     bars: int = 250
     paper_days: int = 5
     paper_bars: int = 100
@@ -29,6 +29,7 @@ class Rules:
     canary_days: int = 5
     canary_bars: int = 100
     drift: float = 4.0
+    age_days: int = 90
     overfit: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
@@ -65,3 +66,12 @@ def _pair(word: str) -> tuple[str, float]:
     name, eq, value = (x.strip() for x in word.partition('='))
     try: return name, float(value)
     except ValueError: raise BadInput(name if eq and name else 'a rule', expected='NAME=NUMBER, as paper_days=10', found=repr(word.strip())) from None
+
+# %% ../../nbs/11_jobs/40_rules.ipynb #e5911218
+_AT_MOST = ('canary', 'drift', 'age_days', 'luck', 'spa', 'pbo', 'loss')
+_NEITHER = ('blocks', 'reps')
+
+def laxer(was: Mapping[str, Any], now: Rules) -> tuple[str, ...]:
+    "In what the rules that a promotion was judged by asked less than those of now; a rule that it knows nothing of is passed over."
+    def less(n: str, x: Any) -> bool: return n in was and (was[n] > x if n in _AT_MOST else was[n] < x)
+    return tuple(f'{n} {was[n]:g}, not {x:g}' for n, x in now.as_data().items() if n not in _NEITHER and less(n, x))

@@ -19,7 +19,7 @@ from ..research.installed import lock_hash
 from ..research.trials import family_of
 
 # %% auto #0
-__all__ = ['Subject', 'runs_by', 'backtests_of', 'runs_of', 'subject_of', 'read_subject']
+__all__ = ['Subject', 'runs_by', 'backtests_of', 'runs_of', 'subject_of', 'read_subject', 'subject_from']
 
 # %% ../../nbs/11_jobs/41_subject.ipynb #ec89731a
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,7 @@ def subject_of(job: Job, settings: Settings) -> Subject:
 def read_subject(notebook: Path, given: Mapping[str, Any], settings: Settings) -> Subject:
     "The subject that a notebook is now, with these parameters: its file is read here and never again. BadInput as for a backtest of it."
     return subject_of(prepare(notebook, given, 'backtest', settings), settings)
+
+def subject_from(said: Mapping[str, Any]) -> Subject:
+    "The subject that a promotion was of, as it was written down; without its text."
+    return Subject(Path(str(said.get('notebook', ''))), {}, dict(said.get('given', {})), dict(said.get('params', {})), str(said.get('code', '')), str(said.get('lock', '')), dict(said.get('models', {})))

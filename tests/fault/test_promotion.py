@@ -1,12 +1,14 @@
 """Promotions under trouble: two promoters at once, one that was killed, a ledger that takes nothing, rows that were slipped in; and whatever is written in whatever order, nothing is live that a second person has not signed."""
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,17 @@ from desk_stage import settings_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gekko.desk.admission import canary_of, shrunk
+from gekko.desk.admission import Permit, admit, canary_of, shrunk
 from gekko.desk.charter import name_officer
 from gekko.desk.config import Settings
 from gekko.desk.officers import Officer, new_officer
-from gekko.desk.promotions import Promotions, allow_promotion, demote, keep_evidence, promote, read_promotions, take, unlawful
+from gekko.desk.promotions import Promotions, account_here, allow_promotion, demote, keep_evidence, promote, read_promotions, take, unlawful
+from gekko.desk.spec import from_json
 from gekko.domain.errors import BadInput, Halt, Reject
 from gekko.domain.time import DAY, SimClock, SystemClock, utc
 from gekko.ledger.journal import Journal, verify
 from gekko.ledger.promotions import PROMOTIONS, STAGES, Demoted, EvidenceKept, PromotionAllowed, Promoted, digest_of, key_of
-from gekko.ledger.runs import RunRecord
+from gekko.ledger.runs import RunRecord, Runs
 from gekko.risk.limits import Limits, loosened
 
 OK = [{'name': 'leaks', 'value': 0.0, 'threshold': 0.0, 'ok': True}]
@@ -243,3 +246,43 @@ def test_a_canary_ends_by_what_was_lived_through(url: str, ann: Officer) -> None
     for lived, over in (([run], False), ([run, run], False), ([run, tomorrow], True), ([run, replace(tomorrow, state='killed')], False), ([run, replace(tomorrow, exit_reason='halted: max_drawdown')], False),
                         ([run, replace(tomorrow, notebook_hash='a2')], False), ([run, replace(tomorrow, created=at - 1)], False), ([run, replace(tomorrow, mode='paper')], False)):
         assert canary_of(standing, lived).over is over
+
+
+def live_now(url: str, officer: Officer, limits: dict[str, Any], clock: SimClock) -> RunRecord:
+    """A strategy of carl's that is live, and its run as it begins."""
+    params = {'fast': 20, 'venue': 'oanda'}
+    key = key_of('a1', params, 'b2')
+    for to in ('backtest', 'paper', 'live'): _, entry = promote(url, clock, replace(UP, key=key, to=to, subject={'code': 'a1', 'params': params, 'lock': 'b2'}, limits=limits))
+    allow_promotion(url, clock, entry, officer, 'ann')
+    return Runs(url).put(RunRecord('r1', '', 'trend.ipynb', 'live', 'oanda-1', 'running', params, notebook_hash='a1', lock_hash='b2', created=clock.now()))
+
+
+def test_a_canary_that_sets_no_bound_has_one(here: Settings, url: str, ann: Officer) -> None:
+    """Neither by limits that are off nor by rules that say nothing of a canary does a new strategy begin whole; and one size is that of one account."""
+    live = here.model_copy(update={'promotion': 'live'})
+    live_now(url, ann, {'max_gross': 'off'}, SimClock(utc('2020-01-10')))
+    small = admit(live, 'r1', from_json({'symbols': ['EUR-USD'], 'venue': 'oanda', 'limits': {'max_gross': 'off'}}))
+    assert small.share == Decimal('0.1') and Limits.from_dict(small.limits).max_gross == Decimal('0.3')
+
+
+def test_the_run_under_way_hears_of_it_when_somebody_takes_it_back(here: Settings, url: str, ann: Officer) -> None:
+    """Whoever does so, and even where the clock was set back; another strategy's fall is none of its business."""
+    clock = SimClock(utc('2020-01-10'))
+    live_now(url, ann, {}, clock)
+    permit = Permit(here.model_copy(update={'promotion': 'live'}), 'r1', 'oanda')
+    assert permit.lost() == ''
+    promote(url, clock, replace(UP, digest='c' * 64, key='f' * 64))
+    demote(url, clock, 'c' * 64, 'research', 'carl', 'a poor idea')
+    assert permit.lost() == ''
+    demote(url, SimClock(utc('2020-01-09')), UP.digest, 'paper', 'carl', 'too lucky')
+    assert permit.lost() == 'it was demoted to paper: too lucky' and read_promotions(url).history[-1][1] == clock.now()
+
+
+def test_what_two_people_must_sign_one_cannot_sign_twice(url: str, ann: Officer) -> None:
+    """By another spelling of one's name, or from an account that the environment makes up."""
+    for to in ('backtest', 'paper'): promote(url, SystemClock(), replace(UP, to=to))
+    for who in ('ANN', ' ann', '\uff41nn', 'a n n'):
+        asked = promote(url, SystemClock(), replace(UP, to='live', who=who, user='elsewhere'))[1]
+        with pytest.raises(Reject, match='a second person allows it'): allow_promotion(url, SystemClock(), asked, ann, 'ann')
+    said = subprocess.run([sys.executable, '-c', 'from gekko.desk.promotions import account_here; print(account_here())'], env={**os.environ, 'LOGNAME': 'bob', 'USER': 'bob', 'USERNAME': 'bob'}, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == account_here()
