@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gekko.domain.instrument import Instrument
     from gekko.domain.money import dec
     from gekko.domain.order import Fill, Intent, Order, OrderType, Side
+    from gekko.jobs.by_hand import run_now, schedule, schedules, stop_jobs, unschedule
     from gekko.jobs.explore import explore
     from gekko.portfolio.sizing import vol_target
     from gekko.research.plots import report
@@ -31,7 +32,7 @@ __all__ = []
 
 # %% ../nbs/15_api.ipynb #b6f62c54
 _HOMES: dict[str, str] = {
-    'desk.session': 'open_run trade Session', 'desk.protocol': 'Amend', 'desk.headway': 'progress', 'jobs.explore': 'explore', 'desk.react': 'Cancel', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
+    'desk.session': 'open_run trade Session', 'desk.protocol': 'Amend', 'desk.headway': 'progress', 'jobs.explore': 'explore', 'jobs.by_hand': 'schedule schedules run_now stop_jobs unschedule', 'desk.react': 'Cancel', 'desk.result': 'Result', 'data.bars': 'Bars', 'data.store': 'Store', 'data.reference': 'load_reference',
     'data.features': 'atr breakout ewm_mean ewm_vol log_returns momentum rolling_max rolling_mean rolling_min rolling_std simple_returns zscore',
     'portfolio.sizing': 'vol_target', 'research.plots': 'report', 'research.stats': 'drawdown performance',
     'domain.errors': 'BadInput GekkoError Halt Reject Retry', 'domain.instrument': 'Instrument', 'domain.money': 'dec', 'domain.order': 'Fill Intent Order OrderType Side'}

@@ -5,7 +5,6 @@
 # %% ../../nbs/14_cli/22_schedule.ipynb #862c3104
 from __future__ import annotations
 import getpass, os, sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .show import facts, table, when
 from ..desk.config import Settings
 from ..domain.errors import BadInput
-from ..domain.time import SystemClock, iso, utc
+from ..domain.time import SystemClock, iso
 
 if TYPE_CHECKING:
     from gekko.jobs.queue import Queue
@@ -25,54 +24,26 @@ __all__ = ['when_of', 'queue_of', 'add_here', 'shown_schedule', 'list_here', 'sh
            'change_here', 'shown_change', 'serve_here']
 
 # %% ../../nbs/14_cli/22_schedule.ipynb #1f54ba8d
-def when_of(cron: str = '', zone: str = '', every: str = '', at: str = '', session: str = '', after: str = '', on_data: str = '') -> When:
+def when_of(**words: str) -> When:
     "The time of a schedule from the options of the command; BadInput unless there is exactly one."
-    from gekko.jobs.when import After, ByCron, Every, Once, OnData, checked
-    given = {'--cron': cron, '--every': every, '--at': at, '--session': session, '--after': after, '--on-data': on_data}
-    named = [n for n, v in given.items() if v]
-    if len(named) != 1: raise BadInput('when', expected='one of ' + ' '.join(given), found=' '.join(named) or 'none')
-    if zone and not cron: raise BadInput('--zone', expected='with --cron', found=named[0])
-    if cron: return checked(ByCron(cron, zone or 'UTC'))
-    if every: return checked(Every(every))
-    if at: return Once(utc(at))
-    if session: return checked(_session(session))
-    if after: return checked(After(*(after.split(':', 1))))
-    symbol, colon, bar = on_data.rpartition(':')
-    if not colon: raise BadInput('--on-data', expected='a symbol and its bars, as BTC-USD:1m', found=on_data)
-    return checked(OnData(symbol, bar))
-
-def _session(text: str) -> When:
-    from gekko.jobs.when import Session
-    exchange, _, rest = text.partition(':')
-    sign = next((x for x in '+-' if x in rest), '')
-    edge, _, shift = rest.partition(sign) if sign else (rest, '', '')
-    shift = (sign + shift).lstrip('+') or '0s'
-    return Session(exchange, edge or 'close', shift) if not edge or edge.isalpha() else Session(exchange, shift=shift, bar=edge)
+    from gekko.jobs.by_hand import when_of as of_words
+    return of_words(**words, said=lambda name: '--' + name.replace('_', '-'))
 
 # %% ../../nbs/14_cli/22_schedule.ipynb #ee1e586e
 def queue_of(settings: Settings) -> Queue:
     "The queue of this home; its folder is made when it is not there."
-    from gekko.jobs.queue import Queue, queue_url
-    from gekko.ledger.database import file_of
-    if (p := file_of(settings.ledger)) is not None:
-        try: p.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise BadInput('no place for a schedule', expected='a home that can be written', found=f'{p.parent}: {e.strerror}') from None
-    return Queue(queue_url(settings.ledger))
+    from gekko.jobs.by_hand import queue_of as of_home
+    return of_home(settings)
 
 def add_here(settings: Settings, name: str, notebook: str, due: When, params: Mapping[str, Any], command: str = '', mode: str = 'backtest', venue: str = '', **options: Any) -> dict[str, Any]:
     "Check a schedule as `gekko run` would check the job, and take it up. Options that are None have their defaults."
-    from gekko.jobs.performing import checked_job
-    from gekko.jobs.schedule import Options, Schedule, checked_schedule
-    now = SystemClock().now()
-    o = Options(**{k: v for k, v in options.items() if v is not None})
-    s = checked_schedule(Schedule(name, due, notebook, ' '.join(command.split()), dict(params), mode, venue, o, by=getpass.getuser()), now)
-    return _facts(queue_of(settings).add(checked_job(s, settings), now))
-
-def _runs(s: Schedule, notebook: str) -> str: return f'a sweep of {notebook}' if s.command and s.notebook else f'gekko {s.command}' if s.command else notebook
+    from gekko.jobs.by_hand import scheduled
+    return _facts(scheduled(settings, name, notebook, due, params, command, mode, venue, **options))
 
 def _facts(s: Schedule) -> dict[str, Any]:
+    from gekko.jobs.by_hand import runs_what
     from gekko.jobs.when import in_words
-    return {'name': s.name, 'runs': _runs(s, s.notebook), 'mode': s.mode, 'venue': s.venue, 'params': dict(s.params), 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
+    return {'name': s.name, 'runs': runs_what(s, s.notebook), 'mode': s.mode, 'venue': s.venue, 'params': dict(s.params), 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
             'options': asdict(s.options), 'by': s.by}
 
 def shown_schedule(said: Mapping[str, Any]) -> str:
@@ -84,28 +55,24 @@ def shown_schedule(said: Mapping[str, Any]) -> str:
 # %% ../../nbs/14_cli/22_schedule.ipynb #afd67f8e
 def list_here(settings: Settings) -> list[dict[str, Any]]:
     "Every schedule with its next time, and what its newest job does."
+    from gekko.jobs.by_hand import runs_what, so_far
     from gekko.jobs.when import in_words
     q = queue_of(settings)
     out = []
     for s in q.schedules():
         last = next(iter(q.jobs(s.name, 1, 'running') or q.jobs(s.name, 1)), None)
-        out.append({'name': s.name, 'runs': _runs(s, Path(s.notebook).name), 'mode': s.mode, 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
-                    'last': iso(last.due) if last else '', 'how': last.state if last else '', 'at': _so_far(q, s) or ((last.progress if last.state == 'running' else last.reason) if last else '')})
+        out.append({'name': s.name, 'runs': runs_what(s, Path(s.notebook).name), 'mode': s.mode, 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due) if s.next_due and s.state == 'active' else '',
+                    'last': iso(last.due) if last else '', 'how': last.state if last else '', 'at': so_far(q, s) or ((last.progress if last.state == 'running' else last.reason) if last else '')})
     return out
 
 def shown_list(rows: list[dict[str, Any]]) -> str: return table([{**r, 'next': r['next'][:16], 'last': r['last'][:16], 'at': r['at'][:60]} for r in rows]) if rows else 'nothing is scheduled: gekko schedule add'
 
 def show_here(settings: Settings, name: str) -> dict[str, Any]:
     "One schedule and its last jobs."
+    from gekko.jobs.by_hand import so_far
     q = queue_of(settings)
     s = q.get(name)
-    return _facts(s) | ({'so far': far} if (far := _so_far(q, s)) else {}) | {'jobs': [_job(d) for d in q.jobs(name, 10)]}
-
-def _so_far(q: Queue, s: Schedule) -> str:
-    "How many of a sweep's jobs are in which state; '' for a schedule of another kind."
-    if not (s.command and s.notebook): return ''
-    states = Counter(d.state for d in q.jobs(s.name, 10**9))
-    return ', '.join(f'{states[x]:,} {x}' for x in ('done', 'failed', 'killed', 'skipped', 'running', 'queued') if states[x])
+    return _facts(s) | ({'so far': far} if (far := so_far(q, s)) else {}) | {'jobs': [_job(d) for d in q.jobs(name, 10)]}
 
 def _job(d: Any) -> dict[str, Any]: return {'due': iso(d.due), 'state': d.state, 'attempts': d.attempt, 'run': d.run_id, 'reason': d.progress or d.reason}
 
