@@ -24,10 +24,10 @@ __all__ = ['when_of', 'queue_of', 'add_here', 'shown_schedule', 'list_here', 'sh
            'change_here', 'shown_change', 'serve_here']
 
 # %% ../../nbs/14_cli/22_schedule.ipynb #1f54ba8d
-def when_of(**words: str) -> When:
+def when_of(cron: str = '', zone: str = '', every: str = '', at: str = '', session: str = '', after: str = '', on_data: str = '') -> When:
     "The time of a schedule from the options of the command; BadInput unless there is exactly one."
     from gekko.jobs.by_hand import when_of as of_words
-    return of_words(**words, said=lambda name: '--' + name.replace('_', '-'))
+    return of_words(cron, zone, every, at, session, after, on_data, said=lambda name: '--' + name.replace('_', '-'))
 
 # %% ../../nbs/14_cli/22_schedule.ipynb #ee1e586e
 def queue_of(settings: Settings) -> Queue:
