@@ -43,14 +43,14 @@ def traded(ledger: str, r: RunRecord) -> bool:
 
 # %% ../../nbs/11_jobs/65_performing.ipynb #3ba03060
 def after_cut(settings: Settings, run_id: str) -> str:
-    "Account for a run that was cut off, and wait for its desk. Why the job must not be attempted again; '' when it may be."
-    close_deserted(settings.ledger)
+    "Wait for the desk of a run that was cut off, and account for the run. Why the job must not be attempted again; '' when it may be."
     runs = Runs(settings.ledger)
     r = runs.get(run_id)
-    if r.state in ('starting', 'running'): r = mark_gone(runs, r)      # it began on another machine
-    if r.mode == 'backtest': return ''
     until = time.monotonic() + settings.linger_s + patience(r.mode, '', settings)
-    while any(c.get('name') == f'run-{run_id}' for c in find_desks(settings.home)) and time.monotonic() < until: time.sleep(0.1)
+    while r.mode != 'backtest' and any(c.get('name') == f'run-{run_id}' for c in find_desks(settings.home)) and time.monotonic() < until: time.sleep(0.1)
+    close_deserted(settings.ledger)
+    r = runs.get(run_id)
+    if r.state in ('starting', 'running'): r = mark_gone(runs, r)      # it began on another machine
     if may_repeat(r.mode, traded(settings.ledger, r)): return ''
     return f'run {run_id} had traded on paper before it was cut off ({runs.get(run_id).exit_reason}): not repeated'
 

@@ -52,10 +52,17 @@ def books_of(r: RunRecord, ledger: str) -> dict[str, Any]:
 
 # %% ../../nbs/11_jobs/02_records.ipynb #d287505c
 def mark_gone(runs: Runs, r: RunRecord) -> RunRecord:
-    "The record of a run whose runner is gone: killed, at the time when it last wrote anything, with the result that its notebook may have left."
+    "The record of a run whose runner is gone: killed, at the time when it last wrote anything, with what its notebook or its desk has left of a result."
     folder = Path(r.executed).parent
     seen, result = [p.stat().st_mtime_ns for p in folder.glob('*') if p.is_file()], outcome_of(folder)
-    return runs.update(r.run_id, state='killed', exit_reason='its runner is gone', ended=max([r.created, r.started, *seen]), **({} if result is None else facts_of(result)))
+    facts = facts_of(result) if result is not None else _closed(r, runs.url) if r.mode == 'paper' else {}
+    return runs.update(r.run_id, state='killed', exit_reason='its runner is gone', ended=max([r.created, r.started, *seen]), **facts)
+
+def _closed(r: RunRecord, ledger: str) -> dict[str, Any]:
+    "A run on paper that its desk has closed: its journal's end, and what it was worth."
+    book = book_of(r, ledger)
+    closed = book is not None and (was := book.runs.get(r.run_id)) is not None and was.closed is not None
+    return {'journal_head': book.head, 'metrics': {'equity': str(book.equity)}} if book is not None and closed else {}
 
 def close_deserted(ledger: str) -> list[str]:
     "Mark runs whose runner is gone as killed; their ids. One that a desk still ends is marked again by that desk, with its reason."
