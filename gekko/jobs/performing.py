@@ -52,7 +52,7 @@ def after_cut(settings: Settings, run_id: str) -> str:
     r = runs.get(run_id)
     if r.state in ('starting', 'running'): r = mark_gone(runs, r)      # it began on another machine
     if may_repeat(r.mode, traded(settings.ledger, r)): return ''
-    return f'run {run_id} had traded on paper before it was cut off ({runs.get(run_id).exit_reason}): not repeated'
+    return f'run {run_id} had traded on paper before it was cut off ({r.exit_reason}): not repeated'
 
 # %% ../../nbs/11_jobs/65_performing.ipynb #7bab9abd
 def outcome(done: Done, ledger: str) -> Outcome:

@@ -21,8 +21,10 @@ from live_stage import asked, book_of, served
 from test_live_faults import account_of, the_same
 
 from gekko.cli.schedule import add_here
-from gekko.jobs.queue import OPEN, Due
+from gekko.jobs.performing import performing
+from gekko.jobs.queue import OPEN, Claim, Due
 from gekko.jobs.when import Every
+from gekko.jobs.worker import Outcome
 from gekko.ledger.events import PolicyTaken, RunClosed
 from gekko.ledger.journal import accounts, verify
 from gekko.ledger.lease import holdings
@@ -154,6 +156,9 @@ def test_the_process_that_kernels_come_from_is_killed_half_way_and_then_the_work
     all_over(stage, second, first, plain)
     told_of(stage, second, at, 'worker')
     assert went_well(stage, plain) == went_well(stage, first)
+    (r,) = stage.runs_of(plain)      # a worker that died between the end of a run and the word of it: nothing is left to be done
+    again = Claim(stage.queue.get('plain'), plain.due, 2, 'another', 0, r.run_id)
+    assert performing(stage.settings)(again, lambda run_id: pytest.fail('it was repeated')) == Outcome('done', 'finished')
 
 
 # ---- a kernel in the middle of C code hears nobody
@@ -220,13 +225,14 @@ def until(true: Callable[[], object], why: str) -> None:
 
 def moment(dice: random.Random) -> str:
     """A bar in most cases, else a stage of its beginning or its end."""
-    return str(dice.randrange(ROWS)) if dice.random() < 0.55 else dice.choice(('claimed', 'begun', 'desk', 'opening', 'end', 'finished'))
+    return str(dice.randrange(ROWS)) if dice.random() < 0.55 else dice.choice(('claimed', 'begun', 'desk', 'opening', 'end', 'finished', 'written'))
 
 
 def come(s: Stage, due: Due, at: str) -> bool:
     """Whether the job has come so far, or is over."""
     if at == 'claimed': return s.job(due.schedule, due.due).attempt > 0
     if at == 'begun': return bool(s.job(due.schedule, due.due).run_id)
+    if at == 'written': return any(r.ended for r in s.runs_of(due)) or s.job(due.schedule, due.due).state not in OPEN
     if at == 'desk': return bool(s.victims('desk', due.schedule)) or s.job(due.schedule, due.due).state not in OPEN
     return at in s.seen(due.schedule)
 
