@@ -762,9 +762,9 @@ app.add_typer(kernel_app, name='kernel')
 
 @kernel_app.command('install')
 def kernel_install(prefix: Annotated[str, typer.Option(help='Where, when not in this environment: a folder that holds share/jupyter.')] = '', json_out: Json = False) -> None:
-    "Let Jupyter find the kernel."
+    "Let Jupyter find the kernel, and JupyterLab's page of notebook jobs the queue."
     from gekko.cli.kernel import install_here
-    answer(lambda: install_here(prefix), json_out, lambda said: f'kernel gekko: {said["file"]}')
+    answer(lambda: install_here(prefix), json_out, lambda said: f'kernel gekko: {said["file"]}\npage of notebook jobs: {said["page"]}')
 
 @kernel_app.command('warm')
 def kernel_warm(wait: Annotated[float, typer.Option(help='Seconds to wait for it.')] = 120.0, json_out: Json = False) -> None:

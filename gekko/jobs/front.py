@@ -14,7 +14,6 @@ from ..domain.errors import BadInput
 from ..domain.time import MINUTE, SECOND, Nanos, duration, iso
 from .cron import parse_cron
 from .parameters import load_notebook, parameters_cell, read_parameters, typed
-from .performing import checked_job
 from .queue import OPEN, Due, Queue, queue_url
 from .schedule import Options, Schedule, checked_schedule
 from .when import ByCron, Every, Once, When, checked, in_words, shift_of
@@ -27,7 +26,7 @@ __all__ = ['STATES', 'SILENT', 'NOBODY', 'MODES', 'FORMATS', 'MOST', 'page_id', 
            'queue_of', 'list_jobs', 'find_job', 'show_job', 'show_definition', 'list_definitions', 'page_of', 'Asked',
            'notebook_at', 'typed_params', 'slug', 'stamp_of', 'schedule_of', 'create_job', 'is_taken',
            'create_definition', 'job_from_definition', 'change_definition', 'stop_job', 'delete_job',
-           'delete_definition', 'folder_named', 'files_named', 'fetch', 'page_settings', 'install_page']
+           'delete_definition', 'folder_named', 'files_named', 'kept_files', 'fetch', 'page_settings', 'install_page']
 
 # %% ../../nbs/11_jobs/66_front.ipynb #40203dfe
 def page_id(schedule: str, due: Nanos | None = None) -> str:
@@ -201,6 +200,7 @@ def stamp_of(t: Nanos) -> str: return re.sub('[-:]', '', iso(t - t % SECOND)).re
 
 def schedule_of(a: Asked, root: Path, settings: Settings, when: When, name: str, now: Nanos) -> Schedule:
     "The checked schedule, with nothing written; BadInput as the command line would say it."
+    from gekko.jobs.performing import checked_job      # a second, which is not to be in every start of JupyterLab
     at = notebook_at(root, a.notebook)
     options, venue = options_in(a.tags)
     s = Schedule(name, when, str(at), '', typed_params(at, a.params), a.mode, venue, options, by=getpass.getuser())
@@ -254,6 +254,7 @@ def change_definition(settings: Settings, root: Path, definition: str, now: Nano
     if notebook or mode or params is not None:
         at = notebook_at(root, notebook) if notebook else Path(s.notebook)
         facts |= {'notebook': str(at), 'mode': mode or s.mode, 'params': typed_params(at, params if params is not None else s.params)}
+        from gekko.jobs.performing import checked_job
         job = checked_job(Schedule(old, s.when, facts['notebook'], '', facts['params'], facts['mode'], facts.get('venue', s.venue)), settings)
         facts |= {'notebook': job.notebook, 'params': job.params}
     if facts: q.change(old, now, **facts)
@@ -288,16 +289,20 @@ def files_named(notebook: str) -> dict[str, str]:
     stem = Path(notebook).stem
     return {'ipynb': f'{stem}.ipynb', 'html': f'{stem}.html', 'input': f'{stem}.source.ipynb'}
 
-def fetch(settings: Settings, job: str, to: Path, again: bool = False) -> None:
-    "Copy the files of a job's run, each whole or not at all; BadInput when there was no run."
-    s, d = find_job(settings, job)
+def kept_files(settings: Settings, job: str) -> dict[str, Path]:
+    "What is kept of a job's run; BadInput when there was none."
+    d = find_job(settings, job)[1]
     if not d.run_id: raise BadInput(f'files of {d.id}', expected='a job whose notebook has begun', found=d.reason or d.state)
-    run = Path(Runs(settings.ledger).get(d.run_id).executed).parent
-    names = files_named(s.notebook)
-    to.mkdir(parents=True, exist_ok=True)
-    for kind, source in (('ipynb', run/'executed.ipynb'), ('input', run/'source.ipynb'), ('html', run/'executed.ipynb')):
+    executed = Path(Runs(settings.ledger).get(d.run_id).executed)
+    return {'ipynb': executed, 'html': executed, 'input': executed.with_name('source.ipynb')}
+
+def fetch(settings: Settings, job: str, to: Path, again: bool = False) -> None:
+    "Copy the files of a job's run, each whole or not at all."
+    found, names = kept_files(settings, job), files_named(find_job(settings, job)[0].notebook)
+    for kind, source in found.items():
         if (to/names[kind]).exists() and not again: continue
-        if not source.is_file(): raise BadInput(f'files of {d.id}', expected=str(source), found='none: it was pruned, or is on another machine')
+        if not source.is_file(): raise BadInput(f'{names[kind]} of a run', expected=str(source), found='none: it was pruned, or is on another machine')
+        to.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=to, prefix='.') as part:
             made = Path(part)/names[kind]
             if kind == 'html': made.write_text(_as_page(source))

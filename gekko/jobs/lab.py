@@ -19,7 +19,7 @@ from traitlets import Type
 from ..desk.config import load_settings
 from ..domain.errors import BadInput, GekkoError
 from ..domain.time import Nanos, SystemClock
-from .front import (FORMATS, MODES, NOBODY, Asked, change_definition, create_definition, create_job, delete_definition, delete_job, fetch, files_named, folder_named, is_taken, job_from_definition, list_definitions,
+from .front import (FORMATS, MODES, NOBODY, Asked, change_definition, create_definition, create_job, delete_definition, delete_job, fetch, files_named, folder_named, is_taken, job_from_definition, kept_files, list_definitions,
                               list_jobs, page_of, queue_of, served, show_definition, show_job, stop_job)
 
 # %% auto #0
@@ -105,7 +105,9 @@ class QueueScheduler(BaseScheduler):  # type: ignore[misc]  # it has no types
     async def delete_job_definition(self, job_definition_id: str) -> None: await aside(lambda: delete_definition(load_settings(), job_definition_id, now()))
     async def create_job_from_definition(self, job_definition_id: str, model: CreateJobFromDefinition) -> str: return await aside(lambda: job_from_definition(load_settings(), job_definition_id, model.parameters, now()))
 
-    async def get_staging_paths(self, model: DescribeJob | DescribeJobDefinition) -> dict[str, str]: return {}      # files are copied from their run: `RunFiles`
+    async def get_staging_paths(self, model: DescribeJob | DescribeJobDefinition) -> dict[str, str]:
+        if not isinstance(model, DescribeJob): return {}
+        return {kind: str(path) for kind, path in (await aside(lambda: kept_files(load_settings(), model.job_id))).items()}
     def get_job_filenames(self, model: DescribeJob) -> dict[str, Any]: return dict(files_named(model.input_filename))
     def get_local_output_path(self, model: DescribeJob, root_dir_relative: bool = False) -> str:
         at = Path(self.output_directory)/folder_named(model.job_id)
