@@ -5,7 +5,7 @@
 # %% ../../nbs/11_jobs/63_queue.ipynb #d20446c3
 from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -134,6 +134,14 @@ def _come(c: sa.Connection, s: Schedule, now: Nanos) -> int:
     c.execute(schedules.update().where(schedules.c.name == s.name).values(next_due=at, last_due=last, state='active' if at else 'done'))
     return made
 
+def _come_or_aside(c: sa.Connection, s: Schedule, now: Nanos) -> int:
+    "The same; a schedule whose next time can't be told, because its zone or its exchange is not known here any more, is paused with a failed job that says so, and stops no other."
+    try: return _come(c, s, now)
+    except BadInput as e:
+        if c.execute(sa.select(jobs.c.due).where(jobs.c.schedule == s.name, jobs.c.due == s.next_due)).first() is None: _put(c, s, s.next_due, now, 'failed', f'{e}; the schedule is paused')
+        c.execute(schedules.update().where(schedules.c.name == s.name).values(state='paused', changed=now))
+        return 0
+
 def _arrived(c: sa.Connection, s: Schedule, newest: Callable[[str, str], Nanos], now: Nanos) -> int:
     "A job when the store has bars that are newer than those of the last one."
     assert isinstance(s.when, OnData)
@@ -161,7 +169,7 @@ def _may(c: sa.Connection, row: Mapping[Any, Any]) -> bool:
     "Whether nothing stands in this job's way."
     other = sa.or_(jobs.c.schedule != row['schedule'], jobs.c.due != row['due'])
     def count(*where: Any) -> int: return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(other, *where)).scalar() or 0)
-    if row['overlap'] != 'beside' and count(jobs.c.schedule == row['schedule'], sa.or_(jobs.c.state == 'running', sa.and_(jobs.c.state == 'queued', jobs.c.due < row['due']))): return False
+    if row['overlap'] != 'beside' and count(jobs.c.schedule == row['schedule'], jobs.c.state.in_(OPEN), sa.or_(jobs.c.state == 'running', jobs.c.due < row['due'])): return False
     return not row['account'] or not count(jobs.c.account == row['account'], jobs.c.state == 'running')
 
 def _full(c: sa.Connection, host: str, slots: int, now: Nanos) -> bool:
@@ -169,12 +177,11 @@ def _full(c: sa.Connection, host: str, slots: int, now: Nanos) -> bool:
     return int(c.execute(sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == 'running', jobs.c.host == host, jobs.c.lease_until >= now)).scalar() or 0) >= slots
 
 def _candidates(c: sa.Connection, now: Nanos) -> Sequence[Mapping[Any, Any]]:
-    early = jobs.alias()
-    first = sa.select(sa.func.min(early.c.due)).where(early.c.schedule == jobs.c.schedule, early.c.state == 'queued').scalar_subquery()      # a long queue of one schedule hides no other
-    overlap = schedules.c.options['overlap'].as_string()
-    ready = sa.and_(jobs.c.state == 'queued', jobs.c.ready_at <= now, schedules.c.state != 'paused', sa.or_(overlap == 'beside', jobs.c.due == first))
+    early, overlap = jobs.alias(), schedules.c.options['overlap'].as_string()
+    first = sa.select(early.c.schedule, sa.func.min(early.c.due).label('due')).where(early.c.state == 'queued').group_by(early.c.schedule).subquery()      # a long queue of one schedule hides no other, and is read once
+    ready = sa.and_(jobs.c.state == 'queued', jobs.c.ready_at <= now, schedules.c.state != 'paused', sa.or_(overlap == 'beside', jobs.c.due == first.c.due))
     left = sa.and_(jobs.c.state == 'running', jobs.c.lease_until < now)
-    q = sa.select(jobs, overlap.label('overlap')).join(schedules, schedules.c.name == jobs.c.schedule).where(sa.or_(ready, left))
+    q = sa.select(jobs, overlap.label('overlap')).join(schedules, schedules.c.name == jobs.c.schedule).outerjoin(first, first.c.schedule == jobs.c.schedule).where(jobs.c.state.in_(OPEN), sa.or_(ready, left))
     return c.execute(q.order_by(jobs.c.priority.desc(), jobs.c.due, jobs.c.schedule).limit(200)).mappings().all()
 
 # %% ../../nbs/11_jobs/63_queue.ipynb #97f6efe4
@@ -258,7 +265,11 @@ class Queue:
 
     def _read(self, q: sa.Select[Any]) -> list[dict[str, Any]]:
         if not exists(self.url): return []
-        with reading(self.url) as c: return [dict(r) for r in c.execute(q).mappings()] if (version(c) or 0) >= 4 else []
+        try:
+            with reading(self.url) as c: return [dict(r) for r in c.execute(q).mappings()] if (version(c) or 0) >= 4 else []
+        except BadInput as e:
+            if e.message == 'not a ledger': return []      # a file that another process is about to make the tables in
+            raise
 
     def pause(self, name: str, now: Nanos) -> Schedule:
         "No new job is made of it and none begins; what runs goes on."
@@ -322,14 +333,16 @@ class Queue:
         if not any(r['next_due'] or r['timing']['kind'] == 'data' for r in self._read(sa.select(schedules).where(late))): return 0
         with _changing(self.url) as c:
             found = [_schedule(r) for r in c.execute(sa.select(schedules).where(late)).mappings().all()]
-            return sum(_come(c, s, now) if s.next_due else _arrived(c, s, newest, now) if isinstance(s.when, OnData) else 0 for s in found)
+            return sum(_come_or_aside(c, s, now) if s.next_due else _arrived(c, s, newest, now) if isinstance(s.when, OnData) else 0 for s in found)
 
-    def rewind(self, now: Nanos) -> None:
-        "After a clock was set back: times that are to come again are waited for. Those whose job was made are not made again."
+    def rewind(self, now: Nanos, lease: Nanos = 0) -> None:
+        "After a clock was set back: times that are to come again are waited for, and those whose job was made are not made again. No lease ends later than one that begins now, for a worker that died before the change renews none."
         with _changing(self.url) as c:
+            if lease: c.execute(jobs.update().where(jobs.c.state == 'running', jobs.c.lease_until > now + lease).values(lease_until=now + lease))
             for s in [_schedule(r) for r in c.execute(sa.select(schedules).where(schedules.c.state == 'active', schedules.c.next_due > now)).mappings().all()]:
-                at = next_time(s.when, now)
-                if at is not None and at < s.next_due: self._change(c, replace(s, next_due=at))
+                with suppress(BadInput):
+                    at = next_time(s.when, now)
+                    if at is not None and at < s.next_due: self._change(c, replace(s, next_due=at))
 
     def claim(self, worker: str, host: str, slots: int, now: Nanos, lease: Nanos, over: Callable[[Due], bool] = lambda d: True) -> Claim | None:
         "Take the most urgent job that may begin, for `lease` ns; None when there is none."

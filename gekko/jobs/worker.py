@@ -19,8 +19,8 @@ from .schedule import span
 from .when import OnData
 
 # %% auto #0
-__all__ = ['Perform', 'Look', 'Newest', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'place_name', 'Child', 'too_long',
-           'in_child', 'Worker']
+__all__ = ['Perform', 'Look', 'Newest', 'Bars', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'place_name', 'Child',
+           'too_long', 'Errand', 'sent', 'answered', 'given_up', 'Worker']
 
 # %% ../../nbs/11_jobs/64_worker.ipynb #71b167bd
 @dataclass(frozen=True, slots=True)
@@ -151,27 +151,51 @@ def too_long(child: Child, now: Nanos) -> str:
     "Which limit the child is over, in words; '' when it is within all of them."
     o = child.claim.schedule.options
     if o.timeout and now - child.since > span(o.timeout): return f'{LATE} {o.timeout}'
-    if o.start_timeout and child.run_id and not child.cell and now - child.cell_since > span(o.start_timeout): return f'{LATE} {o.start_timeout} to begin'
+    begins = not child.cell and not child.claim.schedule.command and (child.run_id or not child.claim.before)      # a command has no cells, and an attempt after one that was cut off first waits for that one's desk
+    if o.start_timeout and begins and now - child.cell_since > span(o.start_timeout): return f'{LATE} {o.start_timeout} to begin'
     if o.cell_timeout and child.cell and now - child.cell_since > span(o.cell_timeout): return f'{LATE} {o.cell_timeout} in cell {child.cell}'
     return ''
 
 # %% ../../nbs/11_jobs/64_worker.ipynb #a72adc28
-def in_child(work: Callable[[], dict[tuple[str, str], Nanos]], timeout_s: float = 60.0) -> dict[tuple[str, str], Nanos]:
-    "The answer of `work`, computed in a child; nothing when it fails or takes too long."
+Bars = dict[tuple[str, str], Nanos]
+
+@dataclass(slots=True)
+class Errand:
+    "A question that a child answers: its process, the end of the pipe that its answer comes from, and by when it must have come, s, monotonic."
+    pid: int
+    answer: int
+    until: float
+    text: bytes = b''
+
+def sent(work: Callable[[], Bars], timeout_s: float = 60.0, close: Sequence[int] = ()) -> Errand:
+    "Begin `work` in a child that has none of the descriptors in `close`, and lives no longer than its time."
     r, w = os.pipe()
     if not (pid := os.fork()):
         try:
+            for fd in (r, *close): os.close(fd)
+            signal.alarm(max(round(timeout_s), 1) + 1)      # whatever became of the worker
             os.write(w, json.dumps([[*k, v] for k, v in work().items()]).encode())
             os._exit(0)
         except BaseException: os._exit(1)
     os.close(w)
-    text, until = b'', time.monotonic() + timeout_s
-    while select.select([r], [], [], max(until - time.monotonic(), 0))[0] and (more := os.read(r, 65536)): text += more
-    os.close(r)
-    with suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    try: return {(s, b): at for s, b, at in json.loads(text)}
+    return Errand(pid, r, time.monotonic() + timeout_s)
+
+def answered(e: Errand) -> Bars | None:
+    "Its answer, nothing when it failed or took too long; None while there is none yet."
+    while select.select([e.answer], [], [], 0)[0]:
+        if not (more := os.read(e.answer, 65536)): break
+        e.text += more
+    else:
+        if time.monotonic() < e.until: return None
+    given_up(e)
+    try: return {(s, b): at for s, b, at in json.loads(e.text)}
     except ValueError: return {}
+
+def given_up(e: Errand) -> None:
+    "End its process."
+    os.close(e.answer)
+    with suppress(ProcessLookupError): os.kill(e.pid, signal.SIGKILL)
+    os.waitpid(e.pid, 0)
 
 # %% ../../nbs/11_jobs/64_worker.ipynb #8da11772
 class Worker:
@@ -182,12 +206,14 @@ class Worker:
         self.queue, self.clock, self.perform, self.folder, self.slots = queue, clock, perform, folder, slots
         self.host = place_name(folder)
         self.name = name or f'{socket.gethostname()[:80]}-{os.getpid()}'
-        self.lease, self.poll_s, self.grace, self.look, self.newest, self.say = round(lease_s * SECOND), poll_s, round(grace_s * SECOND), look, newest, say
+        self.lease, self.poll_s, self.grace, self.look, self.newest, self._words = round(lease_s * SECOND), poll_s, round(grace_s * SECOND), look, newest, say
         self.children: list[Child] = []
         self.stopping, self.fault = False, ''
         self._life = os.pipe()
-        self._beat = self._asked = -10**18
-        self._last, self._arrived = clock.now(), dict[tuple[str, str], Nanos]()
+        self._beat = self._asked = self._hold = -10**18
+        self._last, self._arrived = clock.now(), Bars()
+        self._errand: Errand | None = None
+        self._watched: dict[tuple[str, Nanos], tuple[int, Nanos, Nanos]] = {}
 
     def serve(self) -> None:
         "Work until SIGTERM or SIGINT; then end the children within the grace period and give their jobs back."
@@ -199,7 +225,14 @@ class Worker:
                 heard = signal.sigtimedwait(_HEARD, self.poll_s)
                 if heard is not None and heard.si_signo != signal.SIGCHLD: self.stopping, self._beat = True, -10**18
             with suppress(GekkoError): self.queue.leave(self.name)
-        finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        finally:
+            if self._errand: given_up(self._errand)
+            self._errand = None
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def say(self, line: str) -> None:
+        "A line to whoever listens; that nobody does, or that the disk of its log is full, ends no worker."
+        with suppress(OSError): self._words(line)
 
     def step(self) -> None:
         "One turn of the loop. An error of the database ends the turn and not the worker."
@@ -219,7 +252,7 @@ class Worker:
     def _pulse(self) -> None:
         "The heartbeat, a quarter of a lease apart, or at every turn while something runs that may be asked to stop."
         now, mono = self.clock.now(), self.clock.monotonic()
-        if now < self._last - SECOND: self.queue.rewind(now)
+        if now < self._last - SECOND: self.queue.rewind(now, self.lease)
         self._last = now
         if mono - self._beat < self.lease / (16 if self.children else 4): return
         for child in self.children: self._see(child, mono)
@@ -276,35 +309,50 @@ class Worker:
         "Make what is due, and take what may begin."
         self._look_for_data()
         self.queue.make_due(self.clock.now(), lambda symbol, bar: self._arrived.get((symbol, bar), 0))
-        while len(self.children) < self.slots and (claim := self.queue.claim(self.name, self.host, self.slots, self.clock.now(), self.lease, self._over)) is not None: self._fork(claim)
+        while len(self.children) < self.slots and self.clock.monotonic() >= self._hold and (claim := self.queue.claim(self.name, self.host, self.slots, self.clock.now(), self.lease, self._over)) is not None: self._fork(claim)
 
     def _look_for_data(self) -> None:
+        if self._errand is not None:
+            if (found := answered(self._errand)) is not None: self._arrived, self._errand = found, None
+            return
         if self.clock.monotonic() - self._asked < 10 * SECOND: return
         self._asked = self.clock.monotonic()
         asked = [(s.when.symbol, s.when.bar) for s in self.queue.schedules() if isinstance(s.when, OnData) and s.state == 'active']
-        self._arrived = in_child(lambda: self.newest(asked)) if asked else {}
+        if asked: self._errand = sent(lambda: self.newest(asked), close=self._life)
 
     def _over(self, d: Due) -> bool:
-        "Whether an attempt whose lease is over can't go on: its lock is free here, or it has had as long again elsewhere."
-        if d.host != self.host: return self.clock.now() > d.lease_until + max(self.lease, self.grace)
+        """Whether an attempt whose lease is over can't go on. Of this machine: its lock is free. Of another: it has not been renewed for a lease and a grace period, by our own clock that nobody sets: its worker has lost the
+        job by then and has ended the attempt. Not by the time of the lease alone, for either clock may be wrong."""
+        if d.host != self.host:
+            mono = self.clock.monotonic()
+            attempt, until, since = self._watched.get((d.schedule, d.due), (0, 0, mono))
+            if (attempt, until) != (d.attempt, d.lease_until): since = mono
+            self._watched[d.schedule, d.due] = d.attempt, d.lease_until, since
+            return mono - since > self.lease + self.grace
         if (fd := lock_attempt(lock_file(self.folder, d.schedule, d.due))) is None: return False
         os.close(fd)
         return True
 
     def _fork(self, claim: Claim) -> None:
-        lock = lock_attempt(lock_file(self.folder, *claim.key))
-        if lock is None:
-            self.queue.finish(claim, 'failed', 'the attempt before is not over', self.clock.now(), again=True, back=True)
-            return
+        self._watched.pop(claim.key, None)
+        lock: int | None = None
         try:
-            for stream in (sys.stdout, sys.stderr): stream.flush()
+            if (lock := lock_attempt(lock_file(self.folder, *claim.key))) is None: return self._unable(claim, 'the attempt before is not over', self.lease // 100)
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError): stream.flush()
             pid = os.fork()
             if not pid:
                 os.close(self._life[1])
+                if self._errand: os.close(self._errand.answer)
                 _child(self.perform, claim, self.queue, self.clock, self._life[0], self.grace / SECOND, max((os.cpu_count() or 1) // self.slots, 1))
-        except OSError as e:
-            self.queue.finish(claim, 'failed', f'no process for it: {e.strerror}', self.clock.now(), again=True, back=True)
-            return
-        finally: os.close(lock)
+        except OSError as e: return self._unable(claim, f'no process for it: {e.strerror}', self.lease // 4)
+        finally:
+            if lock is not None: os.close(lock)
         self.children.append(Child(pid, claim, self.clock.monotonic(), cell_since=self.clock.monotonic()))
         self.say(f'{claim.id} begins' + (f', attempt {claim.number}' if claim.number > 1 else ''))
+
+    def _unable(self, claim: Claim, why: str, wait: Nanos) -> None:
+        "Give a job back that could not begin here, and take none for a while: another worker may be able to."
+        self._hold = self.clock.monotonic() + wait
+        self.say(f'{claim.id} goes back: {why}')
+        self.queue.finish(claim, 'failed', why, self.clock.now(), again=True, back=True)

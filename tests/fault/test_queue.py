@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import signal
 import time
@@ -16,8 +17,9 @@ from gekko.domain.time import HOUR, MINUTE, SECOND, Nanos, utc
 from gekko.jobs.queue import GONE, Claim, Due, Queue, queue_url
 from gekko.jobs.runner import stop_in
 from gekko.jobs.schedule import Options, Schedule
-from gekko.jobs.when import ByCron, Every, OnData, When
-from gekko.jobs.worker import Outcome, Perform, Worker
+from gekko.jobs.when import ByCron, Every, OnData, When, as_words
+from gekko.jobs.worker import Outcome, Perform, Worker, given_up
+from gekko.ledger.database import schedules, writing
 
 T = utc('2026-03-02T00:00:30Z')      # half a minute past, so that the minutes are ahead
 
@@ -177,10 +179,10 @@ def test_new_bars_are_a_job_and_old_ones_none(q: Queue) -> None:
 # A worker, turn by turn
 
 class Hand:
-    """A clock that moves when the test says so."""
-    def __init__(self) -> None: self.at = 0
+    """A clock that moves when the test says so, and one on the wall that can be set."""
+    def __init__(self) -> None: self.at = self.moved = 0
     def monotonic(self) -> Nanos: return self.at
-    def now(self) -> Nanos: return T + self.at
+    def now(self) -> Nanos: return T + self.at + self.moved
 
 
 def worker(q: Queue, folder: Path, perform: Perform, said: list[str], **more: object) -> tuple[Worker, Hand]:
@@ -189,7 +191,7 @@ def worker(q: Queue, folder: Path, perform: Perform, said: list[str], **more: ob
 
 
 def turn(w: Worker, until: Callable[[], object]) -> None:
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + 240
     while not until():
         assert time.monotonic() < patience
         w.step()
@@ -289,3 +291,167 @@ def test_a_stop_is_found_behind_the_error_of_a_library() -> None:
         try: raise KeyError('x')
         except KeyError as cause: raise BadInput('y') from cause
     assert stop_in(e.value) is None
+
+
+# Clocks that people and countries change, through the queue
+
+DAY = 24 * HOUR
+SUMMER, WINTER, LEAP = utc('2026-03-28T12:00:00Z'), utc('2026-10-24T12:00:00Z'), utc('2028-02-27T12:00:00Z')
+
+
+@pytest.mark.parametrize(('cron', 'since', 'expected'), [
+    ('30 2 * * *', SUMMER, ['2026-03-29T01:00:00Z', '2026-03-30T00:30:00Z', '2026-03-31T00:30:00Z']),      # half past two is not there: at the jump
+    ('30 2 * * *', WINTER, ['2026-10-25T00:30:00Z', '2026-10-26T01:30:00Z', '2026-10-27T01:30:00Z']),      # it is there twice: once
+    ('0 0 29 2 *', LEAP, ['2028-02-28T23:00:00Z']),
+    ('0 9 * * *', LEAP, ['2028-02-28T08:00:00Z', '2028-02-29T08:00:00Z', '2028-03-01T08:00:00Z'])])
+def test_a_days_job_where_clocks_jump_and_in_a_leap_year(q: Queue, cron: str, since: Nanos, expected: list[str]) -> None:
+    assert due_through(q, cron, since, 3 * DAY) == [utc(x) for x in expected]
+
+
+@pytest.mark.parametrize('night', ['2026-03-28T22:00:00Z', '2026-10-24T22:00:00Z', '2028-02-28T20:00:00Z'])
+def test_every_half_hour_is_every_half_hour(q: Queue, night: str) -> None:
+    assert due_through(q, '*/30 * * * *', utc(night), 6 * HOUR) == [utc(night) + n * HOUR // 2 for n in range(1, 13)]
+
+
+def due_through(q: Queue, cron: str, since: Nanos, length: Nanos) -> list[Nanos]:
+    """The jobs that so much time leaves behind, of a worker that looks now and then and carries out what it finds."""
+    q.add(Schedule('a', ByCron(cron, 'Europe/Berlin'), 'x.ipynb', options=Options(overlap='queue', catch_up='all')), since)
+    dice, now = random.Random(since), since
+    while now < since + length:
+        now = min(now + dice.randrange(1, length // MINUTE // 9) * MINUTE, since + length)
+        q.make_due(now)
+        while (c := take(q, now)) is not None: assert q.finish(c, 'done', '', now) == 'done'
+    assert all(d.state == 'done' and d.attempt == 1 for d in q.jobs('a', 999))
+    return [d.due for d in reversed(q.jobs('a', 999))]
+
+
+def test_a_leap_day_comes_again_in_four_years(q: Queue) -> None:
+    q.add(Schedule('a', ByCron('0 0 29 2 *'), 'x.ipynb'), T)
+    assert q.get('a').next_due == utc('2028-02-29')
+    assert [q.make_due(utc('2028-02-28T23:59:59Z')), q.make_due(utc('2028-02-29')), q.get('a').next_due] == [0, 1, utc('2032-02-29')]
+
+
+def test_a_worker_whose_clock_is_set_forward_and_back(q: Queue, tmp_path: Path) -> None:
+    said: list[str] = []
+    w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done'), said)
+    add(q, overlap='queue', catch_up='all')
+    def on(by: Nanos) -> None:
+        clock.at += by
+        w.step()
+        turn(w, lambda: not open_jobs(q) and not w.children)
+    for moved in (0, 7 * MINUTE, -9 * MINUTE):
+        clock.moved += moved
+        for _ in range(5): on(MINUTE)
+    assert minutes(q) == minutes(q, 'done') == list(range(17)), said      # to the 5th minute, from the 12th to the 17th, and from the 8th to the 13th once more
+    for _ in range(7): on(MINUTE)
+    assert minutes(q) == minutes(q, 'done') == list(range(20)) and all(d.attempt == 1 for d in q.jobs('a', 99))
+
+
+def test_what_a_dead_worker_held_by_a_clock_that_was_wrong_is_not_held_for_an_hour(q: Queue) -> None:
+    add(q)
+    q.make_due(T + MINUTE)
+    assert taken(q, T + HOUR).number == 1 and take(q, T + 10 * MINUTE) is None
+    q.rewind(T + 10 * MINUTE, MINUTE)
+    assert take(q, T + 11 * MINUTE) is None and taken(q, T + 11 * MINUTE + 1).number == 2
+
+
+# Another machine
+
+def test_a_worker_of_another_machine_takes_over_when_the_first_is_surely_gone(q: Queue, tmp_path: Path) -> None:
+    """Two homes are two machines: neither sees the other's locks. Neither a clock that is an hour off nor a lease that is over is enough; silence for as long as the first may need to end its child is."""
+    said: list[str] = []
+    (tmp_path / 'one').mkdir()
+    (tmp_path / 'two').mkdir()
+    here, clock = worker(q, tmp_path / 'one', forever, said, grace_s=20)
+    there, wrong = worker(q, tmp_path / 'two', lambda claim, begun: Outcome('done', f'{begun("run-2")}'), said, grace_s=20)
+    there.name = 'v'
+    assert here.host != there.host
+    wrong.moved = HOUR
+    add(q, when=Every('30d'), start_timeout='')
+    q.now('a', clock.now())
+    turn(here, lambda: any(d.run_id for d in q.jobs('a', 1, 'running')))
+    for _ in range(30):      # five minutes in which the first renews, though its lease is long over by the other's clock
+        for x, c in ((here, clock), (there, wrong)):
+            c.at += 10 * SECOND
+            x.step()
+    assert [d.worker for d in q.jobs('a')] == ['w'] and not there.children and len(here.children) == 1
+    wrong.at += 45 * SECOND      # the first is cut off: longer than its lease, and not long enough for it to have ended its child
+    there.step()
+    assert [d.worker for d in q.jobs('a')] == ['w']
+    wrong.at += 10 * SECOND
+    turn(there, lambda: q.jobs('a', 1, 'done') and not there.children)
+    assert [(a.number, a.worker, a.state, a.reason) for a in q.attempts('a')] == [(2, 'v', 'done', 'True'), (1, 'w', 'killed', GONE)]
+    clock.at += 10 * SECOND
+    turn(here, lambda: not here.children)      # when it hears again, it ends its child, whose word counts for nothing
+    assert any('another worker has it' in line for line in said) and [d.state for d in q.jobs('a')] == ['done'] and len(q.attempts('a')) == 2
+
+
+# What is bad, and what the worker makes of it
+
+def test_a_schedule_whose_zone_is_gone_stops_no_other(q: Queue, tmp_path: Path) -> None:
+    """As when the database of zones of this machine has lost it."""
+    said: list[str] = []
+    w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done'), said)
+    add(q, 'bad', when=ByCron('* * * * *', 'Europe/Berlin'))
+    add(q, 'good')
+    with writing(q.url, 'the schedule') as c: c.execute(schedules.update().where(schedules.c.name == 'bad').values(timing=as_words(ByCron('* * * * *', 'Mars/Olympus'))))
+    for n in (1, 2):
+        clock.at += MINUTE
+        turn(w, lambda n=n: len(q.jobs('good', 9, 'done')) == n and not w.children)
+    (d,) = q.jobs('bad')
+    assert d.state == 'failed' and 'Mars/Olympus' in d.reason and 'Europe/London' in d.reason and q.get('bad').state == 'paused'
+    with pytest.raises(BadInput, match='Mars/Olympus'): q.resume('bad', clock.now())
+    q.remove('bad', clock.now())
+    assert [s.name for s in q.schedules()] == ['good']
+
+
+def test_a_worker_whose_words_find_no_place_goes_on(q: Queue, tmp_path: Path) -> None:
+    """Its log lies on a full disk, or nobody reads it any more."""
+    full = open('/dev/full', 'w')      # noqa: SIM115  it can't be closed in order
+    said: list[str] = []
+    w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done'), said)
+    def print_it(line: str) -> None:
+        said.append(line)
+        print(line, file=full, flush=True)
+    w._words = print_it
+    add(q, when=Every('1h'))
+    q.now('a', clock.now())
+    turn(w, lambda: q.jobs('a', 1, 'done') and not w.children)
+    assert len(said) == 2
+    with pytest.raises(OSError, match='No space'): full.close()
+
+
+def test_a_worker_that_cannot_begin_gives_back_and_waits(q: Queue, tmp_path: Path) -> None:
+    said: list[str] = []
+    place = tmp_path / 'locks'
+    place.write_text('a file where the folder should be')
+    w, clock = worker(q, place, lambda claim, begun: Outcome('done'), said)
+    add(q, when=Every('30d'))
+    q.now('a', clock.now())
+    for _ in range(40):
+        w.step()
+        clock.at += SECOND
+    (d,) = q.jobs('a')
+    assert (d.state, d.failures) == ('queued', 0) and 3 <= d.attempt <= 8, d      # every quarter of a lease
+    assert 'no process for it' in d.reason and any('goes back' in line for line in said)
+    place.unlink()
+    clock.at += MINUTE
+    turn(w, lambda: q.jobs('a', 1, 'done') and not w.children)
+
+
+def test_a_store_that_hangs_keeps_no_job_waiting_and_hides_no_death(q: Queue, tmp_path: Path) -> None:
+    said: list[str] = []
+    def hang(asked: object) -> dict[tuple[str, str], Nanos]:
+        while True: signal.pause()
+    w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done') if claim.schedule.name == 'a' else forever(claim, begun), said, newest=hang)
+    add(q, 'data', when=OnData('BTC-USD', '1m'))
+    for name in ('a', 'long'):
+        add(q, name, when=Every('1h'))
+        q.now(name, clock.now())
+    turn(w, lambda: q.jobs('a', 1, 'done') and q.jobs('long', 1)[0].run_id)
+    assert w._errand is not None and Path(f'/proc/{w._errand.pid}').exists()
+    os.close(w._life[1])      # as the worker's end does
+    w.children = [x for x in w.children if x.claim.schedule.name == 'long']
+    pid, status = os.waitpid(w.children[0].pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0 and q.attempts('long')[0].reason == GONE
+    given_up(w._errand)
