@@ -53,8 +53,8 @@ class Elsewhere(ExecutionManager):  # type: ignore[misc]  # it has no types
 
     def execute(self) -> None: raise BadInput('a run', expected='one by a worker: gekko schedule serve', found='one by JupyterLab')
 
-    @classmethod
-    def supported_features(cls) -> dict[JobFeature, bool]:
+    @staticmethod
+    def supported_features(kind: type | None = None) -> dict[JobFeature, bool]:      # its API passes the class to it
         able = {'job_name', 'parameters', 'job_definition', 'idempotency_token', 'tags', 'stop_job', 'delete_job'}
         return {f: f.value in able for f in JobFeature}
 
