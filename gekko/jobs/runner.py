@@ -87,7 +87,7 @@ def prepare(notebook: Path, given: Mapping[str, Any], mode: str, settings: Setti
         asked = {k: params[k] for k in ('bar', 'start', 'end', 'recording') if k in params}
         own = [] if declared['symbols'].default else default_symbols()      # a notebook whose default is empty has symbols of its own for that
         lay_out(make_spec(params['symbols'] or own, **asked), Store(settings.store))
-    return Job(notebook.resolve(), nb, params, dict(given), mode)
+    return Job(notebook.resolve(), nb, params, {k: params[k] for k in given}, mode)      # typed: the same job, whether its words came from a terminal or a file
 
 # %% ../../nbs/11_jobs/01_runner.ipynb #fe5a2120
 @contextmanager
