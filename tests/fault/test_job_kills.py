@@ -15,14 +15,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from desk_stage import alive, at_once, entries_of, held, launch, ledger_of, notebook, sound_book, wait_for
+from desk_stage import alive, at_once, entries_of, held, ladder, launch, ledger_of, notebook, settings_of, sound_book, wait_for
 from kills_stage import LIVE, PATIENCE, STEPS, Stage, of_few, seen_at, staged
 from live_stage import asked, book_of, served
 from test_live_faults import account_of, the_same
 
 from gekko.cli.schedule import add_here
+from gekko.domain.errors import Halt
 from gekko.jobs.performing import performing
 from gekko.jobs.queue import OPEN, Claim, Due
+from gekko.jobs.runner import Stopped, prepare, run_job
 from gekko.jobs.when import Every
 from gekko.jobs.worker import Outcome
 from gekko.ledger.events import PolicyTaken, RunClosed
@@ -159,6 +161,16 @@ def test_the_process_that_kernels_come_from_is_killed_half_way_and_then_the_work
     (r,) = stage.runs_of(plain)      # a worker that died between the end of a run and the word of it: nothing is left to be done
     again = Claim(stage.queue.get('plain'), plain.due, 2, 'another', 0, r.run_id)
     assert performing(stage.settings)(again, lambda run_id: pytest.fail('it was repeated')) == Outcome('done', 'finished')
+
+
+def test_a_stop_that_falls_into_a_write_of_the_ledger_is_a_stop(home: Path, store: Path) -> None:
+    """What the ledger makes of it is an error of its own."""
+    def begun(r: RunRecord) -> None:
+        try: signal.raise_signal(signal.SIGTERM)
+        except Stopped as e: raise Halt('the run records cannot be written: gone') from e
+    settings = settings_of(home, GEKKO_STORE=str(store))
+    done = run_job(prepare(ladder(home), {}, 'backtest', settings), settings, begun=begun)
+    assert (done.record.state, done.record.exit_reason, str(done.error)) == ('killed', 'stopped by SIGTERM', 'stopped by SIGTERM') and done.record.ended
 
 
 # ---- a kernel in the middle of C code hears nobody
