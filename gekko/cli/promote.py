@@ -143,7 +143,7 @@ def allow_promotion_here(settings: Settings, entry: int, key: Path) -> Row:
     assert asked is not None
     own = _rules(own_rules(asked.rules))
     return {'entry': seq, 'allowed': entry, 'who': officer.name, 'strategy': f'{asked.name} {asked.digest[:12]}, asked by {asked.who}: {asked.why}', 'judged again': f'{judged} items hold here' if judged else 'no: its runs are kept on another machine',
-            'rules': own or 'none of their own', 'next': f'{subject_from(asked.subject).words("gekko run")} --mode live: it begins as a canary'}
+            'rules': own or 'none of their own', 'next': f'{subject_from(asked.subject).words("gekko run")} --mode live: it begins as a canary. What holds no longer is taken back by: gekko schedule add promotions --every 1h --command "promotions check"'}
 
 def list_promotions(settings: Settings, every: bool = False) -> list[Row]:
     "Where each digest stands, the newest first; `every`: those that were taken back to research too."

@@ -121,19 +121,21 @@ def admit(settings: Settings, run_id: str, spec: RunSpec) -> RunSpec:
 class Permit:
     "Whether a live run may go on by its promotion. While nothing is written, `lost` is one small question to the ledger."
     def __init__(self, settings: Settings, run_id: str, venue: str) -> None:
-        self.settings, self.run_id, self.stage = settings, run_id, asked_of(settings, 'live', venue)
+        self.settings, self.run_id, self.venue = settings, run_id, venue
+        self._stage: str | None = None      # nothing is read where this is made: that is the trading thread
         self._seen, self._said = -1, ''
 
     def lost(self) -> str:
         "Why it may not, in words; '' while it may, or when no promotion is asked of it."
-        if not self.stage: return ''
+        if self._stage is None: self._stage = asked_of(self.settings, 'live', self.venue)
+        if not self._stage: return ''
         if (seq := promotions_head(self.settings.ledger)) != self._seen: self._said, self._seen = self._look(), seq
         return self._said
 
     def _look(self) -> str:
         record = next(iter(Runs(self.settings.ledger).list(limit=1, run_id=self.run_id)), None)
         if record is None: return ''
-        try: standing_of(read_promotions(self.settings.ledger), self.stage, record.notebook_hash, record.params, record.lock_hash)
+        try: standing_of(read_promotions(self.settings.ledger), self._stage or 'live', record.notebook_hash, record.params, record.lock_hash)
         except BadInput as e: return str(e.found)
         return ''
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from ..desk.charter import Charter, read_charter
@@ -31,7 +31,8 @@ from ..risk.mandate import OFF, in_force
 # %% auto #0
 __all__ = ['STEPS', 'Need', 'lacking', 'Case', 'case_of', 'kept_leakage', 'of_leakage', 'of_backtest', 'of_code', 'families_with',
            'families_like', 'pick_of', 'trials_of', 'of_overfit', 'spec_of', 'limits_of', 'of_limits', 'lived',
-           'seen_until', 'of_paper', 'scores_of', 'of_parity', 'of_models', 'of_second', 'needs_of', 'open_needs']
+           'seen_until', 'onward', 'of_paper', 'scores_of', 'of_parity', 'of_models', 'of_second', 'needs_of',
+           'open_needs']
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #dc5481f3
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def of_leakage(case: Case) -> list[Need]:
     old = case.stale(at)
     tests, leaks = sum(e.facts.get('tests', {}).values()), e.facts.get('leaks', [])
     why = f'leaks found by {tests} tests on {iso(at)[:10]}' + (f': {leaks[0]["kind"]}, {leaks[0]["column"]}' if leaks else '' if tests else ', so nothing could be tried') + old
-    return [Need(Item('leaks', float(e.facts.get('found', 0)), 0.0, e.ok and not old, why), '' if leaks else command, f'{iso(at)[:19]} by {e.who}')]
+    if few := 0 < tests < case.rules.leak_tests: why += f', and {case.rules.leak_tests} are asked for: --seconds gives it longer'
+    return [Need(Item('leaks', float(e.facts.get('found', 0)), 0.0, e.ok and not old and not few, why), '' if leaks else command, f'{iso(at)[:19]} by {e.who}')]
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #37201572
 def of_backtest(case: Case) -> list[Need]:
@@ -208,12 +210,17 @@ def seen_until(case: Case) -> Nanos:
     x = outcome_of(Path(made[0].executed).parent) if made else None
     return int(x.times[-1]) if x is not None and len(x.times) else 0
 
+def onward(case: Case) -> str:
+    "The command that runs it on paper from where its backtest ends."
+    end, s = seen_until(case), case.subject
+    given = {**{k: v for k, v in s.given.items() if k != 'end'}, 'start': iso(end)[:10]} if end and 'start' in s.params else s.given
+    return replace(s, given=given).words('gekko run --mode paper')
+
 def of_paper(case: Case) -> list[Need]:
     "Days and bars on paper that its backtest has not seen, and runs that were halted."
     halted = [r for r in case.papers if r.exit_reason.startswith('halted')]
     well = [r for r in case.papers if r not in halted and r.journal_head and books_of(r, case.settings.ledger)['books_agree']]
-    command, rules = case.words('gekko run --mode paper'), case.rules
-    end = seen_until(case)
+    end, rules, command = seen_until(case), case.rules, onward(case)
     days, bars = lived(well, end)
     ends = f', later than {iso(end)[:10]} where its backtest ends' if end else ''
     return [Need(Item('paper days', float(days), float(rules.paper_days), days >= rules.paper_days, f'days on paper{ends}, of {len(well)} run{"s" if len(well) != 1 else ""}', True), command, missing=not well),
@@ -226,7 +233,7 @@ def scores_of(runs: Sequence[RunRecord]) -> dict[str, float]:
 
 def of_parity(case: Case) -> list[Need]:
     "The lowest score among the runs that were checked; the newest must be among them."
-    if not case.papers: return [lacking('parity', case.rules.parity, 'score of a paper run beside its backtest', case.words('gekko run --mode paper'))]
+    if not case.papers: return [lacking('parity', case.rules.parity, 'score of a paper run beside its backtest', onward(case))]
     scores, newest = scores_of(case.papers), case.papers[0].run_id
     command = f'gekko check parity {newest}'
     if newest not in scores: return [lacking('parity', case.rules.parity, f'score of {newest} beside its backtest: it was not checked', command)]
@@ -252,6 +259,7 @@ def of_second(case: Case) -> list[Need]:
     done = s is not None and s.stage == 'live'
     waiting = f'gekko promotions allow {s.asked} --key FILE' if s is not None and s.asked else case.words('gekko promote') + ' --to live --why WHY, then another person: gekko promotions allow ENTRY --key FILE'
     many = len(case.charter.officers)
+    if not many: waiting = 'gekko risk officer NAME --file KEYFILE, by whoever is to allow it'
     return [Need(Item('second person', float(done), 1.0, done, f'signature of an officer who did not ask ({many or "no"} officer{"s" if many != 1 else ""} here)', True), waiting, s.allowed if s else '', missing=not done)]
 
 # %% ../../nbs/11_jobs/42_evidence.ipynb #7c3e4d15

@@ -15,11 +15,11 @@ from ..research.verdict import Thresholds, thresholds
 __all__ = ['Rules', 'rules_of', 'read_rules', 'laxer']
 
 # %% ../../nbs/11_jobs/40_rules.ipynb #538f9ea6
-_SHARES, _LEAST = ('parity', 'canary'), {'bars': 1, 'paper_days': 0, 'paper_bars': 0, 'canary_days': 0, 'canary_bars': 0, 'age_days': 1}
+_SHARES, _LEAST = ('parity', 'canary'), {'bars': 1, 'paper_days': 0, 'paper_bars': 0, 'canary_days': 0, 'canary_bars': 0, 'age_days': 1, 'leak_tests': 1}
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What each step asks. To backtest: `bars` of the backtest. To paper: the thresholds of `overfit`. To live: `paper_days` (UTC days) and `paper_bars` that differ, a `parity` score of at least. Live begins as a
+    """What each step asks. To backtest: `bars` of the backtest, `leak_tests` that found nothing. To paper: the thresholds of `overfit`. To live: `paper_days` (UTC days) and `paper_bars` that differ, a `parity` score of at least. Live begins as a
     canary, at the share `canary` of its size until `canary_days` and `canary_bars` are lived through. `drift`: how many standard errors the mean return may fall below the backtest's. `age_days`: older evidence counts no more."""
     bars: int = 250
     paper_days: int = 5
@@ -30,6 +30,7 @@ class Rules:
     canary_bars: int = 100
     drift: float = 4.0
     age_days: int = 90
+    leak_tests: int = 10
     overfit: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ def checked_options(o: Options) -> Options:
     return o
 
 # %% ../../nbs/11_jobs/62_schedule.ipynb #94d438ab
-COMMANDS = ('model day', 'sweep', 'check leakage', 'check overfit', 'check parity')
+COMMANDS = ('model day', 'sweep', 'check leakage', 'check overfit', 'check parity', 'promotions check')
 STATES = ('active', 'paused', 'done')
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ def test_up_to_paper_on_evidence(at_paper: Way) -> None:
 def test_to_live_only_with_paper_parity_and_a_second_person(at_paper: Way) -> None:
     """Days on paper count once however often; a score that nobody measured is missing, and a bad one fails; asked for, it waits for another person."""
     way = at_paper
-    assert {'paper days', 'paper bars', 'parity'} == names(way.step('live'))
+    asks = way.step('live')
+    assert {'paper days', 'paper bars', 'parity'} == names(asks) and {n['command'] for n in asks['lacking']} == {'gekko run --mode paper rule.ipynb -p venue binanceus -p start 2020-06-01'.replace('rule.ipynb', str(way.rule))}      # on from where its backtest ends
     paper = run_job(prepare(way.rule, {'venue': 'binanceus', 'start': '2020-06-01'}, 'paper', way.settings), way.settings).record      # another history, the same strategy
     seen = of_paper(replace(case_of(read_subject(way.rule, AT, way.settings), way.settings), backtests=[paper]))      # had the backtest seen these days, they would be none
     assert [(n.item.name, n.item.value) for n in seen if not n.ok] == [('paper days', 0), ('paper bars', 0)] and 'later than 2020-08-2' in seen[0].item.why
