@@ -55,7 +55,7 @@ def job_times(times: int = 3) -> dict[str, Any]:
     "Whole seconds of `gekko run` and of `papermill` on the same trivial notebook, best of `times`, turn by turn."
     folder = Path(sys.executable).parent
     with tempfile.TemporaryDirectory() as d:
-        nb, env = trivial_notebook(Path(d)/'trivial.ipynb'), {**os.environ, 'GEKKO_HOME': f'{d}/home', 'PYTHONWARNINGS': 'ignore'}
+        nb, env = trivial_notebook(Path(d)/'trivial.ipynb'), {**os.environ, 'GEKKO_HOME': f'{d}/home'}
         ours, theirs = [], []
         for _ in range(times):
             ours += seconds([str(folder/'gekko'), 'run', str(nb), '--json'], env, 1)

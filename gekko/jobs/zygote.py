@@ -4,12 +4,12 @@
 
 # %% ../../nbs/11_jobs/52_zygote.ipynb #d6b66394
 from __future__ import annotations
-import gc, importlib, json, os, resource, selectors, signal, socket, sys, time
+import gc, importlib, json, os, resource, selectors, signal, socket, sys, time, traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from .child import Known, end, end_with, of_packages, path_of, pools, serve, settle
+from .child import Known, end, end_with, of_packages, path_of, pools, prepare, serve, settle
 from .request import Request, hear, inherited, outgrown, peer, tell
 
 # %% auto #0
@@ -299,6 +299,7 @@ def hold(path: str, names: Sequence[str], beside: Sequence[str], idle_s: float, 
     failed, threaded = preload(names)
     if threaded: return threaded, ([], [], [], None)
     warm_up()
+    prepare()
     if not one_thread(): raise SystemExit('a second thread after the first use of what was loaded: a fork would lose it')
     seen, left = {**loaded(beside), **before}, (base, of_packages(beside), pools(), Known())      # what was installed while this was loading counts as a change, too
     gc.collect()
@@ -318,11 +319,16 @@ def main() -> None:
         os.set_inheritable(told['lock'], True)
         os.execv(sys.executable, [sys.executable, '-c', 'from gekko.jobs.zygote import main; main()', json.dumps({**told, 'names': [n for n in told['names'] if n != born]})])
     if born is None: return
-    settle(born.request, born.fds, *left[:3])
-    end_with(born.client)
     def ready() -> None:
         os.write(born.ready, b'r')
         os.close(born.ready)
-    try: serve(born.request.argv, ready, left[3])
-    except SystemExit as e: end(e.code if isinstance(e.code, int) else 0 if e.code is None else 1)
-    end(0)
+    try:
+        settle(born.request, born.fds, *left[:3])
+        end_with(born.client)
+        serve(born.request.argv, ready, left[3])
+        code = 0
+    except SystemExit as e: code = e.code if isinstance(e.code, int) else 0 if e.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    end(code)

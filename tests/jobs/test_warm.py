@@ -3,14 +3,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +25,10 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
+from gekko.domain.errors import BadInput
 from gekko.jobs import warm
 from gekko.jobs.kernelspec import spec
+from gekko.jobs.prompt import BlockingPrompt
 from gekko.jobs.request import Request, inherited, tell
 from gekko.jobs.warm import Forked, Place
 
@@ -109,12 +115,36 @@ def test_a_kernel_is_forked_and_computes_in_parallel(stage: Path, tmp_path: Path
     assert len(os.listdir(f'/proc/{warm.status(home())["pid"]}/task')) == 1
 
 
+def test_every_parallel_library_is_told_how_many_threads(stage: Path) -> None:
+    """scikit-learn brings an OpenMP of its own, which nobody but it would tell."""
+    code = 'import sklearn.utils._openmp_helpers, numpy, threadpoolctl as t; from gekko.jobs.child import pools, spread\n' \
+           'n = lambda: sorted((x["user_api"], x["num_threads"]) for x in t.threadpool_info())\n' \
+           'before, found = n(), pools(); spread({}, 2, found); print(before, n())'
+    out = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, check=True).stdout
+    before, after = eval(out.replace(')] [', ')], ['))
+    assert {api for api, _ in before} == {'blas', 'openmp'} and {n for _, n in before} == {1} and {n for _, n in after} == {2}
+
+
+def test_a_client_believes_the_kernel_that_is_ready(stage: Path, tmp_path: Path) -> None:
+    """Nothing of the kernel's first words is left for the first cell to hear, though nobody listened to silence."""
+    with started(tmp_path) as (km, kc):
+        assert type(kc) is BlockingPrompt
+        asked = kc.execute('print(1)')
+        heard = [kc.get_iopub_msg(timeout=LOUD) for _ in range(4)]
+        assert [m['msg_type'] for m in heard] == ['status', 'execute_input', 'stream', 'status'] and {m['parent_header']['msg_id'] for m in heard} == {asked}
+        assert kc.get_shell_msg(timeout=LOUD)['parent_header']['msg_id'] == asked
+        km.restart_kernel(now=True)
+        kc.wait_for_ready(timeout=LOUD)
+        assert said(kc, 'print(2)') == '2'
+
+
 def test_it_is_a_process_like_a_cold_one(stage: Path, tmp_path: Path) -> None:
     """The same path of modules, folder, arguments, environment and limits, and the plain kernel's own words about them."""
     ask = 'import os, sys, resource, signal, json; print(json.dumps([sys.path, sys.argv[0], sys.executable, os.getcwd(), sorted(k for k in os.environ if k != "JPY_PARENT_PID"), os.getsid(0) == os.getpid(), ' \
           'resource.getrlimit(resource.RLIMIT_NOFILE), sorted(os.sched_getaffinity(0)), signal.getsignal(signal.SIGINT) is signal.default_int_handler, str(signal.getsignal(signal.SIGTERM)), __name__, ' \
-          'os.nice(0), __import__("tempfile").gettempdir(), oct(os.umask(0o77)), [m for m in sys.modules if m.startswith("gekko")], sys.flags.safe_path, sys.stdin.closed, sys.dont_write_bytecode]))'
-    env = {**os.environ, 'PYTHONPATH': str(tmp_path), 'TMPDIR': str(tmp_path), 'GEKKO_LIBRARY': 'yes', 'PYTHONDONTWRITEBYTECODE': '1'}
+          'os.nice(0), __import__("tempfile").gettempdir(), oct(os.umask(0o77)), [m for m in sys.modules if m.startswith("gekko")], sys.flags.safe_path, sys.stdin.closed, sys.dont_write_bytecode, sys.pycache_prefix]))'
+    path = os.pathsep.join(('lib', str(tmp_path / 'more'), '', '../other', sys.path[-1]))      # from the kernel's folder, with an empty one and one that is there anyway
+    env = {**os.environ, 'PYTHONPATH': path, 'TMPDIR': str(tmp_path), 'GEKKO_LIBRARY': 'yes', 'PYTHONDONTWRITEBYTECODE': '1', 'PYTHONPYCACHEPREFIX': str(tmp_path / 'pyc')}
     before = os.umask(0o027)
     try:
         with started(tmp_path, env=env) as (_, kc): forked = json.loads(said(kc, ask))
@@ -141,7 +171,7 @@ def test_random_numbers_are_each_kernels_own(stage: Path, tmp_path: Path) -> Non
 
 def test_it_is_interrupted_ended_crashed_and_restarted_alone(stage: Path, tmp_path: Path) -> None:
     with started(tmp_path) as (a, at_a), started(tmp_path) as (b, at_b):
-        at_a.execute('import time\nprint("in it")\ntime.sleep(600)')
+        at_a.execute('import time\nprint("in it")\ntime.sleep(600)', stop_on_error=False)      # what comes after is not to be dropped
         assert until(lambda: any(m['content'].get('text') == 'in it\n' for m in [at_a.get_iopub_msg(timeout=LOUD)]), 'the cell')
         a.interrupt_kernel()
         while at_a.get_shell_msg(timeout=LOUD)['content'].get('ename') != 'KeyboardInterrupt': pass
@@ -171,26 +201,78 @@ def test_a_kernel_lives_on_when_what_it_came_from_is_killed(stage: Path, tmp_pat
         assert a.provisioner.process.wait(LOUD) == -9      # nobody lived to tell how: killed is what is said
 
 
-def test_a_kernel_ends_with_its_client(stage: Path, tmp_path: Path) -> None:
-    """Whoever started it is killed: it does not stay behind, at work or not."""
+@pytest.mark.parametrize('copied', [False, True])
+def test_a_kernel_ends_with_its_client(stage: Path, tmp_path: Path, copied: bool) -> None:
+    """Whoever started it is killed: it does not stay behind, at work or not, though a process that the client has forked still holds the line."""
     code = f"""
-import sys, time
+import os, sys, time
 from jupyter_client.manager import KernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 km = KernelManager(kernel_name='gekko', kernel_spec_manager=KernelSpecManager())
 km.start_kernel(cwd={str(tmp_path)!r})
 kc = km.client(); kc.start_channels(); kc.wait_for_ready(timeout={LOUD})
-kc.execute('while True: pass')
-print(km.provisioner.pid, type(km.provisioner.process).__name__, flush=True)
+kc.execute('import re; re.match("(a+)+$", "a" * 40 + "b")')      # for ever, and no other thread gets its turn
+copy = {copied} and os.fork()
+if copy or not {copied}: print(km.provisioner.pid, type(km.provisioner.process).__name__, int(copy), flush=True)
 time.sleep(600)
 """
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert p.stdout is not None
-    pid, kind = p.stdout.readline().split()
+    pid, kind, copy = p.stdout.readline().split()
     assert kind == 'Forked' and psutil.pid_exists(int(pid))
     p.kill()
     p.wait()
     until(lambda: not psutil.pid_exists(int(pid)), 'the end of a kernel that nobody has')
+    if copied: os.kill(int(copy), signal.SIGKILL)      # it was there all the time
+
+
+def test_a_kernel_holds_nothing_of_another(stage: Path, tmp_path: Path) -> None:
+    """What it came from knows all clients, and its children only their own: with a line left open, nobody would hear that a client has gone."""
+    def of(pid: int) -> set[str]: return {x for f in Path(f'/proc/{pid}/fd').iterdir() if (x := os.readlink(f)).startswith('socket:')}
+    with started(tmp_path) as (a, _), started(tmp_path) as (b, _):
+        here, one, two = (of(n) for n in (warm.status(home())['pid'], a.provisioner.pid, b.provisioner.pid))
+        assert len(here) >= 3 and len(here & one) == 1 == len(here & two) and not one & two
+
+
+def test_nobody_waits_for_what_stands_still(stage: Path, tmp_path: Path) -> None:
+    unhurried(stage)
+    with started(tmp_path): pid = warm.status(home())['pid']
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: warm._stopped(pid), 'its standstill')
+        with started(tmp_path, name='odd', warmly=False) as (km, kc): assert said(kc, 'print(1)') == '1' and km.provisioner.cold == 'the process that forks is stopped'
+    finally: os.kill(pid, signal.SIGCONT)
+    with started(tmp_path) as (_, kc): assert said(kc, 'print(2)') == '2'
+    assert warm.status(home())['pid'] == pid
+
+
+def unhurried(stage: Path, preload: list[str] = FEW) -> dict[str, Any]:
+    """A second specification, `odd`, whose kernels wait for nothing: what it says."""
+    kernel(stage, preload, 'odd')
+    file = stage / 'jupyter' / 'kernels' / 'odd' / 'kernel.json'
+    words = json.loads(file.read_text())
+    words['metadata']['kernel_provisioner']['config']['wait_s'] = 0
+    file.write_text(json.dumps(words))
+    return words
+
+
+def test_a_process_with_many_descriptors_can_wait_for_a_kernel(stage: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    p = subprocess.Popen(['sleep', '600'])
+    try:
+        first = os.pidfd_open(p.pid)
+        far = fcntl.fcntl(first, fcntl.F_DUPFD_CLOEXEC, 1500)
+        os.close(first)
+        mine, _ = socket.socketpair()
+        k = Forked(p.pid, far, mine)
+        assert k.poll() is None
+        k.kill()
+        assert k.wait(LOUD) == -9
+    finally:
+        p.kill()
+        p.wait()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_many_at_once(stage: Path, tmp_path: Path) -> None:
@@ -212,21 +294,30 @@ def test_many_at_once(stage: Path, tmp_path: Path) -> None:
     until(lambda: warm.status(home())['kernels'] == [], 'the end of all eight')
 
 
-@pytest.mark.parametrize('odd', ['a shadow', 'a shadow on the path', 'a flag', 'a hash seed', 'another interpreter', 'not there'])
-def test_any_doubt_means_a_cold_kernel(stage: Path, tmp_path: Path, odd: str) -> None:
+@pytest.mark.parametrize('odd', ['a shadow', 'a shadow on the path', 'a customization', 'an archive', 'a flag', 'a hash seed', 'another interpreter', 'not there', 'no place'])
+def test_any_doubt_means_a_cold_kernel(stage: Path, tmp_path: Path, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env, name = dict(os.environ), 'gekko'
     if odd == 'a shadow': (tmp_path / 'random.py').write_text('mine = 1\nfrom _random import Random\n')
     if odd == 'a shadow on the path':
         (tmp_path / 'lib' / 'numba').mkdir(parents=True)
         (tmp_path / 'lib' / 'numba' / '__init__.py').write_text('mine = 1')
         env['PYTHONPATH'] = str(tmp_path / 'lib')
+    if odd in ('a customization', 'an archive'): env['PYTHONPATH'] = 'lib'      # seen from the kernel's folder
+    if odd == 'a customization':
+        (tmp_path / 'lib').mkdir()
+        (tmp_path / 'lib' / 'sitecustomize.py').write_text('import builtins; builtins.customized = 1')
+    if odd == 'an archive':
+        with zipfile.ZipFile(tmp_path / 'lib', 'w') as z: z.writestr('numba.py', 'mine = 1')
+    if odd == 'no place':
+        (tmp_path / 'file').touch()
+        monkeypatch.setenv('XDG_RUNTIME_DIR', str(tmp_path / 'file'))
+        (tmp_path / f'gekko-{os.getuid()}').mkdir(mode=0o755)      # anybody may look into it
+        monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+        with pytest.raises(BadInput, match='no place'): warm.place(FEW)
     if odd == 'a hash seed': env['PYTHONHASHSEED'] = '7'
     if odd in ('a flag', 'another interpreter', 'not there'):
-        name = 'odd'
-        kernel(stage, FEW, name)
+        name, words = 'odd', unhurried(stage)
         file = stage / 'jupyter' / 'kernels' / name / 'kernel.json'
-        words = json.loads(file.read_text())
-        words['metadata']['kernel_provisioner']['config']['wait_s'] = 0
         if odd == 'a flag': words['argv'][1:1] = ['-X', 'importtime']
         if odd == 'another interpreter':
             (tmp_path / 'python').symlink_to(sys.executable)
@@ -236,7 +327,8 @@ def test_any_doubt_means_a_cold_kernel(stage: Path, tmp_path: Path, odd: str) ->
     with started(tmp_path, name=name, warmly=False, env=env) as (_, kc):
         assert said(kc, 'print(1)') == '1'
         if odd == 'a hash seed': assert said(kc, 'print(hash("gekko"))') == str(seeded('gekko'))
-        if odd == 'a shadow on the path': assert said(kc, 'import numba; print(numba.mine)') == '1'
+        if odd in ('a shadow on the path', 'an archive'): assert said(kc, 'import numba; print(numba.mine)') == '1'
+        if odd == 'a customization': assert said(kc, 'print(customized)') == '1'
 
 
 def seeded(text: str) -> int:
@@ -268,8 +360,36 @@ def test_one_is_started_by_ten_who_find_none(stage: Path) -> None:
     assert sum(began) == 1 and not warm.begin(p)
     assert warm.leave(p)['closed'] == 'told to'
     until(lambda: not psutil.pid_exists(pid), 'its end')
-    assert warm.status(p) is None and warm.ready(p)['pid'] != pid
+    lock = Path(p.stem + '.lock')
+    assert warm.status(p) is None and not lock.read_bytes()
+    lock.write_text(f'{time.time()}')      # as one leaves it that dies as it is loading
+    assert not warm.begin(p) and warm.ready(p)['pid'] != pid and not lock.read_bytes()      # not again and again, but at once for who asks for it
     stop(p)
+
+
+def test_what_is_installed_while_it_loads_is_a_change(stage: Path, tmp_path: Path) -> None:
+    folder = tmp_path / 'some-packages'
+    folder.mkdir()
+    code = f"""
+import gekko.jobs.zygote as z, pathlib, sys
+sys.path.append({str(folder)!r})
+slow = z.preload
+def preload(names):
+    done = slow(names)
+    pathlib.Path({str(folder)!r}, 'new.py').touch()
+    return done
+z.preload = preload
+z.main()
+"""
+    p = Place((), (), str(stage / 'run' / 'late'))
+    with open(p.stem + '.lock', 'w+b') as lock:
+        told = {'path': p.address, 'names': ['json'], 'beside': ['gekko'], 'idle_s': LOUD, 'lock': lock.fileno()}
+        process = subprocess.Popen([sys.executable, '-c', code, json.dumps(told)], pass_fds=(lock.fileno(),))
+    null = os.open(os.devnull, os.O_RDWR)
+    until(lambda: os.path.exists(p.address), 'its door')
+    why = until(lambda: w if (w := warm.fork(p, Request(sys.executable, ('-f', 'k.json'), {}, '/', inherited()), [null] * 3)) != 'nothing is loaded yet' else '', 'an answer')
+    os.close(null)
+    assert why == f'{folder} has changed' and process.wait(LOUD) == 0
 
 
 def test_nonsense_at_the_door_harms_nobody(stage: Path, tmp_path: Path) -> None:
