@@ -3,13 +3,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sysconfig
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from subprocess import Popen
 
-from desk_stage import at_once, gekko, ladder, launch, ledger_of, notebook, ok, one_line, runs_of, wait_for
+from desk_stage import REPO, at_once, environ, gekko, ladder, launch, ledger_of, notebook, ok, one_line, runs_of, wait_for
 
 from gekko.jobs.queue import Due, Queue, queue_url
 from gekko.ops.jobwatch import read_queue
@@ -18,7 +20,7 @@ COLD = {'GEKKO_KERNEL': 'cold'}
 
 
 @contextmanager
-def working(home: Path, **env: str) -> Iterator[Popen[str]]:
+def working(home: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
     """A worker that serves the schedules of a home, ended in the end."""
     p = launch(home, 'schedule', 'serve', '--json', **env)
     try: yield p
@@ -119,3 +121,19 @@ def test_old_outputs_go_and_a_run_is_made_again_from_what_stays(home: Path, stor
     assert 'pruned at 20' in ok(shown) and 'the newest 1 of each notebook' in shown.stdout and 'books agree       yes' in shown.stdout
     assert one_line(again)['identical'] is True and refused.returncode == 2 and 'GEKKO_KEEP_RUNS' in refused.stderr
     assert sheet.returncode == 2 and f'gekko runs rerun {old.run_id}' in sheet.stderr
+
+
+# Kernels
+
+def test_where_our_kernel_is_not_installed_a_cold_one_runs_and_that_is_said(home: Path, tmp_path: Path) -> None:
+    bare = tmp_path / 'bare'
+    venv.create(bare, symlinks=True)      # another environment with the same packages, and no kernel of ours
+    [found] = bare.glob('lib/python*/site-packages')
+    (found / 'same.pth').write_text(f'import site; site.addsitedir({sysconfig.get_path("purelib")!r})\nimport sys; sys.path.append({str(REPO)!r})\n')
+    ours = notebook(tmp_path / 'ours.ipynb', 'n = 1', "print('it ran')")
+    ours.write_text(ours.read_text().replace('"name": "python3"', '"name": "gekko"'))
+    done = subprocess.run([bare / 'bin' / 'python', '-c', 'from gekko.cli.main import main; main()', 'run', ours, '--json'], env=environ(home, GEKKO_KERNEL='warm'), cwd=tmp_path, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL)
+    said = one_line(done)
+    assert said['state'] == 'done' and 'it ran' in Path(said['executed']).read_text()
+    assert done.stderr == 'gekko: ours.ipynb runs on a cold python3: the kernel gekko is not installed (gekko kernel install)\n'
+    assert runs_of(home)[0].spec['kernel'] == {'start': 'cold', 'why': 'not asked for', 'hash_seed': 'random'}
