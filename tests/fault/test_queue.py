@@ -407,7 +407,7 @@ def test_a_schedule_whose_zone_is_gone_stops_no_other(q: Queue, tmp_path: Path) 
 
 def test_a_worker_whose_words_find_no_place_goes_on(q: Queue, tmp_path: Path) -> None:
     """Its log lies on a full disk, or nobody reads it any more."""
-    full = open('/dev/full', 'w')      # noqa: SIM115  it can't be closed in order
+    full = open('/dev/full', 'w')
     said: list[str] = []
     w, clock = worker(q, tmp_path, lambda claim, begun: Outcome('done'), said)
     def print_it(line: str) -> None:
