@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -30,7 +31,8 @@ def peers() -> str:
 
 
 def ask(script: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    done = subprocess.run([peers(), ROOT / 'tests/research/peers' / script], input=json.dumps(cases), capture_output=True, text=True, timeout=600)
+    quick = {**os.environ, 'NUMBA_OPT': '0'}      # vectorbt compiles for each process anew, and most of that is optimising what runs for a second
+    done = subprocess.run([peers(), ROOT / 'tests/research/peers' / script], input=json.dumps(cases), capture_output=True, text=True, timeout=600, env=quick)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -129,8 +131,25 @@ def crossing(r: random.Random) -> dict[str, Any]:
 PUBLISHED = {'data': 'GOOG', 'settings': {'finalize_trades': True}, 'parameters': {'fast': 10, 'slow': 30, 'mode': 'flip', 'size': None}}
 
 
+Asked = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
 @pytest.fixture(scope='module')
-def backtests() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def asked() -> dict[str, Future[Asked]]:
+    """Both libraries at once: each takes seconds to load."""
+    peers()
+    with ThreadPoolExecutor(2) as pool: return {f.__name__: pool.submit(f) for f in (backtesting_cases, vectorbt_cases)}
+
+
+@pytest.fixture(scope='module')
+def backtests(asked: dict[str, Future[Asked]]) -> Asked: return asked['backtesting_cases'].result()
+
+
+@pytest.fixture(scope='module')
+def portfolios(asked: dict[str, Future[Asked]]) -> Asked: return asked['vectorbt_cases'].result()
+
+
+def backtesting_cases() -> Asked:
     r = random.Random(5)
     cases = [PUBLISHED, *(crossing(r) for _ in range(12 * TIMES))]
     for _ in range(60 * TIMES):
@@ -150,7 +169,7 @@ def told(r: Reported) -> Any:
     return np.c_[t.side * t.size, t.entry, t.exit, t.entry_price, t.exit_price, t.pnl, t.returns, t.entry_fee + t.exit_fee]
 
 
-def test_the_published_case_of_backtesting_py(backtests: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
+def test_the_published_case_of_backtesting_py(backtests: Asked) -> None:
     """SMA(10/30), turned at each cross, on 2,148 days of GOOG: 66 trades, 10,000 becomes 51,422.99; and the desk, given the positions, says the same."""
     goog, theirs = backtests[1]['GOOG'], backtests[1]['results'][0]
     r = ours(PUBLISHED, goog)
@@ -160,7 +179,7 @@ def test_the_published_case_of_backtesting_py(backtests: tuple[list[dict[str, An
     assert (r.trips.pnl > 0).mean() == pytest.approx(0.4696969697) and r.falls.valley_value.size and r.trips.returns.max() == pytest.approx(0.5359595229)
 
 
-def test_backtesting_py_case_by_case(backtests: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
+def test_backtesting_py_case_by_case(backtests: Asked) -> None:
     """Every trade in its size, rows, prices and gain, and equity row by row."""
     cases, said = backtests
     assert said['version'] in (ROOT / 'bench/peers/tables.txt').read_text()
@@ -252,14 +271,13 @@ WRITTEN = [      # as the library's own documentation and tests have them, one c
 ]
 
 
-@pytest.fixture(scope='module')
-def portfolios() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def vectorbt_cases() -> Asked:
     r = random.Random(11)
     cases = [*WRITTEN, *(draw(r) for _ in range(50 * TIMES) for draw in (by_orders, by_signals))]
     return cases, ask('vectorbt_cases.py', cases)
 
 
-def test_vectorbt_case_by_case(portfolios: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
+def test_vectorbt_case_by_case(portfolios: Asked) -> None:
     """Orders, trades from both ends, positions, drawdowns, and value row by row; where it refuses, so do we."""
     cases, said = portfolios
     assert said['version'] in (ROOT / 'bench/peers/tables.txt').read_text()

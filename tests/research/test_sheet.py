@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from decimal import Decimal as D
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -246,16 +247,21 @@ RUNS: dict[str, Any] = {
     'usual': lambda: ran(market(400, 2)), 'one bar': lambda: ran(market(1)), 'two bars': lambda: ran(market(2)), 'ten bars': lambda: ran(market(10), 2),
     'no trades': lambda: backtest(market(300)[0], np.zeros((300, 1)), instruments=market(300)[1]), 'forty symbols': lambda: ran(market(300, 40), 30),
     'bust': lambda: backtest(market(300, vol=0.06, drift=-0.05)[0], np.full((300, 1), 3.0), instruments=market(300)[1], limits={'max_gross': 10}),
-    'all losses': lambda: ran(market(300, vol=0.002, drift=-0.005), 1000), 'a week of minutes': lambda: ran(market(7 * 1440, 2, step=MINUTE, vol=0.0005), 60), 'holes': lambda: ran(market(300, 3, holes=0.2)),
-    'tiny': lambda: ran(market(300, scale=1e-5), cash=0.5), 'huge': lambda: ran(market(300, scale=9e6), cash=1e14), 'a hundred thousand fills': alternating,
+    'all losses, of a tiny price': lambda: ran(market(300, vol=0.002, drift=-0.005, scale=1e-5), 1000, cash=0.5), 'a week of minutes': lambda: ran(market(7 * 1440, 2, step=MINUTE, vol=0.0005), 60), 'holes, of a huge price': lambda: ran(market(300, 3, holes=0.2, scale=9e6), cash=1e14), 'a hundred thousand fills': alternating,
 }
+
+
+@cache
+def shown(kind: str) -> tuple[FastResult, Sheet]:
+    """A run and its sheet, which takes a second to draw: made once for all that look at it."""
+    run = RUNS[kind]()
+    return run, sheet(run)
 
 
 @pytest.mark.parametrize('kind', RUNS)
 @pytest.mark.filterwarnings('error')
 def test_hard_runs_are_shown_whole(kind: str) -> None:
-    run = RUNS[kind]()
-    s = sheet(run)
+    run, s = shown(kind)
     assert not [b for b in s.blocks if 'could not be shown' in b.html]
     text = s.notebook()
     nbformat.validate(nbformat.reads(text, 4))
@@ -269,13 +275,11 @@ def test_hard_runs_are_shown_whole(kind: str) -> None:
 
 
 def test_an_end_below_nothing_says_so() -> None:
-    s = sheet(RUNS['bust']())
-    assert 'No intervals' in s['trust'].html
+    assert 'No intervals' in shown('bust')[1]['trust'].html
 
 
 def test_the_sheet_is_the_same_each_time() -> None:
-    a, b = (sheet(ran(market(200, 2))).notebook() for _ in range(2))
-    assert a == b
+    assert sheet(RUNS['usual']()).notebook() == shown('usual')[1].notebook()
 
 
 def test_names_cannot_become_markup() -> None:
