@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from ..domain.errors import BadInput
+from ..domain.errors import BadInput, Retry
 
 # %% auto #0
 __all__ = ['LONGEST', 'private', 'room', 'local', 'place', 'answers', 'joined']
@@ -44,7 +44,8 @@ def local(cpus: int, folder: Path | None = None, memory: int = 80 * 2**20) -> It
     if ray.is_initialized(): yield ray; return
     at = room(folder or Path(tempfile.mkdtemp(prefix='gk-')))
     try:
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=str(at), object_store_memory=memory)
+        try: ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=str(at), object_store_memory=memory)
+        except Exception as e: raise Retry('Ray did not start', expected='a machine that starts its processes within half a minute', found=' '.join(str(e).split())[:200]) from None      # Ray raises a bare Exception
         yield ray
     finally:
         ray.shutdown()

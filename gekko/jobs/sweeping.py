@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from ..desk.config import Settings
-from ..domain.errors import BadInput, GekkoError, Halt
+from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..domain.time import Clock, SystemClock
 from .grid import checked_grid, parse_grid, sampled
 from .parameters import load_notebook, notebook_hash, parameters_cell, read_parameters
@@ -114,6 +114,7 @@ def _through(log: SweepLog, settings: Settings, executor: Executor | None, progr
         if isinstance(e, Ended): raise Halted(f'{e.message} {done}', plan.sweep_id) from e
         if _hired(executor): raise Halted(f'no longer waited for, {done}: the workers go on, and `gekko schedule stop {ours}` stops them', plan.sweep_id, 'waits for them again') from e
         raise Halted(f'stopped {done}', plan.sweep_id) from e
+    except Retry as e: raise Retry(f'{e.message}, after {len(log.lines()):,} of {total:,} combinations; --resume {plan.sweep_id} goes on', expected=e.expected, found=e.found) from e
     except (Halt, OSError) as e:
         raise Halt(f'{e.message if isinstance(e, Halt) else f"the sweep cannot be written down: {e.strerror}"}; once it can, --resume {plan.sweep_id} goes on', expected=getattr(e, 'expected', None), found=getattr(e, 'found', None)) from e
     if whole: news = len({x.key for x in log.lines().values() if x.key} - noted)
