@@ -118,7 +118,8 @@ def _common(s: Schedule, more: str = '') -> dict[str, Any]:
 def definition_facts(s: Schedule) -> dict[str, Any]:
     "A schedule as the page describes a job definition; times in ms."
     cron, zone = as_cron(s.when) or (None, None)
-    return {**_common(s, '' if cron else in_words(s.when)), 'job_definition_id': page_id(s.name), 'schedule': cron, 'timezone': zone, 'active': s.state == 'active', 'tags': tags_of(s), 'create_time': s.changed // 10**6, 'update_time': s.changed // 10**6}
+    following = [f'next {iso(s.next_due)}'] if s.state == 'active' and s.next_due else []
+    return {**_common(s, '' if cron else in_words(s.when)), 'job_definition_id': page_id(s.name), 'schedule': cron, 'timezone': zone, 'active': s.state == 'active', 'tags': tags_of(s, *following), 'output_filename_template': f'{s.name}-YYYYMMDD-HHMMSS', 'create_time': s.changed // 10**6, 'update_time': s.changed // 10**6}
 
 def job_facts(d: Due, s: Schedule, began: Nanos, served: bool, now: Nanos) -> dict[str, Any]:
     "A job as the page describes it."
