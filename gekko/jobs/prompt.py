@@ -9,7 +9,7 @@ from queue import Empty
 from typing import Any
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_core.utils import ensure_async, run_sync
+from jupyter_client.utils import ensure_async, run_sync  # type: ignore[attr-defined]  # there for others, though not said so
 
 # %% auto #0
 __all__ = ['Prompt', 'AsyncPrompt', 'BlockingPrompt', 'prompt']
