@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gekko.desk.promotions import Promotions, Standing
     from gekko.jobs.evidence import Case
     from gekko.jobs.promoting import Outcome
+    from gekko.ledger.promotions import Promoted
     from gekko.research.findings import LeakReport
 
 Row = dict[str, Any]
@@ -138,12 +139,24 @@ def allow_promotion_here(settings: Settings, entry: int, key: Path) -> Row:
         for x in lapses_of(settings, p.held[asked.digest], str(asked.subject.get('lock', ''))):
             if x.falls: raise Reject(f'#{entry} has lapsed ({x.rule}): {x.why}', expected='gekko promotions check, and new evidence', found='what no longer holds')
         judged, against = second_look(settings, asked, SystemClock())
+        if judged and not against and (less := _less_parity(settings, asked)): against = [less]
         if against: raise Reject(f'#{entry} does not hold', expected=f'what gekko promotions show {asked.digest[:12]} says', found='; '.join(against))
     seq = allow_promotion(settings.ledger, SystemClock(), entry, officer, account_here())
     assert asked is not None
     own = _rules(own_rules(asked.rules))
     return {'entry': seq, 'allowed': entry, 'who': officer.name, 'strategy': f'{asked.name} {asked.digest[:12]}, asked by {asked.who}: {asked.why}', 'judged again': f'{judged} items hold here' if judged else 'no: its runs are kept on another machine',
             'rules': own or 'none of their own', 'next': f'{subject_from(asked.subject).words("gekko run")} --mode live: it begins as a canary. What holds no longer is taken back by: gekko schedule add promotions --every 1h --command "promotions check"'}
+
+def _less_parity(settings: Settings, asked: Promoted) -> str:
+    "What the newest run on paper scores when it is laid beside its backtest once more, if that is too little or can't be told: the score in its record is a number that anybody may write."
+    from gekko.cli.parity import compare_run
+    from gekko.domain.errors import GekkoError
+    from gekko.jobs.rules import read_rules
+    from gekko.jobs.subject import runs_of, subject_from
+    run = runs_of(settings, subject_from(asked.subject), 'paper')[0].run_id
+    try: score, least = compare_run(settings, run).parity.score, read_rules(settings.promotion_rules).parity
+    except GekkoError as e: return f'parity of {run} cannot be measured again: {e}'
+    return '' if score >= least else f'parity of {run} is {score:.4g} when it is measured again, at least {least:g} is asked'
 
 def list_promotions(settings: Settings, every: bool = False) -> list[Row]:
     "Where each digest stands, the newest first; `every`: those that were taken back to research too."

@@ -73,7 +73,7 @@ class Way:
 
     @property
     def settings(self) -> Settings: return settings_of(self.home, **self.env)
-    def call(self, *words: object, **env: str) -> Any: return gekko(self.home, *words, **{**self.env, **env})
+    def call(self, *words: object, **env: str) -> Any: return gekko(self.home, *words, timeout_s=240, **{**self.env, **env})
     def step(self, to: str, **more: Any) -> dict[str, Any]: return promote_here(self.settings, self.rule, AT, to, 'a step', **more)
     def stage(self) -> str: return str(explain(self.settings, self.rule, AT)['stage'])
     def live(self) -> Any: return self.call('run', self.rule, '--mode', 'live', '--venue', 'binanceus', '--json')
@@ -152,6 +152,10 @@ def test_to_live_only_with_paper_parity_and_a_second_person(at_paper: Way) -> No
     runs.update(paper.run_id, metrics={**paper.metrics, 'parity_score': 0.999}, journal_head='')
     with pytest.raises(Reject, match='paper days: days on paper'): allow_promotion_here(way.settings, again['entry'], keys[0])      # the list said that it holds, and the runs don't
     runs.update(paper.run_id, journal_head=paper.journal_head)
+    kept = Path(paper.executed).parent / 'source.ipynb'
+    kept.rename(kept.with_suffix('.away'))
+    with pytest.raises(Reject, match='cannot be measured again'): allow_promotion_here(way.settings, again['entry'], keys[0])      # a score is a number that anybody may write
+    kept.with_suffix('.away').rename(kept)
     both = one_line(way.call('promotions', 'allow', again['entry'], '--key', keys[0], '--json'))
     assert both['who'] == 'ann' and both['judged again'].endswith('items hold here') and 'paper_bars 60 (100 unless set)' in both['rules'] and way.stage() == 'live'
     with pytest.raises(BadInput, match='nothing to allow'): allow_promotion_here(way.settings, again['entry'], keys[1])
