@@ -4,6 +4,7 @@
 
 # %% ../../nbs/14_cli/21_kernel.ipynb #152d5012
 from __future__ import annotations
+import os
 from pathlib import Path
 from typing import Any
 from .show import facts, progress
@@ -28,11 +29,12 @@ def warm_here(wait_s: float = 120.0, quiet: bool = False) -> dict[str, Any]:
     with progress('loading', quiet): return ready(place(), wait_s)
 
 def status_here() -> dict[str, Any]:
-    "What the process says of itself; only `warm` false when there is none."
+    "What the process says of itself, only `warm` false when there is none; and `why` a kernel started from here would be cold whatever it says."
     from gekko.jobs.kernelspec import available
+    from gekko.jobs.request import early
     from gekko.jobs.warm import place, status, supported
-    why = supported()
-    said = None if why else status(place())
+    why = supported() or (f'no kernel with {name}, which Python reads as it begins' if (name := early(os.environ)) else '')
+    said = None if supported() else status(place())
     return {'installed': available(), 'warm': said is not None, **({'why': why} if why else {}), **(said or {})}
 
 def stop_here() -> dict[str, Any]:
@@ -47,4 +49,4 @@ def shown(said: dict[str, Any]) -> str:
     "A status to be read."
     if not said.get('warm', True): return facts({'installed': 'yes' if said['installed'] else 'no: gekko kernel install', 'warm': said.get('why') or 'no: the next kernel starts it, or gekko kernel warm'})
     rows = {'process': said['pid'], 'since': iso(int(said['since'] * 1e9) // 10**9 * 10**9), 'loading took': f'{said["loading_s"]:g} s', 'modules': f'{said["modules"]:,}', 'kernels now': len(said['kernels']), 'kernels so far': said['forks']}
-    return facts(rows | ({'closed': said['closed']} if said['closed'] else {}) | {f'without {k}': v for k, v in said['failed'].items()})
+    return facts(rows | ({'but': said['why']} if 'why' in said else {}) | ({'closed': said['closed']} if said['closed'] else {}) | {f'without {k}': v for k, v in said['failed'].items()})
