@@ -136,6 +136,7 @@ def test_a_kernel_a_desk_and_a_runner_are_killed_half_way_and_a_fourth_job_besid
     dice = random.Random(20261123)
     plain, victims = stage.fire('plain'), dice.sample(('kernel', 'desk', 'child'), 3)
     struck = half_way(stage, dice, 'flatten', 'reduce', 'hold')
+    assert {stage.seen(due.schedule)[at] for due, at in struck} & set(stage.forked()), 'they come from the process that has everything loaded'
     for (due, _), victim in zip(struck, victims): assert stage.kill(due.schedule, victim) == [victim]
     for due, _ in struck: stage.go_on(due.schedule)
     all_over(stage, plain, *(due for due, _ in struck))

@@ -134,6 +134,11 @@ class Stage:
         children = [int(p) for p in Path(f'/proc/{self.worker.pid}/task/{self.worker.pid}/children').read_text().split()]
         return [p for p in children if f'{self.home}/runs/{run}/runner.lock' in opened(p)] if run else children[-1:]
 
+    def forked(self) -> list[int]:
+        """The kernels that were not started cold."""
+        said = warm.status(self.place)
+        return said['kernels'] if said is not None else []
+
     def kill(self, name: str, *whats: str) -> list[str]:
         """All of these at once, as far as they are there; which were."""
         found = {what: self.victims(what, name) for what in whats}
