@@ -72,6 +72,6 @@ def inspect(desk: Desk, run: LiveRun, now: Nanos) -> None:
     if now - o.heard > BLIND: o.blind = f'the firm\'s limits could not be read for {BLIND // SECOND} s' + (f': {why}' if why else o.blind.partition(' s')[2])
     o.look()
     if o.reading is not None: return
-    if desk.permit is None or desk.permit.run_id != desk.run_id: desk.permit = Permit(desk.settings, desk.run_id, run.spec.venue)
+    if desk.permit is None or desk.permit.run_id != desk.run_id: desk.permit = Permit(desk.settings, desk.run_id, t.spec.venue)
     desk.reader = desk.reader or ThreadPoolExecutor(1, 'gekko-limits')
     o.reading = desk.reader.submit(read_aside, desk.settings.ledger, t.view.account.name, t.view.account.currency, dict(t.view.rates), t.spec.symbols, o.charter, frozenset(t.view.ends()), o.others, desk.permit)
