@@ -25,6 +25,7 @@ from .runner import Done, Job, Stopped, patience, prepare, run_job, stop_in
 from .schedule import Schedule
 from .worker import Outcome, Perform, Worker
 from ..ledger.journal import read_entries
+from ..ledger.database import writing
 from ..ledger.runs import RunRecord, Runs
 
 # %% auto #0
@@ -145,6 +146,7 @@ def worker_of(settings: Settings, *, slots: int = 0, lease_s: float = 30.0, poll
     sys.modules.setdefault('rfc3987_syntax', None)  # type: ignore[arg-type]  # as the runner does
     import papermill.execute    # noqa: F401  once here, and not in every child
     with suppress(OSError): settings.home.mkdir(parents=True, exist_ok=True)
+    with suppress(GekkoError), writing(settings.ledger, 'the ledger', busy_ms=30_000): pass      # its tables, before children begin at once: who reads while another makes them finds no ledger
     return Worker(Queue(queue_url(settings.ledger)), clock, performing(settings), settings.home/'schedule', name=name, slots=slots or max((os.cpu_count() or 2) // 2, 1), lease_s=lease_s, poll_s=poll_s,
                   grace_s=patience('live', '', settings) + settings.grace_s, look=lambda run_id: cell_of(settings, run_id), newest=lambda asked: newest_bars(settings, asked), say=say)
 
