@@ -60,9 +60,10 @@ check: setup
 	mypy
 	scripts/actionlint.sh
 
-# Ten times as long as in the tests, and of fresh seeds: our books against a venue's truth over a bad line, and damage done to a ledger.
+# Ten times as long as in the tests, and of fresh seeds: our books against a venue's truth over a bad line, and damage done to a ledger, a thousand fires
+# of a schedule whose workers are killed, and blows to everything that carries a scheduled strategy.
 campaigns: setup
-	@GEKKO_CAMPAIGN=$${GEKKO_CAMPAIGN:-10} pytest -n $(WORKERS) tests/execution/test_model.py tests/ledger/test_campaign.py tests/research/test_published.py
+	@GEKKO_CAMPAIGN=$${GEKKO_CAMPAIGN:-10} pytest -n $(WORKERS) tests/execution/test_model.py tests/ledger/test_campaign.py tests/research/test_published.py tests/fault/test_worker.py tests/fault/test_job_kills.py
 
 bench: setup
 	@for b in $(BENCH); do .venv/bin/gekko bench $$b --json; done
