@@ -21,7 +21,8 @@ __all__ = ['add_batch', 'show_batch', 'shown_batch', 'change_batch']
 def add_batch(settings: Settings, path: Path, name: str = '', wait: bool = False) -> dict[str, Any]:
     "Put the jobs of a file, or find them there; with `wait`, until nothing more will happen. BadInput when the file, a job or the name can't be, or nobody is there to be waited for."
     from gekko.jobs.batch import read_batch, schedules_of, submit_batch
-    from gekko.jobs.on_workers import serving, somebody
+    from gekko.jobs.on_workers import somebody
+    from gekko.jobs.serving import serving
     name, now = name or path.stem, SystemClock().now()
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_-]{0,23}', name): raise BadInput('name of a batch', expected='up to 24 letters, digits, - and _; --name gives another', found=name)
     if wait: somebody(settings, now)

@@ -32,7 +32,7 @@ def when_of(cron: str = '', zone: str = '', every: str = '', at: str = '', sessi
 # %% ../../nbs/14_cli/22_schedule.ipynb #ee1e586e
 def queue_of(settings: Settings) -> Queue:
     "The queue of this home; its folder is made when it is not there."
-    from gekko.jobs.by_hand import queue_of as of_home
+    from gekko.jobs.serving import queue_of as of_home
     return of_home(settings)
 
 def add_here(settings: Settings, name: str, notebook: str, due: When, params: Mapping[str, Any], command: str = '', mode: str = 'backtest', venue: str = '', **options: Any) -> dict[str, Any]:
@@ -65,7 +65,14 @@ def list_here(settings: Settings) -> list[dict[str, Any]]:
                     'last': iso(last.due) if last else '', 'how': last.state if last else '', 'at': so_far(q, s) or ((last.progress if last.state == 'running' else last.reason) if last else '')})
     return out
 
-def shown_list(rows: list[dict[str, Any]]) -> str: return table([{**r, 'next': r['next'][:16], 'last': r['last'][:16], 'at': r['at'][:60]} for r in rows]) if rows else 'nothing is scheduled: gekko schedule add'
+def shown_list(rows: list[dict[str, Any]]) -> str:
+    "For a terminal, in 120 columns where the names let it. A schedule that is paused or over says so in place of its next time."
+    if not rows: return 'nothing is scheduled: gekko schedule add'
+    def minute(t: str) -> str: return f'{t[:10]} {t[11:16]}Z' if t else ''
+    head = [{'name': r['name'], 'runs': r['runs'] if r['mode'] == 'backtest' else f'{r["runs"]} {r["mode"]}', 'when': 'once' if r['when'].startswith('once, ') else r['when'],
+             'next': minute(r['next']) if r['state'] == 'active' else r['state'], 'last': minute(r['last']), 'how': r['how']} for r in rows]
+    left = max(118 - max(map(len, table(head).splitlines())), 20)
+    return table([{**h, 'at': r['at'] if len(r['at']) <= left else r['at'][:left - 1] + '…'} for h, r in zip(head, rows)])
 
 def show_here(settings: Settings, name: str) -> dict[str, Any]:
     "One schedule and its last jobs."

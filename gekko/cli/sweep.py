@@ -70,7 +70,7 @@ class Asked:
 def left_here(a: Asked, settings: Settings) -> dict[str, Any]:
     "The sweep, left to the workers: its name in the schedule, its jobs, and who is there to do them."
     from gekko.domain.time import SystemClock
-    from gekko.jobs.on_workers import serving
+    from gekko.jobs.serving import serving
     from gekko.jobs.sweeping import submit
     if a.on != 'workers': raise BadInput('--no-wait', expected='with --on workers', found=f'--on {a.on}' if a.on else 'nobody who would go on')
     if a.notebook is None or a.resume: raise BadInput('--no-wait', expected='a new sweep', found=f'--resume {a.resume}' if a.resume else 'no notebook')

@@ -14,7 +14,7 @@ from ..domain.errors import BadInput
 from ..domain.time import Nanos
 from .performing import checked_job
 from .queue import Queue
-from .schedule import Options, Schedule, checked_schedule
+from .schedule import Options, Schedule, checked_options, checked_schedule
 from .when import After, Once, checked
 
 # %% auto #0
@@ -61,6 +61,8 @@ def _line(x: Any, where: str, folder: Path) -> Line:
         if k not in {f.name for f in fields(Line)}: raise BadInput(where, expected=' '.join(f.name for f in fields(Line)), found=k)
         if not isinstance(v, kinds.get(k, str)): raise BadInput(f'{where}: {k}', expected='names and values' if k in kinds else 'text', found=v)
     if wrong := set(x.get('options', {})) - {f.name for f in fields(Options)}: raise BadInput(f'{where}: options', expected=' '.join(f.name for f in fields(Options)), found=' '.join(map(str, wrong)))
+    try: checked_options(Options(**x.get('options', {})))
+    except BadInput as e: raise BadInput(f'{where}: options: {e.message}', expected=e.expected, found=e.found) from None
     return Line(**{**x, 'notebook': str(folder/x['notebook']) if x.get('notebook') else ''})
 
 # %% ../../nbs/11_jobs/68_batch.ipynb #2a5e9295

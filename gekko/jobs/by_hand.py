@@ -14,14 +14,14 @@ from ..desk.config import Settings, load_settings
 from ..domain.errors import BadInput
 from ..domain.show import COOL, DIM, DOWN, UP, WARN, Listing, card, esc, pill
 from ..domain.time import SystemClock, iso, utc
-from .queue import Due, Queue, queue_url
+from .queue import Due, Queue
 from .schedule import Options, Schedule, checked_schedule
+from .serving import queue_of
 from .when import After, ByCron, Every, Once, OnData, Session, When, checked, in_words
-from ..ledger.database import file_of
 
 # %% auto #0
-__all__ = ['when_of', 'queue_of', 'scheduled', 'Planned', 'runs_what', 'so_far', 'planned', 'schedule', 'schedules', 'run_now',
-           'stop_jobs', 'unschedule']
+__all__ = ['when_of', 'scheduled', 'Planned', 'runs_what', 'so_far', 'planned', 'schedule', 'schedules', 'run_now', 'stop_jobs',
+           'unschedule']
 
 # %% ../../nbs/11_jobs/69_by_hand.ipynb #a6987a04
 def when_of(cron: str = '', zone: str = '', every: str = '', at: str = '', session: str = '', after: str = '', on_data: str = '', *, said: Callable[[str], str] = str) -> When:
@@ -47,13 +47,6 @@ def _session(text: str) -> When:
     return Session(exchange, edge or 'close', shift) if not edge or edge.isalpha() else Session(exchange, shift=shift, bar=edge)
 
 # %% ../../nbs/11_jobs/69_by_hand.ipynb #af8b1978
-def queue_of(settings: Settings) -> Queue:
-    "The queue of this home; its folder is made when it is not there."
-    if (p := file_of(settings.ledger)) is not None:
-        try: p.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise BadInput('no place for a schedule', expected='a home that can be written', found=f'{p.parent}: {e.strerror}') from None
-    return Queue(queue_url(settings.ledger))
-
 def scheduled(settings: Settings, name: str, notebook: str, due: When, params: Mapping[str, Any], command: str = '', mode: str = 'backtest', venue: str = '', **options: Any) -> Schedule:
     "Check a schedule as `gekko run` would check the job, and take it up. Options that are None have their defaults."
     from gekko.jobs.performing import checked_job

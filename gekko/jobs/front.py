@@ -14,19 +14,19 @@ from ..domain.errors import BadInput
 from ..domain.time import MINUTE, SECOND, Nanos, duration, iso
 from .cron import parse_cron
 from .parameters import load_notebook, parameters_cell, read_parameters, typed
-from .queue import OPEN, Due, Queue, queue_url
+from .queue import OPEN, Due, Queue
 from .schedule import Options, Schedule, checked_schedule
+from .serving import queue_of, serving
 from .when import ByCron, Every, Once, When, checked, in_words, shift_of
-from ..ledger import database
 from ..ledger.runs import Runs
 
 # %% auto #0
-__all__ = ['STATES', 'SILENT', 'NOBODY', 'MODES', 'FORMATS', 'MOST', 'page_id', 'named', 'status_of', 'served', 'message_of',
-           'as_cron', 'as_text', 'tags_of', 'options_in', 'is_definition', 'file_of', 'definition_facts', 'job_facts',
-           'queue_of', 'list_jobs', 'find_job', 'show_job', 'show_definition', 'list_definitions', 'page_of', 'Asked',
-           'notebook_at', 'typed_params', 'slug', 'stamp_of', 'schedule_of', 'create_job', 'is_taken',
-           'create_definition', 'job_from_definition', 'change_definition', 'stop_job', 'delete_job',
-           'delete_definition', 'folder_named', 'files_named', 'kept_files', 'fetch', 'page_settings', 'install_page']
+__all__ = ['STATES', 'NOBODY', 'MODES', 'FORMATS', 'MOST', 'page_id', 'named', 'status_of', 'message_of', 'as_cron', 'as_text',
+           'tags_of', 'options_in', 'is_definition', 'file_of', 'definition_facts', 'job_facts', 'list_jobs',
+           'find_job', 'show_job', 'show_definition', 'list_definitions', 'page_of', 'Asked', 'notebook_at',
+           'typed_params', 'slug', 'stamp_of', 'schedule_of', 'create_job', 'is_taken', 'create_definition',
+           'job_from_definition', 'change_definition', 'stop_job', 'delete_job', 'delete_definition', 'folder_named',
+           'files_named', 'kept_files', 'fetch', 'page_settings', 'install_page']
 
 # %% ../../nbs/11_jobs/66_front.ipynb #40203dfe
 def page_id(schedule: str, due: Nanos | None = None) -> str:
@@ -43,16 +43,11 @@ def named(page_id: str) -> tuple[str, Nanos]:
 
 # %% ../../nbs/11_jobs/66_front.ipynb #449454bf
 STATES = {'queued': 'QUEUED', 'running': 'IN_PROGRESS', 'done': 'COMPLETED', 'failed': 'FAILED', 'killed': 'STOPPED', 'skipped': 'STOPPED'}
-SILENT = 60 * SECOND
 NOBODY = 'waiting: no worker serves the queue. Start one with: gekko schedule serve'
 
 def status_of(d: Due) -> str:
     "The page's word for it."
     return 'STOPPING' if d.state == 'running' and d.stop_asked else STATES[d.state]
-
-def served(queue: Queue, now: Nanos) -> bool:
-    "Whether a worker is there: one has said so lately, or holds a job."
-    return any(w['beat'] > now - SILENT for w in queue.workers()) or any(d.lease_until > now for d in queue.jobs('', 20, 'running'))
 
 def message_of(d: Due, s: Schedule, served: bool) -> str:
     "What the page shows in red above a job: why it has not begun, or why it ended as it did."
@@ -130,33 +125,33 @@ def job_facts(d: Due, s: Schedule, began: Nanos, served: bool, now: Nanos) -> di
             'status_message': message_of(d, s, served) or None, 'tags': tags}
 
 # %% ../../nbs/11_jobs/66_front.ipynb #c5359df4
-def queue_of(settings: Settings) -> Queue: return Queue(queue_url(settings.ledger))
+def _seen(settings: Settings) -> Queue: return queue_of(settings, make=False)
 
 def list_jobs(settings: Settings, now: Nanos, definition: str = '') -> list[dict[str, Any]]:
     "Every job whose schedule is still there, or those of one definition."
-    q = queue_of(settings)
-    known, there = {s.name: s for s in q.schedules()}, served(q, now)
+    q = _seen(settings)
+    known, there = {s.name: s for s in q.schedules()}, bool(serving(settings, now))
     only = named(definition)[0] if definition else ''
     began = {(a.schedule, a.due): a.started for a in reversed(q.attempts(only, MOST))}
     return [job_facts(d, known[d.schedule], began.get((d.schedule, d.due), 0), there, now) for d in q.jobs(only, MOST) if d.schedule in known]
 
 def find_job(settings: Settings, job: str) -> tuple[Schedule, Due]:
     "The schedule and the job of an id."
-    (name, at), q = named(job), queue_of(settings)
+    (name, at), q = named(job), _seen(settings)
     found = [d for d in q.jobs(name, MOST) if d.due == at]
     if not found: raise BadInput('no such job', expected='one of the newest', found=f'{name}@{iso(at)}')
     return q.get(name), found[0]
 
 def show_job(settings: Settings, job: str, now: Nanos) -> dict[str, Any]:
     "One job, with the parameters that its run had when there was one."
-    (s, d), q = find_job(settings, job), queue_of(settings)
-    facts = job_facts(d, s, next((a.started for a in q.attempts(s.name) if a.due == d.due), 0), served(q, now), now)
+    (s, d), q = find_job(settings, job), _seen(settings)
+    facts = job_facts(d, s, next((a.started for a in q.attempts(s.name) if a.due == d.due), 0), bool(serving(settings, now)), now)
     return facts | ({'parameters': as_text(Runs(settings.ledger).get(d.run_id).params)} if d.run_id else {})
 
-def show_definition(settings: Settings, definition: str) -> dict[str, Any]: return definition_facts(queue_of(settings).get(named(definition)[0]))
+def show_definition(settings: Settings, definition: str) -> dict[str, Any]: return definition_facts(_seen(settings).get(named(definition)[0]))
 
 def list_definitions(settings: Settings, now: Nanos) -> list[dict[str, Any]]:
-    return [definition_facts(s) for s in queue_of(settings).schedules() if is_definition(s, now)]
+    return [definition_facts(s) for s in _seen(settings).schedules() if is_definition(s, now)]
 
 # %% ../../nbs/11_jobs/66_front.ipynb #0a3b53c7
 def page_of(rows: Sequence[Mapping[str, Any]], keep: Mapping[str, Any], sort_by: Sequence[tuple[str, bool]], first: int, most: int) -> tuple[list[Mapping[str, Any]], int, int | None]:
@@ -210,30 +205,23 @@ def schedule_of(a: Asked, root: Path, settings: Settings, when: When, name: str,
 def create_job(a: Asked, root: Path, settings: Settings, now: Nanos) -> str:
     "A job that is due at this moment, in the queue at once; its id."
     name = f'once-{slug(a.token, 43)}' if a.token else f'{slug(a.name or Path(a.notebook).stem, 32) or "job"}-{stamp_of(now)}'
-    s, q = schedule_of(a, root, settings, Once(now), name, now), _placed(settings)
+    s, q = schedule_of(a, root, settings, Once(now), name, now), queue_of(settings)
     q.add(s, now)
     q.make_due(now)      # as a worker does; a job that has been made is not made again
     return page_id(s.name, now)
 
-def is_taken(settings: Settings, token: str) -> bool: return any(s.name == f'once-{slug(token, 43)}' for s in queue_of(settings).schedules())
+def is_taken(settings: Settings, token: str) -> bool: return any(s.name == f'once-{slug(token, 43)}' for s in _seen(settings).schedules())
 
 def create_definition(a: Asked, root: Path, settings: Settings, cron: str, zone: str, now: Nanos) -> str:
     "A schedule; its id."
     if not cron.strip(): raise BadInput('when', expected='a cron of five fields, as 30 9 * * MON-FRI', found='nothing')
     s = schedule_of(a, root, settings, checked(ByCron(cron, zone or 'UTC')), slug(a.name or Path(a.notebook).stem), now)
-    return page_id(_placed(settings).add(s, now).name)
-
-def _placed(settings: Settings) -> Queue:
-    "The queue, its folder made."
-    if (p := database.file_of(settings.ledger)) is not None:
-        try: p.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise BadInput('no place for a schedule', expected='a home that can be written', found=f'{p.parent}: {e.strerror}') from None
-    return queue_of(settings)
+    return page_id(queue_of(settings).add(s, now).name)
 
 # %% ../../nbs/11_jobs/66_front.ipynb #086d255b
 def job_from_definition(settings: Settings, definition: str, params: Mapping[str, str] | None, now: Nanos) -> str:
     "A job like the definition's, due at this moment; its id."
-    name, q = named(definition)[0], queue_of(settings)
+    name, q = named(definition)[0], _seen(settings)
     s = q.get(name)
     given = {k: v for k, v in (params or {}).items() if k or v}
     if params is not None and given != as_text(s.params): return create_job(Asked(name, Path(s.notebook).name, s.mode, given, tags_of(s)), Path(s.notebook).parent, settings, now)
@@ -244,7 +232,7 @@ def job_from_definition(settings: Settings, definition: str, params: Mapping[str
 # %% ../../nbs/11_jobs/66_front.ipynb #748b4a06
 def change_definition(settings: Settings, root: Path, definition: str, now: Nanos, *, cron: str | None = None, zone: str | None = None, active: bool | None = None, notebook: str = '', mode: str = '', params: Mapping[str, str] | None = None, name: str = '', tags: Sequence[str] | None = None) -> None:
     "Change what is given of a schedule."
-    old, q = named(definition)[0], queue_of(settings)
+    old, q = named(definition)[0], _seen(settings)
     s, facts = q.get(old), dict[str, Any]()
     if name and name != old: raise BadInput('name of a job definition', expected=f'{old}, which its jobs are known by', found=name)
     was = as_cron(s.when) or ('', '')
@@ -265,19 +253,19 @@ def change_definition(settings: Settings, root: Path, definition: str, now: Nano
 def stop_job(settings: Settings, job: str, now: Nanos) -> None:
     "End one job: at once when it waits, else as soon as its worker hears of it. Nothing happens to one that is over."
     name, at = named(job)
-    queue_of(settings).stop(name, getpass.getuser(), now, at)
+    _seen(settings).stop(name, getpass.getuser(), now, at)
 
 def delete_job(settings: Settings, job: str, now: Nanos) -> None:
     "Stop it, and take it off the page; BadInput when it has to stay."
     s, d = find_job(settings, job)
-    q = queue_of(settings)
+    q = _seen(settings)
     if d.state in OPEN: stop_job(settings, job, now)
     alone = not is_definition(s, now) and len(q.jobs(s.name, 2)) == 1
     if d.state == 'running': raise BadInput(f'job {d.id}', expected='one that has ended', found='it runs, and has just been told to stop: delete it then')
     if alone: q.remove(s.name, now)
     elif d.state not in OPEN: raise BadInput(f'job {d.id}', expected=f'to be deleted with {s.name}, which made it', found='it alone; what has run is kept as long as that')
 
-def delete_definition(settings: Settings, definition: str, now: Nanos) -> None: queue_of(settings).remove(named(definition)[0], now)
+def delete_definition(settings: Settings, definition: str, now: Nanos) -> None: _seen(settings).remove(named(definition)[0], now)
 
 # %% ../../nbs/11_jobs/66_front.ipynb #0ebf2f37
 def folder_named(job: str) -> str:

@@ -20,7 +20,8 @@ from ..desk.config import load_settings
 from ..domain.errors import BadInput, GekkoError
 from ..domain.time import Nanos, SystemClock
 from .front import (FORMATS, MODES, NOBODY, Asked, change_definition, create_definition, create_job, delete_definition, delete_job, fetch, files_named, folder_named, is_taken, job_from_definition, kept_files, list_definitions,
-                              list_jobs, page_of, queue_of, served, show_definition, show_job, stop_job)
+                              list_jobs, page_of, show_definition, show_job, stop_job)
+from .serving import serving
 
 # %% auto #0
 __all__ = ['T', 'aside', 'now', 'Modes', 'Elsewhere', 'asked', 'sort_of', 'QueueScheduler', 'RunFiles']
@@ -40,7 +41,7 @@ class Modes(EnvironmentManager):  # type: ignore[misc]  # it has no types
     "Backtest, paper and live, each with a word when nobody is there to carry a job out."
 
     async def list_environments(self) -> list[RuntimeEnvironment]:
-        try: idle = '' if await aside(lambda: served(queue_of(load_settings()), now())) else f' ({NOBODY})'
+        try: idle = '' if await aside(lambda: serving(load_settings(), now())) else f' ({NOBODY})'
         except SchedulerError as e: raise EnvironmentRetrievalError(str(e)) from e
         return [RuntimeEnvironment(name=mode, label=mode, description=words + idle, file_extensions=['ipynb'], output_formats=list(FORMATS), metadata={}, compute_types=None, default_compute_type=None, utc_only=False) for mode, words in MODES.items()]
 

@@ -4,27 +4,27 @@
 
 # %% ../../nbs/11_jobs/67_on_workers.ipynb #69bf51a0
 from __future__ import annotations
-import os, time
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from ..desk.config import Settings
 from ..domain.errors import BadInput, GekkoError, Halt, Retry
 from ..domain.time import SECOND, Clock, Nanos, SystemClock
 from .queue import OPEN, Claim, Due, Queue, queue_url
 from .runner import Stopped, stop_in
 from .schedule import Options, Schedule
+from .serving import serving
 from .sweep_runs import ENDED, Making, Refused, outcome_from, settings_of
 from .when import Once
-from .worker import Outcome as Ending, place_name
+from .worker import Outcome as Ending
 from ..ledger.runs import RunRecord, Runs
 from ..research.processes import DIED
 from ..research.sweep import Outcome, Plan, Task, Tasks
 from ..research.sweep_log import SweepLog
 
 # %% auto #0
-__all__ = ['TASK', 'BEHIND', 'NO_RUN', 'SILENT', 'schedule_of', 'due_of', 'enlisted', 'task_done', 'serving', 'somebody', 'Ended',
-           'at_work', 'told_by', 'OnWorkers']
+__all__ = ['TASK', 'BEHIND', 'NO_RUN', 'schedule_of', 'due_of', 'enlisted', 'task_done', 'somebody', 'Ended', 'at_work',
+           'told_by', 'OnWorkers']
 
 # %% ../../nbs/11_jobs/67_on_workers.ipynb #59b6de2b
 TASK = 'task of a sweep'
@@ -63,19 +63,6 @@ def task_done(settings: Settings, claim: Claim, begun: Callable[[str], bool]) ->
     return Ending('killed' if 'stopped by' in r.exit_reason else 'failed', r.exit_reason, True)      # a kernel that died by itself counts as a failure
 
 # %% ../../nbs/11_jobs/67_on_workers.ipynb #6a8b6a33
-SILENT = 60 * SECOND
-
-def serving(settings: Settings, now: Nanos) -> list[dict[str, Any]]:
-    "The workers of this home's queue that are there."
-    here = place_name(settings.home/'schedule')
-    return [w for w in Queue(queue_url(settings.ledger)).workers() if (_lives(w['pid']) if w['host'] == here else w['beat'] > now - SILENT)]
-
-def _lives(pid: int) -> bool:
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True
-    return True
-
 def somebody(settings: Settings, now: Nanos) -> None:
     "BadInput when no worker is there."
     if not serving(settings, now): raise BadInput('no worker serves the queue', expected='`gekko schedule serve`, in another terminal or as a service; --no-wait leaves the jobs for later, --on runs needs no worker', found='none')

@@ -42,6 +42,8 @@ def span(text: str) -> Nanos:
 # %% ../../nbs/11_jobs/62_schedule.ipynb #0675a2a2
 def checked_options(o: Options) -> Options:
     "The same, or BadInput that names the option."
+    for f in fields(o):
+        if type(v := getattr(o, f.name)) is not type(f.default): raise BadInput(f.name.replace('_', '-'), expected='a whole number' if f.default == 0 else 'text', found=repr(v))
     if o.overlap not in OVERLAP: raise BadInput('overlap', expected=' '.join(OVERLAP), found=o.overlap)
     if o.catch_up not in CATCH_UP: raise BadInput('catch-up', expected=' '.join(CATCH_UP), found=o.catch_up)
     if not 0 <= o.retries <= 100: raise BadInput('retries', expected='0 to 100', found=o.retries)

@@ -16,11 +16,12 @@ from ..domain.time import SECOND, Clock, Nanos
 from .queue import GONE, LATE, Claim, Due, Queue
 from .runner import Stopped, stop_in
 from .schedule import span
+from .serving import BEAT, place_name
 from .when import OnData
 
 # %% auto #0
-__all__ = ['Perform', 'Look', 'Newest', 'Bars', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'place_name', 'Child',
-           'too_long', 'Errand', 'sent', 'answered', 'given_up', 'Worker']
+__all__ = ['Perform', 'Look', 'Newest', 'Bars', 'Outcome', 'lock_file', 'lock_attempt', 'sweep_locks', 'Child', 'too_long',
+           'Errand', 'sent', 'answered', 'given_up', 'Worker']
 
 # %% ../../nbs/11_jobs/64_worker.ipynb #71b167bd
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,6 @@ def sweep_locks(folder: Path, older_s: float = 7 * 86_400.0) -> int:
             p.unlink(missing_ok=True)
             os.close(fd)
     return len(old)
-
-def place_name(folder: Path) -> str:
-    "This machine and this home: where a lock is seen."
-    return f'{socket.gethostname()[:80]}:{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}'
 
 # %% ../../nbs/11_jobs/64_worker.ipynb #33d4730c
 def _told(number: int, _: FrameType | None) -> None: raise Stopped(signal.Signals(number).name)
@@ -250,11 +247,11 @@ class Worker:
         self._press()
 
     def _pulse(self) -> None:
-        "The heartbeat, a quarter of a lease apart, or at every turn while something runs that may be asked to stop."
+        "The heartbeat, a quarter of a lease apart and no more than `BEAT`; a sixteenth while something runs that may be asked to stop."
         now, mono = self.clock.now(), self.clock.monotonic()
         if now < self._last - SECOND: self.queue.rewind(now, self.lease)
         self._last = now
-        if mono - self._beat < self.lease / (16 if self.children else 4): return
+        if mono - self._beat < min(self.lease / (16 if self.children else 4), BEAT): return
         for child in self.children: self._see(child, mono)
         held = self.queue.renew([(x.claim, x.words) for x in self.children if x.status is None], self.name, self.host, os.getpid(), self.slots, now, self.lease)
         self._beat = mono

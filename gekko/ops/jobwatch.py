@@ -5,9 +5,10 @@
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #abd4c95d
 from __future__ import annotations
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 import sqlalchemy as sa
 from ..desk.config import Settings
 from ..desk.promotions import Promotions, Standing, read_promotions
@@ -16,6 +17,7 @@ from ..domain.time import DAY, SECOND, Clock, Nanos, SystemClock, moment
 from ..jobs.kernelspec import available
 from ..jobs.promoting import Lapse, lapsed
 from ..jobs.queue import OPEN, queue_url
+from ..jobs.serving import is_there, place_of
 from ..jobs.warm import place, status, supported
 from ..jobs.warm_bench import private_mib
 from ..jobs.when import from_words, in_words
@@ -24,13 +26,13 @@ from .jobs import Book, Close, Habit, Line, Remembered, Sweep, as_it_is, closely
 from .panels import seconds
 
 # %% auto #0
-__all__ = ['SILENT', 'MOST_DUE', 'ENDED', 'WEEK', 'TODAY', 'SHOWN', 'NOW', 'FAILURES', 'Due', 'Queue', 'read_queue', 'Granted',
+__all__ = ['LATE', 'MOST_DUE', 'ENDED', 'WEEK', 'TODAY', 'SHOWN', 'NOW', 'FAILURES', 'Due', 'Queue', 'read_queue', 'Granted',
            'promotions_mark', 'granted', 'Kernels', 'read_kernels', 'JobLook', 'money', 'how_it_failed', 'many',
            'verdict', 'JobEye']
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #5ff5948e
-SILENT = 60 * SECOND
-"A worker that has not beaten for so long is gone; a job that is late by so much is overdue."
+LATE = 60 * SECOND
+"A job that is late by so much is overdue."
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -50,21 +52,22 @@ class Due:
     progress: str = ''
     waiting: int = 0
 
-    def overdue(self, now: Nanos) -> bool: return self.state == 'active' and 0 < self.next_due < now - SILENT
+    def overdue(self, now: Nanos) -> bool: return self.state == 'active' and 0 < self.next_due < now - LATE
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    "The schedules, those due first; the workers, when each was last heard, and how many jobs each takes at once."
+    "The schedules, those due first, and the workers as their last heartbeats left them, seen from the place `here`."
     dues: tuple[Due, ...] = ()
-    workers: tuple[tuple[str, Nanos, int], ...] = ()
+    workers: tuple[Mapping[str, Any], ...] = ()
+    here: str = ''
 
-    def alive(self, now: Nanos) -> int: return sum(beat > now - SILENT for _, beat, _ in self.workers)
+    def alive(self, now: Nanos) -> int: return sum(is_there(w, self.here, now) for w in self.workers)
 
 # %% ../../nbs/12_ops/13_jobwatch.ipynb #2acabcc2
 MOST_DUE, ENDED = 300, ('done', 'failed', 'killed')
 
-def read_queue(ledger: str) -> Queue:
-    "The schedules as they stand; none where nothing was ever scheduled. BadInput when the queue cannot be read."
+def read_queue(ledger: str, here: str = '') -> Queue:
+    "The schedules as they stand; none where nothing was ever scheduled. `here`: whose workers' processes can be seen. BadInput when the queue cannot be read."
     url = queue_url(ledger)
     if not exists(url): return Queue()
     with reading(url) as c:
@@ -75,10 +78,10 @@ def read_queue(ledger: str) -> Queue:
         newest = sa.select(own.c.due).where(own.c.schedule == schedules.c.name, own.c.state.in_(ENDED)).order_by(own.c.due.desc()).limit(1).scalar_subquery()
         pairs = [(name, due) for name, due in c.execute(sa.select(schedules.c.name, newest).limit(MOST_DUE)) if due is not None]
         last = {j['schedule']: j for j in c.execute(sa.select(jobs).where(sa.tuple_(jobs.c.schedule, jobs.c.due).in_(pairs))).mappings()} if pairs else {}
-        seen = tuple((w['name'], w['beat'], w['slots']) for w in c.execute(sa.select(workers).order_by(workers.c.beat.desc()).limit(20)).mappings())
+        seen = tuple(dict(w) for w in c.execute(sa.select(workers).order_by(workers.c.beat.desc()).limit(20)).mappings())
     now = {name: [j for j in open_jobs if j['schedule'] == name] for name in {j['schedule'] for j in open_jobs}}
     dues = [_due(s, now.get(s['name'], []), last.get(s['name'])) for s in planned]
-    return Queue(tuple(sorted(dues, key=lambda d: (d.state != 'active', d.next_due or 1 << 62, d.name))), seen)
+    return Queue(tuple(sorted(dues, key=lambda d: (d.state != 'active', d.next_due or 1 << 62, d.name))), seen, here)
 
 def _due(s: sa.RowMapping, now: Sequence[sa.RowMapping], last: sa.RowMapping | None) -> Due:
     on = next((j for j in now if j['state'] == 'running'), now[0] if now else None)
@@ -230,7 +233,7 @@ class JobEye:
         groups = tuple(gone.get(g.run, g) if isinstance(g, Line) else g for g in groups)
         last = [gone.get(h.last.run, h.last) for h in known]
         failed = [r for r in last if r.failed and max(r.began, r.ended) > now - WEEK]
-        try: queue = read_queue(self.settings.ledger)
+        try: queue = read_queue(self.settings.ledger, place_of(self.settings))
         except GekkoError as e: queue, alarms = Queue(), [*alarms, f'The schedule cannot be read: {e}.']
         recent = tuple(r for r in self.book.lines[:500] if r.ended > now - TODAY)
         named = self.book.by_id.get(self.asked)
