@@ -13,7 +13,7 @@ from typing import Any
 from ..desk.config import Settings, load_settings
 from ..domain.errors import BadInput
 from ..domain.show import COOL, DIM, DOWN, UP, WARN, Listing, card, esc, pill
-from ..domain.time import SystemClock, iso, utc
+from ..domain.time import Nanos, SystemClock, iso, utc
 from .queue import Due, Queue
 from .schedule import Options, Schedule, checked_schedule
 from .serving import queue_of
@@ -67,13 +67,15 @@ class Planned:
     def __repr__(self) -> str: return '\n'.join(f'{k:9}{v}' for k, v in self._row_().items() if v)
     def _row_(self) -> dict[str, str]:
         s, d = self.schedule, self.last
-        return {'name': s.name, 'runs': runs_what(s, Path(s.notebook).name), 'mode': s.mode, 'when': in_words(s.when), 'state': s.state, 'next': iso(s.next_due)[:16].replace('T', ' ') if s.next_due and s.state == 'active' else '',
-                'last': iso(d.due)[:16].replace('T', ' ') if d else '', 'how': d.state if d else '', 'at': self.far or (((d.progress if d.state == 'running' else d.reason) if d else ''))[:60]}
+        return {'name': s.name, 'runs': runs_what(s, Path(s.notebook).name), 'mode': s.mode, 'when': in_words(s.when), 'state': s.state, 'next': _minute(s.next_due) if s.next_due and s.state == 'active' else '',
+                'last': _minute(d.due) if d else '', 'how': d.state if d else '', 'at': self.far or (((d.progress if d.state == 'running' else d.reason) if d else ''))[:60]}
     def _repr_html_(self) -> str:
         r = self._row_()
         tone = {'active': COOL, 'paused': WARN, 'done': DIM}[r['state']]
         how = pill(r['how'], {'done': UP, 'failed': DOWN, 'killed': DOWN, 'running': COOL}.get(r['how'], DIM)) + f' {esc(r["last"])} {esc(r["at"])}' if r['how'] else ''
-        return card(tone, f'{esc(r["name"])} {pill(r["state"], tone)}', f'{esc(r["runs"])}, {r["mode"]}, {esc(r["when"])}', f'next {r["next"]} UTC' if r['next'] else '', how)
+        return card(tone, f'{esc(r["name"])} {pill(r["state"], tone)}', f'{esc(r["runs"])}, {r["mode"]}, {esc(r["when"])}', f'next {r["next"]}' if r['next'] else '', how)
+
+def _minute(t: Nanos) -> str: return f'{iso(t)[:16].replace("T", " ")}Z'
 
 def runs_what(s: Schedule, notebook: str) -> str:
     "What it runs, in words."
