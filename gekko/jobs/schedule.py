@@ -11,7 +11,7 @@ from typing import Any
 from ..domain.errors import BadInput
 from ..domain.time import SECOND, Nanos, duration
 from .references import refuse_literal
-from .when import ByCron, Every, Once, Session, When, next_time
+from .when import After, ByCron, Every, Once, Session, When, next_time
 
 # %% auto #0
 __all__ = ['OVERLAP', 'CATCH_UP', 'COMMANDS', 'STATES', 'Options', 'span', 'checked_options', 'Schedule', 'checked_schedule',
@@ -89,6 +89,7 @@ def checked_schedule(s: Schedule, now: Nanos) -> Schedule:
     if s.command and not f'{s.command} '.startswith(tuple(f'{c} ' for c in COMMANDS)): raise BadInput('command', expected=' or '.join(COMMANDS), found=s.command)
     if s.command and (s.params or s.mode != 'backtest'): raise BadInput(f'the command {s.command}', expected='no parameters and no mode', found=', '.join(s.params) or s.mode)
     for n, v in s.params.items(): refuse_literal(n, v)
+    if isinstance(s.when, After) and s.when.job == s.name: raise BadInput('after', expected='another schedule', found=s.name)
     if s.timed and next_time(s.when, now) is None: raise BadInput('when', expected='a time to come', found='one that is over')
     checked_options(s.options)
     return s
