@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -56,12 +55,13 @@ def dashboard(home: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen
 
 
 def kernels(server: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The kernels that the dashboard's server keeps."""
-    found = []
-    for c in psutil.Process(server.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            if 'ipykernel_launcher' in ' '.join(c.cmdline()): found.append(c)
-    return found
+    """The kernels that the dashboard's server talks to. By their ports: a warm one is no child of the server's."""
+    ours = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    asked = set[int]()
+    for p in ours:
+        with suppress(psutil.Error): asked |= {c.raddr.port for c in p.net_connections('tcp') if c.raddr}
+    there = {c.pid for c in psutil.net_connections('tcp') if c.status == psutil.CONN_LISTEN and c.laddr.port in asked and c.pid}
+    return [psutil.Process(n) for n in there - {p.pid for p in ours if 'ipykernel_launcher' not in ' '.join(p.cmdline())}]
 
 
 class Tab:
@@ -130,7 +130,7 @@ def test_the_page_follows_a_paper_run_to_its_last_cent(home: Path, tmp_path: Pat
         assert len(behind) == 1, 'one page, one kernel'
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
-        assert psutil.wait_procs(behind, timeout=10)[1] == [], 'kernels end with the server'
+        assert psutil.wait_procs(behind, timeout=60)[1] == [], 'kernels end with the server'
         expect(page.locator('.gk-pulse')).to_have_class(re.compile('gk-frozen'), timeout=LOUD)     # and the page says that it is old
         assert page.title() == 'Not updating' and tab.text('.gk-equity') == f'{final:,.2f}'
         page.close()
@@ -146,11 +146,11 @@ def test_a_kernel_ends_with_its_page_and_a_run_is_shown_by_its_address(home: Pat
         page.get_by_role('link', name=done['run_id']).click()        # but its journal can be looked at
         expect(page.locator('.gk-equity')).to_have_text(f'{Decimal(done["metrics"]["equity"]):,.2f}', timeout=LOUD)
         assert tab.overflow() == [] and tab.complaints == []
+        behind = kernels(server)
+        assert behind, 'the page has a kernel'
         page.goto('about:blank')
-        until = time.monotonic() + 20
-        while left := kernels(server):
-            assert time.monotonic() < until, f'kernels without a page: {left}'
-            time.sleep(0.1)
+        assert psutil.wait_procs(behind, timeout=120)[1] == [], 'kernels without a page'
+        assert kernels(server) == []
         server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0
         page.close()
