@@ -54,7 +54,7 @@ def show_batch(settings: Settings, name: str) -> dict[str, Any]:
 
 def shown_batch(said: Mapping[str, Any]) -> str:
     "For a terminal."
-    head = '' if 'new' not in said else f'batch {said["batch"]} ' + ('is put' if said['new'] else 'was there and goes on') + ('' if said['workers'] or said['over'] else '; no worker yet: gekko schedule serve') + '\n\n'
+    head = '' if 'new' not in said else f'batch {said["batch"]} ' + ('is put' if said['new'] else 'was there and is over: gekko batch rm, to put it again' if said['over'] else 'was there and goes on') + ('' if said['workers'] or said['over'] else '; no worker yet: gekko schedule serve') + '\n\n'
     return head + table([{**r, 'why': r['why'][:80]} for r in said['jobs']])
 
 # %% ../../nbs/14_cli/23_batch.ipynb #0e38fb70
