@@ -311,13 +311,5 @@ def page_settings() -> dict[str, Any]:
 def install_page(prefix: Path | None = None) -> Path:
     "Write it, whole or not at all; where. BadInput when that can't be written."
     import json, sys
-    to = (prefix or Path(sys.prefix))/'etc'/'jupyter'/'jupyter_jupyter_scheduler_config.json'
-    words = json.dumps(page_settings(), indent=1) + '\n'
-    try:
-        if to.exists() and to.read_text() == words: return to
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile('w', dir=to.parent, delete=False) as f: f.write(words)
-        os.chmod(f.name, 0o644)
-        os.replace(f.name, to)
-    except OSError as e: raise BadInput("no place for the settings of JupyterLab's scheduler", expected=f'{to.parent} that can be written', found=e.strerror or str(e)) from None
-    return to
+    from gekko.jobs.kernelspec import written
+    return written((prefix or Path(sys.prefix))/'etc'/'jupyter'/'jupyter_jupyter_scheduler_config.json', json.dumps(page_settings(), indent=1) + '\n', "the settings of JupyterLab's scheduler")

@@ -12,7 +12,7 @@ from typing import Any
 from ..domain.errors import BadInput
 
 # %% auto #0
-__all__ = ['NAME', 'PROVISIONER', 'spec', 'folder', 'install', 'available', 'chosen']
+__all__ = ['NAME', 'PROVISIONER', 'spec', 'folder', 'written', 'install', 'available', 'chosen']
 
 # %% ../../nbs/11_jobs/55_kernelspec.ipynb #3ee12203
 NAME, PROVISIONER = 'gekko', 'gekko-warm'
@@ -26,18 +26,20 @@ def folder(prefix: Path | None = None) -> Path:
     "Where it lies: in the environment, or under another prefix."
     return (prefix or Path(sys.prefix))/'share'/'jupyter'/'kernels'/NAME
 
-def install(prefix: Path | None = None) -> Path:
-    "Write the specification, whole or not at all; where. BadInput when that can't be written."
-    to = folder(prefix)/'kernel.json'
-    words = json.dumps(spec(), indent=1) + '\n'
+def written(to: Path, words: str, what: str) -> Path:
+    "A file of settings with these words, whole or not at all; untouched when it has them. BadInput, with `what` it is, when it can't be written."
     try:
         if to.exists() and to.read_text() == words: return to
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile('w', dir=to.parent, delete=False) as f: f.write(words)
         os.chmod(f.name, 0o644)
         os.replace(f.name, to)
-    except OSError as e: raise BadInput('no place for the kernel', expected=f'{to.parent} that can be written', found=e.strerror or str(e)) from None
+    except OSError as e: raise BadInput(f'no place for {what}', expected=f'{to.parent} that can be written', found=e.strerror or str(e)) from None
     return to
+
+def install(prefix: Path | None = None) -> Path:
+    "Write the specification, whole or not at all; where. BadInput when that can't be written."
+    return written(folder(prefix)/'kernel.json', json.dumps(spec(), indent=1) + '\n', 'the kernel')
 
 # %% ../../nbs/11_jobs/55_kernelspec.ipynb #12814df1
 def available(prefix: Path | None = None) -> bool:
